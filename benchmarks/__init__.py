@@ -1,0 +1,1 @@
+"""The benchmark stage: the on-device runner, its host driver, the report, recorded results."""

@@ -1,0 +1,297 @@
+"""Run `runner.py` on this machine and read what it, or a device, wrote.
+
+The runner stays a program of its own, started with this Python: what a laptop measures then
+goes through the same file as what a Raspberry Pi measures, and no TensorFlow that happens to be
+loaded here is in the measured process. Its JSON may come from any device, so it is checked
+field by field before anything else reads it.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bloodedge.errors import ConfigError, DataError
+from bloodedge.files import read_json
+
+SCHEMA = "bloodedge-benchmark/1"
+RUNNER = Path(__file__).with_name("runner.py")
+_MAX_SECONDS = 86400.0
+_MAX_TEXT = 1000
+# What the runner takes at most to kill its worker and write after Ctrl-C.
+_STOP_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """What to measure on this machine.
+
+    Attributes:
+        models: the .tflite files.
+        sample: an .npz with uint8 `images` (N, H, W, 3) and integer `labels` (N,), or none,
+            which measures on random images and gives no accuracy.
+        out: the JSON to write.
+        threads: thread counts; 0 is every CPU.
+        repeats: processes for each model and thread count.
+        seconds: the least time of timed invokes in each process.
+        seed: of the order and of the random images.
+        quick: a rough look, with the runner's own short repeats and seconds.
+        force: replace `out` where it exists.
+
+    Raises:
+        ConfigError: a value is out of range, or two contradict each other.
+    """
+
+    models: tuple[Path, ...]
+    sample: Path | None
+    out: Path
+    threads: tuple[int, ...] = (1, 0)
+    repeats: int = 5
+    seconds: float = 2.0
+    seed: int = 0
+    quick: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what the runner could not do, before anything starts."""
+        if not self.models or len(set(self.models)) < len(self.models):
+            raise ConfigError(f"models {_names(self.models)}", expected="one or more, each once")
+        if not self.threads or min(self.threads) < 0 or len(set(self.threads)) < len(self.threads):
+            raise ConfigError(f"threads {self.threads}", expected="distinct counts, 0 for all CPUs")
+        if self.repeats < 1:
+            raise ConfigError(f"repeats {self.repeats}", expected="at least 1")
+        if not 0 < self.seconds <= _MAX_SECONDS:
+            raise ConfigError(f"seconds {self.seconds}", expected="more than 0, at most 86400")
+        if self.seed < 0:
+            raise ConfigError(f"seed {self.seed}", expected="0 or more")
+        fields = type(self)
+        if self.quick and (self.repeats, self.seconds) != (fields.repeats, fields.seconds):
+            raise ConfigError(
+                "quick sets repeats and seconds itself", fix="leave out quick, or both of them"
+            )
+
+
+@dataclass(frozen=True)
+class BenchmarkRow:
+    """One model at one thread count, over all its processes.
+
+    Attributes:
+        model: its name, unique in the result.
+        bytes: the file's size.
+        gzip_bytes: the file's size gzipped at level 9.
+        threads: the count that was used; never 0.
+        median_us: the median of the processes' medians, in microseconds, of invoke() alone.
+        p90_us: over the durations of all processes, as are `p99_us` and `min_us`.
+        p99_us: see `p90_us`.
+        min_us: see `p90_us`.
+        load_ms: making the interpreter and allocating its tensors, in milliseconds.
+        first_ms: the first inference, in milliseconds.
+        peak_rss_kib: what the process grew by at its peak from before loading, in KiB.
+        accuracy: in 0..1 on the sample; none where there was no sample.
+        images: how many images the accuracy counts; 0 where there was no sample.
+        spread: (max - min) / median over the processes' medians.
+        drift: whether the spread is too large to trust the median (over 10 %).
+        error: why it could not be measured; the measured fields are then none.
+    """
+
+    model: str
+    bytes: int
+    gzip_bytes: int
+    threads: int
+    median_us: float | None
+    p90_us: float | None
+    p99_us: float | None
+    min_us: float | None
+    load_ms: float | None
+    first_ms: float | None
+    peak_rss_kib: int | None
+    accuracy: float | None
+    images: int
+    spread: float | None
+    drift: bool
+    error: str | None
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """What one benchmark run found.
+
+    Attributes:
+        path: the JSON it was read from.
+        complete: False when it was interrupted; the rows are then those that were finished.
+        runtime: the runtime and its version, such as `ai_edge_litert 2.3.0`.
+        hardware: the processor's or board's name and its architecture.
+        environment: everything the runner recorded about the machine, before and after; only
+            its being a JSON object was checked.
+        rows: in the runner's order.
+    """
+
+    path: Path
+    complete: bool
+    runtime: str
+    hardware: str
+    environment: Mapping[str, Any]
+    rows: tuple[BenchmarkRow, ...]
+
+
+def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
+    """Measure the models in fresh processes on this machine.
+
+    A model that cannot be measured is a row with its `error`. Progress goes to stderr.
+
+    Raises:
+        ConfigError: `out` exists and `force` was not asked for, or the runner refused its
+            arguments or the sample (its message on stderr says why).
+        DataError: a model or the sample is missing, or the runner died.
+        KeyboardInterrupt: Ctrl-C, after the runner has written what is complete to `out`.
+    """
+    _check_files(config)
+    code = _wait(subprocess.Popen(_command(config), stdin=subprocess.DEVNULL))
+    if code == 130:
+        raise KeyboardInterrupt
+    if code == 2:
+        raise ConfigError("the benchmark runner refused", fix="see its message above")
+    if code not in (0, 1):
+        raise DataError(f"the benchmark runner died with exit code {code}")
+    return load_result(config.out)
+
+
+def _names(models: tuple[Path, ...]) -> str:
+    return ", ".join(str(model) for model in models) or "none"
+
+
+def _check_files(config: BenchmarkConfig) -> None:
+    for path in (*config.models, *((config.sample,) if config.sample else ())):
+        if not path.is_file():
+            raise DataError(f"{path} does not exist")
+    if config.out.exists() and not config.force:
+        raise ConfigError(f"{config.out} exists", fix="choose another file, or ask to overwrite it")
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _command(config: BenchmarkConfig) -> list[str]:
+    command = [sys.executable, str(RUNNER), "--out", str(config.out), "--seed", str(config.seed)]
+    command += ["--threads", ",".join(str(count) for count in config.threads)]
+    if config.quick:
+        command += ["--quick"]
+    else:
+        command += ["--repeats", str(config.repeats), "--seconds", str(config.seconds)]
+    if config.sample:
+        command += ["--sample", str(config.sample)]
+    if config.force:
+        command += ["--force"]
+    # After `--` a file whose name starts with a dash is no option.
+    return [*command, "--", *(str(model) for model in config.models)]
+
+
+def _wait(runner: subprocess.Popen[bytes]) -> int:
+    """Return the runner's exit code; on Ctrl-C let it write what it has."""
+    try:
+        return runner.wait()
+    except KeyboardInterrupt:
+        # A terminal has sent it the signal too; the runner takes only the first.
+        runner.send_signal(signal.SIGINT)
+        try:
+            runner.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            runner.kill()
+            runner.wait()
+        raise
+
+
+def load_result(path: Path) -> BenchmarkResult:
+    """Read a runner's JSON from anywhere, checking every field that is used.
+
+    Raises:
+        DataError: it is missing, over 16 MiB, of another schema, or a field is absent, of the
+            wrong type, or out of range.
+    """
+    try:
+        value = read_json(path)
+        if value.get("schema") != SCHEMA:
+            raise ValueError(f"schema {value.get('schema')!r}, expected {SCHEMA!r}")
+        environment, rows = value.get("environment"), value.get("rows")
+        if not isinstance(environment, dict) or not isinstance(rows, list):
+            raise ValueError("expected an object `environment` and a list `rows`")
+        measured = tuple(_row(row) for row in rows)
+        if len({(row.model, row.threads) for row in measured}) < len(measured):
+            raise ValueError("a model has two rows with the same thread count")
+        version = _text(environment, "runtime_version")
+        machine = _text(environment, "machine")
+        return BenchmarkResult(
+            path=path,
+            complete=_flag(value, "complete"),
+            runtime=f"{_text(environment, 'runtime')} {version}",
+            hardware=f"{_text(environment, 'cpu_model')} ({machine})",
+            environment=environment,
+            rows=measured,
+        )
+    except ValueError as error:
+        raise DataError(f"{path} is no benchmark result: {error}") from error
+
+
+def _row(row: object) -> BenchmarkRow:
+    if not isinstance(row, dict):
+        raise ValueError("a row is not an object")
+    failed = row.get("error") is not None
+    scored = not failed and row.get("accuracy") is not None
+
+    def measured(key: str) -> float | None:
+        return None if failed else _number(row, key)
+
+    return BenchmarkRow(
+        model=_text(row, "model"),
+        bytes=_count(row, "bytes"),
+        gzip_bytes=_count(row, "gzip_bytes"),
+        threads=_count(row, "threads", least=1),
+        median_us=measured("median_us"),
+        p90_us=measured("p90_us"),
+        p99_us=measured("p99_us"),
+        min_us=measured("min_us"),
+        load_ms=measured("load_ms"),
+        first_ms=measured("first_ms"),
+        peak_rss_kib=None if failed else _count(row, "peak_rss_kib"),
+        accuracy=_number(row, "accuracy", most=1.0) if scored else None,
+        images=_count(row, "images", least=1) if scored else 0,
+        spread=measured("spread"),
+        drift=not failed and _flag(row, "drift"),
+        error=_text(row, "error") if failed else None,
+    )
+
+
+def _text(values: Mapping[str, Any], key: str) -> str:
+    value = values.get(key)
+    # Not printable: an escape sequence would act on the terminal that shows the table.
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT or not value.isprintable():
+        raise ValueError(f"`{key}` is not printable text of 1 to {_MAX_TEXT} characters")
+    return value
+
+
+def _flag(values: Mapping[str, Any], key: str) -> bool:
+    value = values.get(key)
+    if not isinstance(value, bool):
+        raise ValueError(f"`{key}` is not true or false")
+    return value
+
+
+def _count(values: Mapping[str, Any], key: str, *, least: int = 0) -> int:
+    value = values.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"`{key}` is not a whole number of at least {least}")
+    return value
+
+
+def _number(values: Mapping[str, Any], key: str, *, most: float = math.inf) -> float:
+    value = values.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"`{key}` is not a number")
+    # The bound on the integer comes first: a huge one does not fit a float.
+    if not 0 <= value <= most or not value <= sys.float_info.max:
+        raise ValueError(f"`{key}` is not in 0..{most:g}")
+    return float(value)

@@ -1,0 +1,45 @@
+"""Choosing the Keras backend and importing it without its start-up noise."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import util
+from types import ModuleType
+
+from bloodedge.errors import ConfigError
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def use_backend(name: str | None = None) -> ModuleType:
+    """Import Keras on a backend and return it.
+
+    Args:
+        name: one of `BACKENDS`; without it `KERAS_BACKEND`, else TensorFlow.
+
+    Raises:
+        ConfigError: the backend is unknown or not installed, or another one is already in use.
+    """
+    name = name or os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if name not in BACKENDS:
+        raise ConfigError(f"unknown backend {name!r}", expected=", ".join(BACKENDS))
+    if util.find_spec(name) is None:
+        raise ConfigError(
+            f"the backend {name} is not installed", fix=f"pip install 'bloodedge[{name}]'"
+        )
+    os.environ["KERAS_BACKEND"] = name
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow turns oneDNN on by itself only where it finds VNNI instructions; on other x86
+    # processors it trains a VGG-16 up to twice as fast (benchmarks/README.md).
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    loaded = sys.modules.get("keras")
+    import keras
+
+    if loaded is not None and keras.backend.backend() != name:
+        raise ConfigError(
+            f"Keras already runs on {keras.backend.backend()}, not on {name}",
+            fix="start a new process to change the backend",
+        )
+    module: ModuleType = keras
+    return module

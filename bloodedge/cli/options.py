@@ -1,0 +1,33 @@
+"""Options that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        envvar="BLOODEDGE_DATA",
+        help="bloodmnist or another 2D MedMNIST set, an .npz in its layout, a folder with one "
+        "sub-folder per class, or synthetic.",
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", help="Side of the images in pixels; by default 64, or the file's own."),
+]
+Name = Annotated[str | None, typer.Option("--name", help="The run's name.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a run of that name.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
+Seed = Annotated[int, typer.Option("--seed", help="Fixes every random draw.")]
+Backend = Annotated[
+    str | None,
+    typer.Option("--backend", help="tensorflow, jax or torch; by default KERAS_BACKEND."),
+]
+Epochs = Annotated[int, typer.Option("--epochs", help="Passes over the training images.")]
+Batch = Annotated[int, typer.Option("--batch", help="Images a step.")]
+Rate = Annotated[float, typer.Option("--lr", help="Peak learning rate.")]
+Width = Annotated[float, typer.Option("--width", help="Multiplies the number of channels.")]

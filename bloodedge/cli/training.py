@@ -1,0 +1,55 @@
+"""`bloodedge train`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bloodedge.cli import options
+
+
+def train(
+    model: Annotated[str, typer.Option("--model", help="What to train: vgg16 or cnn_se.")],
+    data: options.Data = "bloodmnist",
+    size: options.Size = None,
+    name: options.Name = None,
+    width: options.Width = 1.0,
+    epochs: options.Epochs = 40,
+    batch: options.Batch = 64,
+    lr: options.Rate = 1e-3,
+    progressive: Annotated[
+        str,
+        typer.Option(
+            "--progressive",
+            help="Train first on smaller images, as EPOCHSxPIXELS: 8x32 saves most of the time.",
+        ),
+    ] = "",
+    label_smoothing: Annotated[
+        float, typer.Option("--label-smoothing", help="Share of a target spread over all classes.")
+    ] = 0.0,
+    seed: options.Seed = 0,
+    backend: options.Backend = None,
+    resume: options.Resume = False,
+    force: options.Force = False,
+) -> None:
+    """Train a reference model; val chooses the epoch, a run folder holds the result."""
+    from bloodedge.backend import use_backend
+    from bloodedge.data.sources import load_data
+    from bloodedge.train.config import FitConfig, parse_phases
+    from bloodedge.train.stage import TrainConfig
+    from bloodedge.train.stage import train as run
+
+    fit = FitConfig(
+        epochs,
+        batch,
+        lr,
+        label_smoothing=label_smoothing,
+        progressive=parse_phases(progressive),
+        seed=seed,
+    )
+    config = TrainConfig(model, fit, name or model, width, force, resume)
+    use_backend(backend)
+    result = run(config, load_data(data, size=size))
+    val = result.manifest["metrics"]["val"]
+    print(f"{result.path}: val accuracy {100 * val['accuracy']:.2f} %")

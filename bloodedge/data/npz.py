@@ -1,0 +1,141 @@
+"""Data sets in MedMNIST's .npz layout, read as untrusted files: no pickles, sizes checked first."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from bloodedge.data.dataset import MAX_CLASSES, SPLITS, Dataset, Split, check_split, fingerprint
+from bloodedge.errors import DataError
+
+MAX_BYTES = 16 << 30
+_KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
+
+BLOODMNIST_CLASSES = (
+    "basophil",
+    "eosinophil",
+    "erythroblast",
+    "immature granulocyte",
+    "lymphocyte",
+    "monocyte",
+    "neutrophil",
+    "platelet",
+)
+
+# Files in MedMNIST's layout that carry no class names but are known by their contents.
+_RESPLIT = "PBC re-split (BloodMNIST protocol)"
+KNOWN_SETS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "0ff1a9b6633c6c747e2e7c8bb0552947933b1121f90b70837d09a15c7cfaeaf3": (
+        _RESPLIT,
+        BLOODMNIST_CLASSES,
+    ),
+    "2b6bc326ee80bee1fc09d69e12d750b00c0939d256f89a1cd8e83c1cea3f52bb": (
+        _RESPLIT,
+        BLOODMNIST_CLASSES,
+    ),
+}
+
+
+def load_npz(path: Path, class_names: tuple[str, ...] | None = None) -> Dataset:
+    """Load a file with `{train,val,test}_{images,labels}`, and optionally `class_names`.
+
+    Args:
+        path: the file.
+        class_names: the names of the classes; without them, the file's own `class_names` array
+            (unicode strings), those of a known set, or `class 0`, `class 1`, ...
+
+    Raises:
+        DataError: the file is missing, truncated, pickled, or not in that layout.
+    """
+    arrays = read_arrays(path)
+    missing = [key for key in _KEYS if key not in arrays]
+    if missing:
+        raise DataError(
+            f"{path} lacks {', '.join(missing)}", expected="an .npz in MedMNIST's layout"
+        )
+    splits = {s: _split(arrays[f"{s}_images"], arrays[f"{s}_labels"], s, path) for s in SPLITS}
+    highest = max(int(split.labels.max(initial=0)) for split in splits.values())
+    names = class_names or _own_names(arrays, path)
+    title = f"{path.name} (MedMNIST layout)"
+    if names is None:
+        known = KNOWN_SETS.get(fingerprint(splits))
+        title, names = known or (title, tuple(f"class {i}" for i in range(highest + 1)))
+    for name, split in splits.items():
+        check_split(name, split, min(len(names), MAX_CLASSES), str(path))
+    _check_same_size(splits, path)
+    return Dataset(path.stem, "npz", title, names, splits, {"file": path.name})
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read every array of an .npz without unpickling, after checking the sizes it declares.
+
+    Raises:
+        DataError: the file is missing, damaged, pickled, or larger than 16 GiB unpacked.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(info.file_size for info in archive.infolist())
+            if total > MAX_BYTES:
+                raise DataError(f"{path} unpacks to {total >> 20} MiB", expected="at most 16 GiB")
+            return {
+                info.filename.removesuffix(".npy"): _read_array(archive, info)
+                for info in archive.infolist()
+            }
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist", fix="check --data") from None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}",
+            expected="an .npz file of plain arrays (no pickled objects)",
+            fix="download or write it again",
+        ) from error
+
+
+def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    """Read one member, refusing a header that declares more than the member holds."""
+    with archive.open(info) as file:
+        version = npy.read_magic(file)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = header(file)
+        if dtype.hasobject:
+            raise ValueError(f"{info.filename} holds pickled objects")
+        declared = dtype.itemsize * int(np.prod(shape, dtype=np.float64))
+        if declared > info.file_size:
+            raise ValueError(f"{info.filename} declares {declared} bytes, holds {info.file_size}")
+    with archive.open(info) as file:
+        array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+        return array
+
+
+def _split(images: NDArray[Any], labels: NDArray[Any], name: str, path: Path) -> Split:
+    if labels.dtype.kind not in "iu" or labels.ndim not in (1, 2) or labels[:1].size > 1:
+        raise DataError(
+            f"{path}: {name}_labels has shape {labels.shape} and type {labels.dtype}",
+            expected="integers (N,) or (N, 1): one class an image",
+        )
+    if images.ndim == 3 and images.dtype == np.uint8:
+        # MedMNIST's grey sets have no channel axis; the models take RGB.
+        images = np.repeat(images[..., None], 3, axis=3)
+    return Split(images, labels.reshape(-1).astype(np.int64))
+
+
+def _own_names(arrays: Mapping[str, NDArray[Any]], path: Path) -> tuple[str, ...] | None:
+    names = arrays.get("class_names")
+    if names is None:
+        return None
+    if names.dtype.kind != "U" or names.ndim != 1 or not 2 <= len(names) <= MAX_CLASSES:
+        raise DataError(f"{path}: class_names is {names.dtype}", expected="unicode strings (C,)")
+    return tuple(str(name) for name in names)
+
+
+def _check_same_size(splits: Mapping[str, Split], path: Path) -> None:
+    shapes = {split.images.shape[1:] for split in splits.values()}
+    if len(shapes) > 1:
+        raise DataError(f"{path}: the splits differ in image size: {sorted(shapes)}")

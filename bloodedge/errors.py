@@ -1,0 +1,41 @@
+"""The errors a user can mend. The command line prints each as one line and exits non-zero."""
+
+from __future__ import annotations
+
+
+class BloodedgeError(Exception):
+    """Something the user can mend.
+
+    Args:
+        what: what happened, without a full stop.
+        expected: what would have been right.
+        fix: what to do about it.
+    """
+
+    def __init__(self, what: str, *, expected: str = "", fix: str = "") -> None:
+        parts = [what]
+        if expected:
+            parts.append(f"expected {expected}")
+        if fix:
+            parts.append(f"to mend it: {fix}")
+        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+
+
+class ConfigError(BloodedgeError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class DataError(BloodedgeError):
+    """A data set, image or recorded result that is missing, damaged or not what was asked for."""
+
+
+class ModelError(BloodedgeError):
+    """A model that is unknown, damaged, or does not fit the data."""
+
+
+class RunError(BloodedgeError):
+    """A run folder that is missing, incomplete, or would be overwritten."""
+
+
+class VerificationError(BloodedgeError):
+    """An exported model that does not agree with its parent."""

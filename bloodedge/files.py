@@ -1,0 +1,109 @@
+"""Small file operations every stage needs: digests, sizes, and writes that are whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from bloodedge.errors import BloodedgeError, DataError
+
+_CHUNK = 1 << 20
+_JSON_LIMIT = 16 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def gzip_size(path: Path) -> int:
+    """Return the bytes a download compressed with gzip (level 9) would take."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            size += len(packer.compress(chunk))
+    return size + len(packer.flush())
+
+
+def fsync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk, so that a rename in it survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it when the block ends without error.
+
+    The temporary name keeps the suffix, because Keras and OpenCV choose a format by it.
+
+    Raises:
+        BloodedgeError: the disk is full or the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner can read; a result is an ordinary file.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise BloodedgeError(
+            f"could not write {path}: {error.strerror or error}",
+            fix="free some disk space, or choose a folder that can be written",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object whole or not at all; NaN and infinities are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from an untrusted file.
+
+    Raises:
+        DataError: the file is missing, larger than 16 MiB, or holds no JSON object.
+    """
+    try:
+        if path.stat().st_size > _JSON_LIMIT:
+            raise DataError(f"{path} is larger than {_JSON_LIMIT >> 20} MiB", expected="JSON")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds no JSON object")
+    return cast(dict[str, Any], value)

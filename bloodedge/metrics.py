@@ -1,0 +1,108 @@
+"""Classification metrics in NumPy, so that a bare GPU host needs nothing else.
+
+Accuracy and AUC follow `medmnist.evaluator` (tests compare the two); the interval is Wilson's
+score interval; the expected calibration error is Guo et al. 2017 with 15 equal-width bins.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+def softmax(logits: ArrayLike) -> Floats:
+    """Return the softmax over the last axis, in double precision."""
+    z = np.asarray(logits, dtype=np.float64)
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    result: Floats = e / e.sum(axis=-1, keepdims=True)
+    return result
+
+
+def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a proportion (Wilson 1927)."""
+    if total == 0:
+        return (0.0, 1.0)
+    p = correct / total
+    scale = 1 / (1 + z * z / total)
+    centre = (p + z * z / (2 * total)) * scale
+    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) * scale
+    return (max(0.0, centre - half), min(1.0, centre + half))
+
+
+def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """Return the `(classes, classes)` counts, rows the truth, columns the prediction."""
+    flat = np.asarray(truth, dtype=np.int64) * classes + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
+
+
+def precision_recall_f1(confusion: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+    """Return per-class precision, recall and F1; 0 where a class was never predicted or seen."""
+    hits = np.diag(confusion).astype(np.float64)
+    precision = hits / np.maximum(confusion.sum(axis=0), 1)
+    recall = hits / np.maximum(confusion.sum(axis=1), 1)
+    f1 = 2 * hits / np.maximum(confusion.sum(axis=0) + confusion.sum(axis=1), 1)
+    return precision, recall, f1
+
+
+def auc_one_vs_rest(truth: NDArray[np.int64], scores: Floats) -> float | None:
+    """Return the mean over classes of the one-vs-rest AUC (MedMNIST's definition).
+
+    Mann-Whitney with mid-ranks for ties. None if a class is absent, where it is not defined.
+    """
+    areas = []
+    for c in range(scores.shape[1]):
+        positive = truth == c
+        n = int(positive.sum())
+        m = len(truth) - n
+        if n == 0 or m == 0:
+            return None
+        ranks = _mid_ranks(scores[:, c])
+        areas.append((float(ranks[positive].sum()) - n * (n + 1) / 2) / (n * m))
+    return float(np.mean(areas))
+
+
+def _mid_ranks(values: Floats) -> Floats:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: Floats = (last - (counts - 1) / 2)[inverse].astype(np.float64)
+    return ranks
+
+
+def expected_calibration_error(truth: NDArray[np.int64], p: Floats, bins: int = 15) -> float:
+    """Return the mean |accuracy - confidence| over equal-width confidence bins (Guo 2017)."""
+    confidence = p.max(axis=1)
+    hit = (p.argmax(axis=1) == truth).astype(np.float64)
+    bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(bin_of, weights=hit - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / max(len(truth), 1))
+
+
+def classification_metrics(truth: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
+    """Return every figure reported for a classifier, ready for JSON.
+
+    Args:
+        truth: `(N,)` or `(N, 1)` class indices.
+        probabilities: `(N, C)` softmax outputs.
+    """
+    y = np.asarray(truth, dtype=np.int64).reshape(-1)
+    p = np.asarray(probabilities, dtype=np.float64)
+    matrix = confusion_matrix(y, p.argmax(axis=1), p.shape[1])
+    correct = int(np.trace(matrix))
+    precision, recall, f1 = precision_recall_f1(matrix)
+    return {
+        "images": len(y),
+        "accuracy": correct / max(len(y), 1),
+        "accuracy_95ci": list(wilson_interval(correct, len(y))),
+        "auc": auc_one_vs_rest(y, p),
+        "macro_f1": float(f1.mean()),
+        "ece": expected_calibration_error(y, p),
+        "precision": precision.tolist(),
+        "recall": recall.tolist(),
+        "f1": f1.tolist(),
+        "confusion": matrix.tolist(),
+    }

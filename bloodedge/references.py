@@ -1,0 +1,146 @@
+"""What a user's name for a model means: a run, a file, or a model of the zoo."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bloodedge.errors import ModelError
+from bloodedge.files import read_json, sha256_of
+from bloodedge.runs import MANIFEST, load_run, runs_root
+
+KERAS_SUFFIX = ".keras"
+TFLITE_SUFFIX = ".tflite"
+# Weights of a registered model in half precision: how the zoo keeps large teachers.
+WEIGHTS_SUFFIX = ".f16.npz"
+_SUFFIXES = (KERAS_SUFFIX, TFLITE_SUFFIX, WEIGHTS_SUFFIX)
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A model file and what is known of it.
+
+    Attributes:
+        name: for people: the run's name, or the file's without its suffix.
+        path: the `.keras`, `.tflite` or `.f16.npz` file.
+        manifest: the manifest beside the file; empty when there is none.
+    """
+
+    name: str
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def is_tflite(self) -> bool:
+        """Whether the file is a TFLite model."""
+        return self.path.name.endswith(TFLITE_SUFFIX)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, empty when unknown."""
+        return tuple(self.manifest.get("model", {}).get("class_names", ()))
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the file."""
+        return sha256_of(self.path)
+
+
+def zoo_folders() -> list[Path]:
+    """Return where zoo models are looked for: `BLOODEDGE_ZOO`, `zoo/` here, the source tree's.
+
+    The source tree's is only there when the package is installed editable.
+    """
+    here = [Path(os.environ["BLOODEDGE_ZOO"])] if "BLOODEDGE_ZOO" in os.environ else []
+    return [*here, Path("zoo"), Path(__file__).parent.parent / "zoo", packaged_zoo()]
+
+
+def packaged_zoo() -> Path:
+    """Return the folder of the models that ship inside the package."""
+    return Path(str(resources.files("bloodedge") / "zoo"))
+
+
+def find_models(reference: str) -> list[ModelReference]:
+    """Return the models a name or path means; an export run means all its variants.
+
+    Raises:
+        ModelError: nothing of that name is there; names close to it are suggested.
+        RunError: the run's manifest is damaged.
+    """
+    path = Path(reference)
+    if path.is_file():
+        if not path.name.endswith(_SUFFIXES):
+            raise ModelError(f"{path} is no model", expected=f"a file ending in {_SUFFIXES}")
+        return [_from_file(path)]
+    for folder in (path, runs_root() / reference, *(zoo / reference for zoo in zoo_folders())):
+        if (folder / MANIFEST).is_file():
+            return _from_folder(folder)
+    raise ModelError(
+        f"no run, file or zoo model {reference!r}",
+        expected=f"a run in {runs_root()}, a .keras or .tflite file, or a name in the zoo",
+        fix=_suggest(reference),
+    )
+
+
+def find_model(reference: str) -> ModelReference:
+    """Return the one model a name or path means.
+
+    Raises:
+        ModelError: nothing or several models are meant.
+        RunError: the run's manifest is damaged.
+    """
+    found = find_models(reference)
+    if len(found) > 1:
+        names = ", ".join(str(model.path) for model in found)
+        raise ModelError(f"{reference!r} means {len(found)} models", fix=f"name one of {names}")
+    return found[0]
+
+
+def known_names() -> list[str]:
+    """Return the names of all finished runs and zoo models."""
+    folders = [runs_root(), *zoo_folders()]
+    return sorted({p.parent.name for f in folders for p in f.glob(f"[!.]*/{MANIFEST}")})
+
+
+def latest_run(kinds: tuple[str, ...]) -> str:
+    """Return the name of the newest finished run of one of the kinds.
+
+    Raises:
+        ModelError: there is none.
+    """
+    runs = [load_run(p.parent) for p in runs_root().glob(f"[!.]*/{MANIFEST}")]
+    ours = [run for run in runs if run.manifest["kind"] in kinds]
+    if not ours:
+        raise ModelError(f"no {' or '.join(kinds)} run in {runs_root()}", fix="name a model")
+    return max(ours, key=lambda run: (run.path / MANIFEST).stat().st_mtime_ns).name
+
+
+def _from_file(path: Path) -> ModelReference:
+    beside = path.parent / MANIFEST
+    manifest = read_json(beside) if beside.is_file() else {}
+    if path.name not in manifest.get("files", {}):
+        manifest = {}
+    stem = path.name
+    for suffix in _SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    own_run = manifest and not path.name.endswith(TFLITE_SUFFIX)
+    return ModelReference(str(manifest["name"]) if own_run else stem, path, manifest)
+
+
+def _from_folder(folder: Path) -> list[ModelReference]:
+    run = load_run(folder)
+    files = [folder / name for name in run.manifest.get("files", {}) if name.endswith(_SUFFIXES)]
+    inside = [path for path in files if path.parent == folder and path.is_file()]
+    if not inside:
+        raise ModelError(f"the run {folder} holds no model")
+    return [_from_file(path) for path in inside]
+
+
+def _suggest(reference: str) -> str:
+    near = difflib.get_close_matches(reference, known_names(), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else ""

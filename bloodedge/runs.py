@@ -1,0 +1,266 @@
+"""Run folders: `runs/<name>/` holds a model, its manifest and its figures, whole or not at all.
+
+A stage works in `runs/.<name>.partial/` and renames it when everything is on the disk. An
+interrupted stage leaves the partial folder, from which `--resume` continues.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from bloodedge._version import __version__
+from bloodedge.errors import BloodedgeError, DataError, RunError
+from bloodedge.files import fsync_folder, read_json, sha256_of, write_json
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_PACKAGES = (
+    "numpy",
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "tf_keras",
+    "tensorflow-model-optimization",
+    "ai-edge-litert",
+    "opencv-python-headless",
+    "medmnist",
+)
+
+
+def runs_root() -> Path:
+    """Return the folder that holds the runs: `BLOODEDGE_RUNS`, or `runs` here."""
+    return Path(os.environ.get("BLOODEDGE_RUNS", "runs"))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What made a run, and what came out (`manifest.json`).
+
+    Attributes:
+        kind: the stage: `train`, `distill`, `export`, ...
+        name: the run's name, which is also its folder's.
+        config: the stage's settings.
+        data: the data set's description, fingerprint included.
+        parents: SHA-256 of each model this one was made from, by role (`teacher`, `parent`).
+        model: what is needed to rebuild and use the model: registry name, arguments, classes.
+        metrics: figures by split.
+        seed: the seed of every random draw.
+        duration_s: seconds of work, summed over resumed sessions.
+        resumed: how often the run was continued after an interruption.
+    """
+
+    kind: str
+    name: str
+    config: Mapping[str, Any]
+    data: Mapping[str, Any]
+    parents: Mapping[str, str]
+    model: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    seed: int
+    duration_s: float
+    resumed: int = 0
+    command: str = field(default_factory=lambda: _command_line())
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    packages: Mapping[str, str] = field(default_factory=lambda: package_versions())
+    hardware: Mapping[str, Any] = field(default_factory=lambda: describe_hardware())
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    bloodedge: str = __version__
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and the manifest read from it."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return str(self.manifest["name"])
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can be a run's name, so that no name escapes the runs folder.
+
+    Raises:
+        RunError: it holds a path separator, starts with a dot, or is too long.
+    """
+    if not _NAME.fullmatch(name):
+        raise RunError(
+            f"{name!r} cannot be a run's name",
+            expected="letters, digits, '.', '_', '+' and '-', at most 100, the first no dot",
+        )
+    return name
+
+
+def load_run(folder: Path) -> Run:
+    """Read a finished run's manifest.
+
+    Raises:
+        RunError: the folder is no run of a schema this version reads.
+    """
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except DataError as error:
+        raise RunError(f"{folder} is not a finished run ({error})") from error
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise RunError(
+            f"{folder} has manifest schema {manifest.get('schema_version')!r}",
+            expected=f"schema {SCHEMA_VERSION}",
+        )
+    missing = [key for key in ("kind", "name", "model", "data", "metrics") if key not in manifest]
+    if missing:
+        raise RunError(f"{folder / MANIFEST} lacks {', '.join(missing)}")
+    return Run(folder, manifest)
+
+
+class RunFolder:
+    """A run being made: files go to `path`; `commit` makes them the run."""
+
+    def __init__(self, name: str, path: Path, final: Path) -> None:
+        self.name = name
+        self.path = path
+        self.final = final
+
+    def commit(self, manifest: Manifest) -> Run:
+        """Write the manifest with every file's digest, flush, and rename the folder into place."""
+        names = sorted(p for p in self.path.rglob("*") if p.is_file() and p.name[0] != ".")
+        files = {
+            p.relative_to(self.path).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
+            for p in names
+        }
+        write_json(self.path / MANIFEST, {**asdict(manifest), "files": files})
+        for path in names:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        fsync_folder(self.path)
+        _swap_in(self.path, self.final)
+        return load_run(self.final)
+
+
+def _swap_in(partial: Path, final: Path) -> None:
+    """Rename the new folder into place; a run it replaces is deleted only after that."""
+    old = final.with_name(f".{final.name}.replaced")
+    if final.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        final.rename(old)
+    partial.rename(final)
+    fsync_folder(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def open_run(
+    name: str, *, root: Path | None = None, force: bool = False, resume: bool = False
+) -> Iterator[RunFolder]:
+    """Open the run `name` for writing and hold a lock on it.
+
+    With `resume` the partial folder of an interrupted run is kept, else it is emptied. Whatever
+    ends the block early leaves the partial folder behind and the finished run untouched.
+
+    Raises:
+        RunError: the run exists and `force` is not given, another process is writing it, or an
+            interrupted run of that name is there and neither `resume` nor `force` is given.
+        BloodedgeError: the disk is full or the folder cannot be written.
+    """
+    root = root or runs_root()
+    final = root / check_name(name)
+    partial = root / f".{name}.partial"
+    if final.exists() and not force:
+        raise RunError(f"the run {final} exists", fix="choose another --name, or add --force")
+    if partial.exists() and any(partial.iterdir()) and not (resume or force):
+        raise RunError(
+            f"an interrupted run is in {partial}",
+            fix="add --resume to continue it, or --force to start over",
+        )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / f".{name}.lock").open("w") as lock:
+            _take_lock(lock, name)
+            if partial.exists() and not resume:
+                shutil.rmtree(partial)
+            partial.mkdir(exist_ok=True)
+            yield RunFolder(name, partial, final)
+            Path(lock.name).unlink(missing_ok=True)
+    except OSError as error:
+        raise BloodedgeError(
+            f"could not write the run {final}: {error.strerror or error}",
+            fix="free some disk space, or set BLOODEDGE_RUNS to a folder that can be written",
+        ) from error
+
+
+def _take_lock(lock: IO[str], name: str) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunError(
+            f"another process is writing the run {name!r}", fix="wait for it, or stop it"
+        ) from None
+
+
+class Stopwatch:
+    """Seconds since it was made, added to those of earlier sessions."""
+
+    def __init__(self, before_s: float = 0.0) -> None:
+        self._before = before_s
+        self._start = time.monotonic()
+
+    def seconds(self) -> float:
+        """Return the seconds so far, to a tenth."""
+        return round(self._before + time.monotonic() - self._start, 1)
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the installed packages that shape a result."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_hardware() -> dict[str, Any]:
+    """Return the machine a run was made on: system, processor, cores and memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(memory / 2**30, 1),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    for key in ("model name", "Model", "Hardware"):
+        for line in lines:
+            if line.split(":")[0].strip() == key:
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def _command_line() -> str:
+    """Return the command as typed; the program's own folder says nothing about the run."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

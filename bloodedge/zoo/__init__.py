@@ -1,0 +1,1 @@
+"""Models that ship with the package, for `bloodedge predict` right after installation."""

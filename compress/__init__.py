@@ -1,0 +1,1 @@
+"""The compress stage: distillation from a teacher into a compact student."""

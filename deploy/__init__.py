@@ -1,0 +1,1 @@
+"""The deploy stage: TFLite export, verification, evaluation and prediction."""

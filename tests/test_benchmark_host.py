@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import copy
+import json
+import signal
+import subprocess
+import sys
+import warnings
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bloodedge.benchmarks import host, runner
+from bloodedge.benchmarks.host import BenchmarkConfig, load_result, run_benchmark
+from bloodedge.errors import ConfigError, DataError
+
+MEASURED: dict[str, Any] = {
+    "model": "a.tflite",
+    "threads": 1,
+    "bytes": 2000,
+    "gzip_bytes": 1000,
+    "median_us": 100.5,
+    "p90_us": 120,
+    "p99_us": 150.0,
+    "min_us": 90.0,
+    "load_ms": 3.0,
+    "first_ms": 0.5,
+    "peak_rss_kib": 512,
+    "accuracy": 0.75,
+    "images": 20,
+    "spread": 0.02,
+    "drift": False,
+    "error": None,
+}
+FAILED: dict[str, Any] = {
+    "model": "b.tflite",
+    "threads": 1,
+    "bytes": 5,
+    "gzip_bytes": 25,
+    "error": "ValueError: no model",
+}
+RESULT: dict[str, Any] = {
+    "schema": "bloodedge-benchmark/1",
+    "complete": True,
+    "environment": {
+        "runtime": "ai_edge_litert",
+        "runtime_version": "2.3.0",
+        "machine": "aarch64",
+        "cpu_model": "Raspberry Pi 4 Model B",
+    },
+    "rows": [MEASURED, FAILED],
+}
+
+
+def write(path: Path, value: object) -> Path:
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import keras
+    import tensorflow as tf
+
+    inputs = keras.Input(batch_shape=(1, 16, 16, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2)(inputs)
+    x = keras.layers.Flatten()(x)
+    net = keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x))
+    path = tmp_path_factory.mktemp("host") / "float.tflite"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(net).convert())
+    return path
+
+
+# ---- the configuration ----
+
+BAD_CONFIGS: dict[str, dict[str, Any]] = {
+    "no models": {"models": ()},
+    "a model twice": {"models": (Path("m.tflite"), Path("m.tflite"))},
+    "no threads": {"threads": ()},
+    "negative threads": {"threads": (-1,)},
+    "threads twice": {"threads": (1, 1)},
+    "no repeats": {"repeats": 0},
+    "no time": {"seconds": 0.0},
+    "not a time": {"seconds": float("nan")},
+    "more than a day": {"seconds": 1e6},
+    "negative seed": {"seed": -1},
+    "quick and repeats": {"quick": True, "repeats": 3},
+    "quick and seconds": {"quick": True, "seconds": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", BAD_CONFIGS)
+def test_a_bad_configuration_is_refused_when_built(name: str) -> None:
+    values = {"models": (Path("m.tflite"),), "sample": None, "out": Path("r.json")}
+    with pytest.raises(ConfigError):
+        BenchmarkConfig(**{**values, **BAD_CONFIGS[name]})
+
+
+# ---- reading a result ----
+
+
+def test_a_result_is_read_field_by_field(tmp_path: Path) -> None:
+    result = load_result(write(tmp_path / "r.json", RESULT))
+    assert result.complete is True
+    assert result.runtime == "ai_edge_litert 2.3.0"
+    assert result.hardware == "Raspberry Pi 4 Model B (aarch64)"
+    good, bad = result.rows
+    assert {field.name: getattr(good, field.name) for field in fields(good)} == MEASURED
+    assert bad.error == "ValueError: no model"
+    assert (bad.median_us, bad.peak_rss_kib, bad.accuracy, bad.images) == (None, None, None, 0)
+
+
+def test_a_result_without_a_sample_has_no_accuracy(tmp_path: Path) -> None:
+    row = {**MEASURED, "accuracy": None, "images": 0}
+    result = load_result(write(tmp_path / "r.json", {**RESULT, "rows": [row]}))
+    assert (result.rows[0].accuracy, result.rows[0].images) == (None, 0)
+
+
+@pytest.mark.parametrize("key", [key for key in MEASURED if key not in ("error", "accuracy")])
+@pytest.mark.parametrize("value", [None, "text\x1b", -1, [], {}, float("nan")])
+def test_a_wrong_field_is_one_clear_error(key: str, value: object, tmp_path: Path) -> None:
+    row = {**MEASURED, key: value}
+    with pytest.raises(DataError, match=f"`{key}`"):
+        load_result(write(tmp_path / "r.json", {**RESULT, "rows": [row]}))
+
+
+@pytest.mark.parametrize("value", [float("inf"), 10**400])
+def test_a_number_that_is_not_finite_is_refused(value: object, tmp_path: Path) -> None:
+    rows = [{**MEASURED, "median_us": value}]
+    with pytest.raises(DataError, match="`median_us`"):
+        load_result(write(tmp_path / "r.json", {**RESULT, "rows": rows}))
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, "high", True, float("inf")])
+def test_an_accuracy_is_a_proportion(value: object, tmp_path: Path) -> None:
+    rows = [{**MEASURED, "accuracy": value}]
+    with pytest.raises(DataError, match="`accuracy`"):
+        load_result(write(tmp_path / "r.json", {**RESULT, "rows": rows}))
+
+
+@pytest.mark.parametrize("key", RESULT)
+def test_a_missing_part_is_refused(key: str, tmp_path: Path) -> None:
+    value = copy.deepcopy(RESULT)
+    del value[key]
+    with pytest.raises(DataError, match=key):
+        load_result(write(tmp_path / "r.json", value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        {**RESULT, "schema": "bloodedge-benchmark/2"},
+        {**RESULT, "complete": 1},
+        {**RESULT, "rows": [MEASURED, MEASURED]},
+        {**RESULT, "rows": ["row"]},
+        {**RESULT, "rows": [{**FAILED, "error": 5}]},
+        {**RESULT, "environment": {**RESULT["environment"], "machine": None}},
+    ],
+)
+def test_another_structure_is_refused(value: object, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        load_result(write(tmp_path / "r.json", value))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, '{"schema": ' + "9" * 5000 + "}", "\udcff"]
+)
+def test_a_damaged_file_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=r"r\.json"):
+        load_result(path)
+
+
+def test_a_missing_or_huge_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        load_result(tmp_path / "absent.json")
+    huge = tmp_path / "huge.json"
+    with huge.open("wb") as file:
+        file.truncate((16 << 20) + 1)
+    with pytest.raises(DataError, match="16 MiB"):
+        load_result(huge)
+
+
+# ---- running ----
+
+
+def test_the_host_and_the_runner_name_the_same_schema() -> None:
+    assert host.SCHEMA == runner.SCHEMA
+
+
+def test_a_benchmark_runs_to_a_result(model: Path, tmp_path: Path) -> None:
+    sample, out = tmp_path / "s.npz", tmp_path / "new" / "r.json"
+    np.savez(sample, images=np.zeros((3, 16, 16, 3), dtype=np.uint8), labels=np.arange(3))
+    bad = tmp_path / "-bad.tflite"
+    bad.write_bytes(b"no model")
+    config = BenchmarkConfig((model, bad), sample, out, threads=(1,), quick=True)
+    result = run_benchmark(config)
+    assert result.path == out
+    assert result.complete is True
+    good, failed = result.rows
+    assert good.median_us is not None
+    assert good.median_us > 0
+    # All three images are black, so they share one class, and the labels are all different.
+    assert good.accuracy in (0.0, pytest.approx(1 / 3))
+    assert good.images == 3
+    assert failed.model == "-bad.tflite"
+    assert failed.error
+    with pytest.raises(ConfigError, match="exists"):
+        run_benchmark(config)
+
+
+def test_what_the_runner_refuses_is_a_configuration_error(model: Path, tmp_path: Path) -> None:
+    config = BenchmarkConfig((model,), None, tmp_path / "r.json", threads=(100_000,))
+    with pytest.raises(ConfigError, match="message above"):
+        run_benchmark(config)
+
+
+def test_missing_files_are_named_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.tflite"):
+        run_benchmark(BenchmarkConfig((tmp_path / "absent.tflite",), None, tmp_path / "r.json"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
+def test_ctrl_c_waits_for_the_runner_to_write(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    code = (
+        "import sys; from pathlib import Path; from bloodedge.benchmarks.host import *;"
+        "m, o = map(Path, sys.argv[1:]);"
+        "run_benchmark(BenchmarkConfig((m,), None, o, threads=(1,), repeats=50, seconds=0.1))"
+    )
+    command = [sys.executable, "-c", code, str(model), str(out)]
+    # In the repository's root, which `python -c` would import from, `bloodedge` has no stages.
+    options: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
+    with subprocess.Popen(command, **options) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("[1/50]"):
+                break
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read().rstrip().endswith("KeyboardInterrupt")
+    result = load_result(out)
+    assert result.complete is False
+    assert len(result.rows) == 1

@@ -1,0 +1,1 @@
+"""The train stage: reference models, augmentation and the training loop."""

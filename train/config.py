@@ -1,0 +1,86 @@
+"""The settings of one fit: what the training loop does, whatever the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bloodedge.errors import ConfigError
+from bloodedge.train.augment import AugmentConfig
+
+Phases = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long and how a model is trained.
+
+    Attributes:
+        epochs: passes over train.
+        batch: images a step.
+        learning_rate: the peak, reached after the warm-up and then decayed to 0 by a cosine.
+        weight_decay: AdamW's decoupled decay (Loshchilov & Hutter 2019); biases and batch-norm
+            parameters are exempt.
+        warmup: the fraction of all steps in which the rate rises linearly.
+        label_smoothing: the share of each target spread over all classes.
+        progressive: `(epochs, size)` phases trained on smaller images before the full size, which
+            saves most of a large model's time (Howard's progressive resizing).
+        seed: fixes order, augmentation and initial weights.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    epochs: int
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup: float = 0.05
+    label_smoothing: float = 0.0
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    progressive: Phases = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check("--epochs", self.epochs, 1, 100_000)
+        _check("--batch", self.batch, 1, 65_536)
+        _check("--lr", self.learning_rate, 1e-8, 10)
+        _check("weight decay", self.weight_decay, 0, 1)
+        _check("warm-up", self.warmup, 0, 0.5)
+        _check("label smoothing", self.label_smoothing, 0, 0.5)
+        _check("--seed", self.seed, 0, 2**31)
+        if sum(epochs for epochs, _ in self.progressive) >= self.epochs:
+            raise ConfigError(
+                f"--progressive takes all of the {self.epochs} epochs",
+                expected="at least one epoch at the full size",
+            )
+
+    def size_at(self, epoch: int, full: int) -> int:
+        """Return the image side trained on in `epoch` (counted from 0)."""
+        for epochs, size in self.progressive:
+            if epoch < epochs:
+                return size
+            epoch -= epochs
+        return full
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} {value} is out of range", expected=f"{low} to {high}")
+
+
+def parse_phases(text: str) -> Phases:
+    """Read `--progressive`, for example `8x32` or `6x16,4x32`: epochs x pixels.
+
+    Raises:
+        ConfigError: the text has another form.
+    """
+    try:
+        pairs = [part.split("x") for part in text.split(",") if part]
+        phases = tuple((int(epochs), int(size)) for epochs, size in pairs)
+    except ValueError:
+        phases = ((0, 0),)
+    if any(epochs < 1 or size < 8 for epochs, size in phases):
+        raise ConfigError(
+            f"--progressive {text!r}", expected="EPOCHSxPIXELS, with commas between, such as 8x32"
+        )
+    return phases

@@ -1,0 +1,49 @@
+"""Any reference to a trained model as a Keras model, ready to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodedge.data.npz import read_arrays
+from bloodedge.errors import ModelError
+from bloodedge.files import atomic_path
+from bloodedge.references import KERAS_SUFFIX, WEIGHTS_SUFFIX, ModelReference
+from bloodedge.train.modelio import entry_config, load_model
+from bloodedge.train.registry import build
+
+
+def restore(reference: ModelReference) -> Any:
+    """Return the Keras model of a `.keras` file or of half-precision weights.
+
+    Raises:
+        ModelError: the file is damaged, or is no Keras model.
+    """
+    if reference.path.name.endswith(KERAS_SUFFIX):
+        return load_model(reference.path)
+    if reference.path.name.endswith(WEIGHTS_SUFFIX):
+        return _from_half_weights(reference.path, reference.manifest)
+    raise ModelError(f"{reference.path} is no Keras model", expected="a .keras file or a run")
+
+
+def save_half_weights(model: Any, path: Path) -> None:
+    """Write a model's weights as float16, in the order of `get_weights`."""
+    arrays = {f"w{i:04d}": w.astype(np.float16) for i, w in enumerate(model.get_weights())}
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def _from_half_weights(path: Path, manifest: Mapping[str, Any]) -> Any:
+    config = entry_config(manifest.get("model", {}))
+    model = build(config, size=config.size)
+    arrays = read_arrays(path)
+    weights: list[NDArray[Any]] = [arrays[k].astype(np.float32) for k in sorted(arrays)]
+    try:
+        model.set_weights(weights)
+    except ValueError as error:
+        raise ModelError(f"{path} does not fit {config.name}: {error}") from error
+    return model

@@ -1,0 +1,122 @@
+"""`bloodedge train`: a reference model from a data set, as a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bloodedge.console import say
+from bloodedge.data.dataset import Dataset
+from bloodedge.errors import ConfigError
+from bloodedge.figures import confusion_figure, learning_curves
+from bloodedge.metrics import classification_metrics, softmax
+from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
+from bloodedge.train import checkpoint
+from bloodedge.train.config import FitConfig
+from bloodedge.train.loop import FitResult, fit, fit_settings, predict_logits
+from bloodedge.train.modelio import fixed_size, model_entry, save_model
+from bloodedge.train.registry import ModelConfig, build, spec
+from bloodedge.train.targets import HardLabels, Targets
+
+MODEL_FILE = "model.keras"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What `bloodedge train` trains and where it puts it.
+
+    Raises:
+        ConfigError: progressive resizing for a model tied to one image size.
+        ModelError: an unknown model.
+    """
+
+    model: str
+    fit: FitConfig
+    name: str
+    width: float = 1.0
+    force: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.fit.progressive and not spec(self.model).any_size:
+            raise ConfigError(f"{self.model} is tied to one image size", fix="drop --progressive")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fit to be turned into a run: shared by training and distillation."""
+
+    kind: str
+    targets: Targets
+    model: ModelConfig
+    fit: FitConfig
+    config: dict[str, Any]
+    parents: dict[str, str] = field(default_factory=dict)
+
+
+def train(config: TrainConfig, data: Dataset) -> Run:
+    """Train a registered model and write its run folder.
+
+    The folder holds `model.keras`, `history.csv`, figures and the manifest; val figures are those
+    of the epoch that val chose.
+
+    Raises:
+        RunError: the run exists, or cannot be resumed.
+    """
+    classes = len(data.class_names)
+    model = ModelConfig(config.model, classes, data.size, config.width)
+    labels = data["train"].labels
+    targets = HardLabels(labels, classes, config.fit.label_smoothing)
+    what = Fitted("train", targets, model, config.fit, asdict(config))
+    with open_run(config.name, force=config.force, resume=config.resume) as run:
+        return fit_run(what, data, run)
+
+
+def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
+    """Fit a fresh model towards `what.targets` inside an open run folder, and commit it."""
+    import keras
+
+    keras.utils.set_random_seed(what.fit.seed)
+    model = build(what.model)
+    say(
+        f"{run.name}: {what.model.name}, {model.count_params():,} parameters, "
+        f"{len(data['train']):,} images of {data.title}, on {keras.backend.backend()}"
+    )
+    settings = fit_settings(what.fit, model=asdict(what.model), data=data.fingerprint)
+    settings |= what.parents
+    result = fit(model, data["train"], data["val"], what.targets, what.fit, run.path, settings)
+    fixed = fixed_size(model, what.model)
+    save_model(fixed, run.path / MODEL_FILE)
+    metrics = _val_figures(fixed, data, run, result)
+    checkpoint.clear(run.path)
+    return run.commit(
+        Manifest(
+            kind=what.kind,
+            name=run.name,
+            config=what.config,
+            data=data.describe(),
+            parents=what.parents,
+            model=model_entry(what.model, fixed, data.class_names),
+            metrics=metrics,
+            seed=what.fit.seed,
+            duration_s=result.seconds,
+            resumed=result.resumed,
+        )
+    )
+
+
+def _val_figures(
+    model: Any, data: Dataset, run: RunFolder, result: FitResult
+) -> dict[str, Any]:
+    """Evaluate on val, draw the figures, and return the manifest's metrics."""
+    val = data["val"]
+    metrics = classification_metrics(val.labels, softmax(predict_logits(model, val.images)))
+    note = f"{run.name} - {data.title}"
+    learning_curves(result.history, note, run.path / "learning_curves.png")
+    matrix = np.asarray(metrics["confusion"])
+    title = f"{note}, val, {100 * metrics['accuracy']:.2f} %"
+    confusion_figure(matrix, data.class_names, title, run.path / "confusion_val.png")
+    return {"val": metrics, "best_epoch": result.best_epoch}
