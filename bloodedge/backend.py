@@ -8,6 +8,7 @@ from importlib import util
 from types import ModuleType
 
 from bloodedge.errors import ConfigError
+from bloodedge.quiet import quiet_native
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -34,7 +35,11 @@ def use_backend(name: str | None = None) -> ModuleType:
     # processors it trains a VGG-16 up to twice as fast (benchmarks/README.md).
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     loaded = sys.modules.get("keras")
-    import keras
+    with quiet_native():
+        import keras
+
+        # The first operation starts the devices, which logs as much as the import.
+        keras.ops.zeros(())
 
     if loaded is not None and keras.backend.backend() != name:
         raise ConfigError(

@@ -87,7 +87,8 @@ def gather_views(
     along_rows = np.where(turned, x, y) + index[:, None] * side * side
     along_cols = np.where(turned, y, x)
     pixels = along_rows[:, :, None] + along_cols[:, None, :]
-    return images.reshape(-1, 3).take(pixels, axis=0)
+    batch: NDArray[np.uint8] = images.reshape(-1, 3).take(pixels, axis=0)
+    return batch
 
 
 def _mirror(position: NDArray[np.int64], side: int) -> NDArray[np.int64]:
@@ -132,4 +133,7 @@ def shrink(batch: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     if side % size:
         raise ConfigError(f"cannot shrink {side} pixels to {size}", expected="a whole divisor")
     k = side // size
-    return batch.reshape(n, size, k, size, k, 3).mean(axis=(2, 4), dtype=np.float32)
+    small: NDArray[np.float32] = batch.reshape(n, size, k, size, k, 3).mean(
+        axis=(2, 4), dtype=np.float32
+    )
+    return small

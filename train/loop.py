@@ -105,7 +105,7 @@ def _use_jit() -> bool:
     import keras
 
     if keras.backend.backend() != "tensorflow":
-        return keras.backend.backend() == "jax"
+        return bool(keras.backend.backend() == "jax")
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))

@@ -41,7 +41,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if self.fit.progressive and not spec(self.model).any_size:
+        entry = spec(self.model)
+        if self.fit.progressive and not entry.any_size:
             raise ConfigError(f"{self.model} is tied to one image size", fix="drop --progressive")
 
 
@@ -108,9 +109,7 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
     )
 
 
-def _val_figures(
-    model: Any, data: Dataset, run: RunFolder, result: FitResult
-) -> dict[str, Any]:
+def _val_figures(model: Any, data: Dataset, run: RunFolder, result: FitResult) -> dict[str, Any]:
     """Evaluate on val, draw the figures, and return the manifest's metrics."""
     val = data["val"]
     metrics = classification_metrics(val.labels, softmax(predict_logits(model, val.images)))

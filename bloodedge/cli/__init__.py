@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from bloodedge.cli.app import app
 from bloodedge.errors import BloodedgeError
@@ -17,14 +18,19 @@ def main() -> None:
         app()
     except BloodedgeError as error:
         _fail(str(error), EXIT_ERROR)
-    except KeyboardInterrupt:
-        _fail(
-            "interrupted; nothing half-written is kept as a result, and --resume continues a "
-            "run that has a checkpoint",
-            EXIT_INTERRUPTED,
-        )
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename or 'a file'}", EXIT_ERROR)
+    except SystemExit as stop:
+        # Typer turns Ctrl-C into this code without a word.
+        if stop.code == EXIT_INTERRUPTED:
+            _fail(
+                "interrupted; no finished result was changed; the same command with --resume "
+                "continues training or distillation",
+                EXIT_INTERRUPTED,
+            )
+        raise
 
 
-def _fail(line: str, code: int) -> None:
+def _fail(line: str, code: int) -> NoReturn:
     print(f"bloodedge: {line}", file=sys.stderr)
     sys.exit(code)

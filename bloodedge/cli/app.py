@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bloodedge.cli import training
+from bloodedge.cli import compressing, training
 
 app = typer.Typer(
     name="bloodedge",
@@ -14,8 +14,4 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("train")(training.train)
-
-
-@app.callback()
-def _root() -> None:
-    """Keep `bloodedge COMMAND` even while there is only one command."""
+app.command("distill")(compressing.distill)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bloodedge.cli import options
+
+if TYPE_CHECKING:
+    from bloodedge.runs import Run
 
 
 def train(
@@ -50,6 +53,14 @@ def train(
     )
     config = TrainConfig(model, fit, name or model, width, force, resume)
     use_backend(backend)
-    result = run(config, load_data(data, size=size))
+    print_run(run(config, load_data(data, size=size)))
+
+
+def print_run(result: Run) -> None:
+    """Print where a trained model is and what val says of it."""
     val = result.manifest["metrics"]["val"]
-    print(f"{result.path}: val accuracy {100 * val['accuracy']:.2f} %")
+    low, high = (100 * bound for bound in val["accuracy_95ci"])
+    print(
+        f"{result.path}: val accuracy {100 * val['accuracy']:.2f} % "
+        f"(95 % interval {low:.2f} to {high:.2f}), {result.manifest['data']['title']}"
+    )

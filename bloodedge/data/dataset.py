@@ -125,4 +125,4 @@ def check_split(name: str, split: Split, classes: int, source: str) -> None:
 
 def class_counts(labels: Labels, classes: int) -> list[int]:
     """Return how many images each class has."""
-    return np.bincount(labels, minlength=classes).tolist()
+    return [int(count) for count in np.bincount(labels, minlength=classes)]

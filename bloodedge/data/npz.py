@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from bloodedge.data.dataset import MAX_CLASSES, SPLITS, Dataset, Split, check_sp
 from bloodedge.errors import DataError
 
 MAX_BYTES = 16 << 30
+_MAX_TEXT = 200
 _KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
 
 BLOODMNIST_CLASSES = (
@@ -46,6 +46,8 @@ KNOWN_SETS: dict[str, tuple[str, tuple[str, ...]]] = {
 def load_npz(path: Path, class_names: tuple[str, ...] | None = None) -> Dataset:
     """Load a file with `{train,val,test}_{images,labels}`, and optionally `class_names`.
 
+    A file that `bloodedge data synth` wrote says so under `synthetic`, and stays synthetic.
+
     Args:
         path: the file.
         class_names: the names of the classes; without them, the file's own `class_names` array
@@ -61,16 +63,19 @@ def load_npz(path: Path, class_names: tuple[str, ...] | None = None) -> Dataset:
             f"{path} lacks {', '.join(missing)}", expected="an .npz in MedMNIST's layout"
         )
     splits = {s: _split(arrays[f"{s}_images"], arrays[f"{s}_labels"], s, path) for s in SPLITS}
-    highest = max(int(split.labels.max(initial=0)) for split in splits.values())
-    names = class_names or _own_names(arrays, path)
-    title = f"{path.name} (MedMNIST layout)"
-    if names is None:
-        known = KNOWN_SETS.get(fingerprint(splits))
-        title, names = known or (title, tuple(f"class {i}" for i in range(highest + 1)))
+    # Before anything is made of them: a fingerprint needs plain arrays, names need a sane label.
     for name, split in splits.items():
-        check_split(name, split, min(len(names), MAX_CLASSES), str(path))
+        check_split(name, split, MAX_CLASSES, str(path))
     _check_same_size(splits, path)
-    return Dataset(path.stem, "npz", title, names, splits, {"file": path.name})
+    title = f"{path.name} (MedMNIST layout)"
+    names = class_names or _own_names(arrays, path)
+    if names is None:
+        title, names = KNOWN_SETS.get(fingerprint(splits)) or (title, _numbered(splits, path))
+    for name, split in splits.items():
+        check_split(name, split, len(names), str(path))
+    drawn = _text(arrays["synthetic"], path) if "synthetic" in arrays else ""
+    origin = "synthetic" if drawn else "npz"
+    return Dataset(path.stem, origin, drawn or title, names, splits, {"file": path.name})
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -90,7 +95,11 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             }
     except FileNotFoundError:
         raise DataError(f"{path} does not exist", fix="check --data") from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+    except DataError:
+        raise
+    # Damaged bytes make zipfile, its decompressors, NumPy and the parser NumPy reads headers with
+    # raise some fifteen types between them, and every one means the same to a user.
+    except Exception as error:
         raise DataError(
             f"{path} cannot be read: {error}",
             expected="an .npz file of plain arrays (no pickled objects)",
@@ -131,8 +140,33 @@ def _own_names(arrays: Mapping[str, NDArray[Any]], path: Path) -> tuple[str, ...
     if names is None:
         return None
     if names.dtype.kind != "U" or names.ndim != 1 or not 2 <= len(names) <= MAX_CLASSES:
-        raise DataError(f"{path}: class_names is {names.dtype}", expected="unicode strings (C,)")
-    return tuple(str(name) for name in names)
+        raise DataError(
+            f"{path}: class_names has shape {names.shape} and type {names.dtype}",
+            expected="unicode strings (C,)",
+        )
+    texts = tuple(_text(name, path) for name in names)
+    if len(set(texts)) < len(texts):
+        raise DataError(f"{path}: class_names repeats a name")
+    return texts
+
+
+def _numbered(splits: Mapping[str, Split], path: Path) -> tuple[str, ...]:
+    """Return `class 0`, `class 1`, ... as far as the labels go."""
+    highest = max(int(split.labels.max()) for split in splits.values())
+    if highest == 0:
+        raise DataError(f"{path}: every label is 0", expected="two classes or more")
+    return tuple(f"class {i}" for i in range(highest + 1))
+
+
+def _text(value: NDArray[Any] | np.str_, path: Path) -> str:
+    """Return one short printable line from an untrusted file: no escape codes, no newlines."""
+    text = str(value)
+    if not text.strip() or len(text) > _MAX_TEXT or not text.isprintable():
+        raise DataError(
+            f"{path} holds the text {text[:_MAX_TEXT]!r}",
+            expected=f"one printable line of at most {_MAX_TEXT} characters",
+        )
+    return text
 
 
 def _check_same_size(splits: Mapping[str, Split], path: Path) -> None:

@@ -1,0 +1,161 @@
+"""What a report tells: sections, one for each data set, with a row for each model file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bloodedge.benchmarks.host import BenchmarkRow
+
+# The test split is what is reported; a figure of another split stands in only where it is missing.
+SPLIT_ORDER = ("test", "val", "train")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A model's figures on one split; per-class tuples follow the section's class names.
+
+    Attributes:
+        split: `test`, `val` or `train`.
+        images: how many images were classified.
+        accuracy: in 0..1.
+        interval: the 95 % interval of the accuracy.
+        auc: the mean one-vs-rest AUC; None where a class is absent.
+        macro_f1: in 0..1.
+        ece: the expected calibration error, in 0..1.
+        precision: by class, in 0..1, as are `recall` and `f1`.
+        recall: see `precision`.
+        f1: see `precision`.
+        confusion: `(C, C)` image counts, rows the truth.
+    """
+
+    split: str
+    images: int
+    accuracy: float
+    interval: tuple[float, float]
+    auc: float | None
+    macro_f1: float
+    ece: float
+    precision: tuple[float, ...]
+    recall: tuple[float, ...]
+    f1: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    @property
+    def worst(self) -> int:
+        """The index of the class with the lowest recall among those that have images."""
+        seen = [i for i, row in enumerate(self.confusion) if sum(row)] or [0]
+        return min(seen, key=lambda i: self.recall[i])
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One model's speed on one device.
+
+    Attributes:
+        device: processor or board, and architecture.
+        runtime: the runtime and its version.
+        single: with one thread; None when that was not measured.
+        all_cores: with the most threads, more than one; None when that was not measured.
+    """
+
+    device: str
+    runtime: str
+    single: BenchmarkRow | None
+    all_cores: BenchmarkRow | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison: a model file, and where it was timed, a device.
+
+    Attributes:
+        model: the model it is a variant of.
+        variant: such as `keras`, `float32`, `int8`.
+        family: the architecture, or the model where that is unknown.
+        file: the file's name.
+        sha256: the file's digest.
+        bytes: the file's size.
+        gzip_bytes: its size gzipped at level 9; None when nobody measured it.
+        scores: None when it was not evaluated on this section's data.
+        latency: None when it was not timed.
+    """
+
+    model: str
+    variant: str
+    family: str
+    file: str
+    sha256: str
+    bytes: int
+    gzip_bytes: int | None
+    scores: Scores | None = None
+    latency: Latency | None = None
+
+    @property
+    def label(self) -> str:
+        """Model and variant, as figures name them."""
+        return f"{self.model} {self.variant}"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training run's history: column name to one value per epoch."""
+
+    run: str
+    columns: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How one run was made, as pairs of a heading and a text."""
+
+    run: str
+    kind: str
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Everything about one data set, known by its fingerprint."""
+
+    fingerprint: str
+    title: str
+    synthetic: bool
+    class_names: tuple[str, ...]
+    rows: tuple[Row, ...]
+    curves: tuple[Curve, ...]
+    origins: tuple[Origin, ...]
+
+    @property
+    def models(self) -> list[Row]:
+        """One row for each model file, whatever the number of devices."""
+        return list({row.sha256: row for row in reversed(self.rows)}.values())[::-1]
+
+    @property
+    def split(self) -> str:
+        """The split that the section's figures are about."""
+        have = {row.scores.split for row in self.rows if row.scores}
+        return next((split for split in SPLIT_ORDER if split in have), SPLIT_ORDER[0])
+
+    @property
+    def scored(self) -> list[tuple[Row, Scores]]:
+        """The models with figures on `split`."""
+        pairs = [(row, row.scores) for row in self.models if row.scores]
+        return [(row, scores) for row, scores in pairs if scores.split == self.split]
+
+    @property
+    def best(self) -> list[tuple[Row, Scores]]:
+        """The most accurate model of each family; of equals the smallest."""
+        found: dict[str, tuple[Row, Scores]] = {}
+        for row, scores in sorted(self.scored, key=lambda p: (-p[1].accuracy, p[0].bytes)):
+            found.setdefault(row.family, (row, scores))
+        return list(found.values())
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All sections, and what was left out with the reason."""
+
+    sections: tuple[Section, ...]
+    origins: tuple[Origin, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,125 @@
+"""`bloodedge benchmark`: accuracy and latency of TFLite models on this machine, as a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodedge.benchmarks.host import BenchmarkConfig, BenchmarkResult, run_benchmark
+from bloodedge.data.dataset import Dataset
+from bloodedge.errors import ConfigError, ModelError
+from bloodedge.files import atomic_path
+from bloodedge.references import ModelReference, find_models
+from bloodedge.runs import Manifest, Run, Stopwatch, check_name, open_run
+
+RESULT_FILE = "benchmark.json"
+
+
+@dataclass(frozen=True)
+class BenchmarkStageConfig:
+    """What `bloodedge benchmark` measures.
+
+    Attributes:
+        models: runs, files or zoo names; an export run means all its variants.
+        images: how many test images the accuracy is measured on, balanced; 0 is all.
+        threads: thread counts; 0 is every core.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    models: tuple[str, ...]
+    name: str
+    images: int = 0
+    threads: tuple[int, ...] = (1, 0)
+    repeats: int = 5
+    seconds: float = 2.0
+    quick: bool = False
+    seed: int = 0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not self.models:
+            raise ConfigError("no model to benchmark", fix="name a run or a .tflite file")
+        if self.images < 0:
+            raise ConfigError(f"--images {self.images}", expected="0 (all) or more")
+
+
+def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, BenchmarkResult]:
+    """Measure the models and write a run folder with the runner's `benchmark.json`.
+
+    Raises:
+        ModelError: a name means no TFLite model.
+        ConfigError, DataError: see `bloodedge.benchmarks.host.run_benchmark`.
+    """
+    found = [reference for name in config.models for reference in _tflite_models(name)]
+    models = {reference.path.resolve(): reference for reference in found}
+    watch = Stopwatch()
+    with open_run(config.name, force=config.force, resume=True) as run:
+        sample = run.path / ".sample.npz"
+        count = _write_sample(sample, data, config.images, config.seed)
+        result = run_benchmark(_runner_config(config, tuple(models), sample, run.path))
+        sample.unlink()
+        manifest = Manifest(
+            kind="benchmark",
+            name=run.name,
+            config=asdict(config),
+            data=data.describe(),
+            parents={path.name: reference.sha256 for path, reference in models.items()},
+            model={"class_names": list(data.class_names)},
+            metrics={"images": count, "rows": len(result.rows)},
+            seed=config.seed,
+            duration_s=watch.seconds(),
+        )
+        return run.commit(manifest), result
+
+
+def _runner_config(
+    config: BenchmarkStageConfig, paths: tuple[Path, ...], sample: Path, folder: Path
+) -> BenchmarkConfig:
+    timing: dict[str, Any] = {"repeats": config.repeats, "seconds": config.seconds}
+    return BenchmarkConfig(
+        paths,
+        sample,
+        folder / RESULT_FILE,
+        config.threads,
+        seed=config.seed,
+        quick=config.quick,
+        force=True,
+        **({} if config.quick else timing),
+    )
+
+
+def _tflite_models(name: str) -> list[ModelReference]:
+    found = [reference for reference in find_models(name) if reference.is_tflite]
+    if not found:
+        raise ModelError(
+            f"{name!r} is no TFLite model", fix=f"bloodedge export {name} --tflite makes them"
+        )
+    return found
+
+
+def _write_sample(path: Path, data: Dataset, images: int, seed: int) -> int:
+    test = data["test"]
+    index = balanced_indices(test.labels, images or len(test), seed)
+    with atomic_path(path) as temporary:
+        np.savez(temporary, images=test.images[index], labels=test.labels[index])
+    return len(index)
+
+
+def balanced_indices(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Return `count` sorted indices, drawn one class after the other so that none is left out."""
+    if count >= len(labels):
+        return np.arange(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rank = np.empty(len(labels), dtype=np.int64)
+    for c in np.unique(labels):
+        members = order[labels[order] == c]
+        rank[members] = np.arange(len(members))
+    chosen = order[np.argsort(rank[order], kind="stable")][:count]
+    return np.sort(chosen)

@@ -1,0 +1,178 @@
+"""Folders of image files: one sub-folder per class, or train/val/test with class sub-folders."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bloodedge.console import say, track
+from bloodedge.data.dataset import MAX_CLASSES, SPLITS, Dataset, Images, Split, check_split
+from bloodedge.data.npz import MAX_BYTES
+from bloodedge.data.splitting import FRACTIONS, MIN_IMAGES, crossing, divide
+from bloodedge.errors import DataError
+from bloodedge.images import decode_image, read_bytes
+
+_JUNK = {"thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True)
+class _File:
+    """One image file: its class, and its split where the folder says it."""
+
+    path: Path
+    label: int
+    split: str = ""
+
+
+def load_folder(folder: Path, size: int, seed: int) -> Dataset:
+    """Load a folder of images.
+
+    Each image is cut to its central square, resized and made uint8 RGB (see
+    `bloodedge.images`). Without train, val and test sub-folders, every class is divided 70/10/20
+    by `seed`, exact duplicates staying together. Hidden files are skipped, links are followed.
+
+    Args:
+        folder: holds one sub-folder per class, or `train`, `val` and `test` that do.
+        size: side of the images, in pixels, 8 to 1024.
+        seed: of the division into splits.
+
+    Raises:
+        DataError: neither layout, a class that is empty, too small or missing in a split, a
+            single class, or a file that is no image.
+    """
+    if not 8 <= size <= 1024 or seed < 0:
+        raise DataError(
+            f"size {size}, seed {seed}", expected="8 to 1024 pixels a side, a seed of 0 or more"
+        )
+    names, files, skipped = _list(folder)
+    if len(files) * size * size * 3 > MAX_BYTES:
+        raise DataError(
+            f"{len(files)} images of {size}x{size} pixels take more than 16 GiB",
+            fix="choose a smaller --size",
+        )
+    digests, images = _read(files, size)
+    given = bool(files[0].split)
+    labels = np.array([file.label for file in files])
+    where = [file.split for file in files] if given else divide(labels, digests, names, seed)
+    splits = _gather(images, labels, where)
+    for name, split in splits.items():
+        check_split(name, split, len(names), str(folder))
+    details = _details(digests, where, seed, given)
+    way = "as given" if given else f"seeded 70/10/20 split, seed {seed}"
+    name = folder.resolve().name
+    title = f"{name} (folder of images, {way})"
+    details = {"folder": name, "split": way, "skipped_files": skipped, **details}
+    return Dataset(name, "folder", title, names, splits, details)
+
+
+def _list(folder: Path) -> tuple[tuple[str, ...], list[_File], int]:
+    """Return the class names, the files in a fixed order, and how many were skipped."""
+    folders, loose, skipped = _children(folder)
+    given = [sub for sub in folders if sub.name in SPLITS]
+    if not given:
+        classes, more = _classes(folders, folder, MIN_IMAGES)
+        names = tuple(classes)
+        files = [_File(p, label) for label, name in enumerate(names) for p in classes[name]]
+        return names, files, skipped + more + len(loose)
+    if missing := set(SPLITS) - {sub.name for sub in given}:
+        raise DataError(
+            f"{folder} has {given[0].name}, but no {' and no '.join(sorted(missing))}",
+            expected="train, val and test, or none of them",
+        )
+    found = {sub.name: _classes(_children(sub)[0], sub, 1) for sub in given}
+    names = tuple(sorted({name for classes, _ in found.values() for name in classes}))
+    files = []
+    for split in SPLITS:
+        classes, more = found[split]
+        if absent := [name for name in names if name not in classes]:
+            raise DataError(f"{folder / split} lacks the class {absent[0]!r}")
+        skipped += more
+        files += [_File(p, i, split) for i, name in enumerate(names) for p in classes[name]]
+    return names, files, skipped + len(loose)
+
+
+def _classes(folders: list[Path], where: Path, least: int) -> tuple[dict[str, list[Path]], int]:
+    """Return the files of every class folder, and how many files were skipped."""
+    if not 2 <= len(folders) <= MAX_CLASSES:
+        raise DataError(
+            f"{where} has {len(folders)} sub-folders",
+            expected=f"one for each of 2 to {MAX_CLASSES} classes, or train, val and test",
+        )
+    classes, skipped = {}, 0
+    for sub in folders:
+        inner, files, more = _children(sub)
+        if inner:
+            raise DataError(f"{inner[0]} is a folder inside a class folder", expected="images")
+        if len(files) < least:
+            raise DataError(
+                f"{sub} holds {len(files) or 'no'} images",
+                expected=f"at least {least} of each class",
+            )
+        classes[sub.name] = files
+        skipped += more
+    return classes, skipped
+
+
+def _children(folder: Path) -> tuple[list[Path], list[Path], int]:
+    """Return a folder's sub-folders and files in order, and how many hidden files it has."""
+    try:
+        entries = sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
+    seen = [e for e in entries if e.name[0] != "." and e.name.lower() not in _JUNK]
+    folders = [entry for entry in seen if entry.is_dir()]
+    files = [entry for entry in seen if not entry.is_dir()]
+    return folders, files, len(entries) - len(seen)
+
+
+def _read(files: list[_File], size: int) -> tuple[list[str], Images]:
+    """Return every file's SHA-256 and its image, (N, size, size, 3)."""
+
+    def load(file: _File) -> tuple[str, Images]:
+        data = read_bytes(file.path)
+        return hashlib.sha256(data).hexdigest(), decode_image(data, size, str(file.path))
+
+    digests = []
+    images = np.empty((len(files), size, size, 3), np.uint8)
+    with _workers() as workers:
+        for digest, image in track(workers.map(load, files), "reading images", len(files)):
+            images[len(digests)] = image
+            digests.append(digest)
+    return digests, images
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """Yield threads (OpenCV decodes outside the interpreter's lock) that stop at an error."""
+    workers = ThreadPoolExecutor()
+    try:
+        yield workers
+    finally:
+        workers.shutdown(cancel_futures=True)
+
+
+def _gather(images: Images, labels: Any, where: list[str]) -> Mapping[str, Split]:
+    chosen = {name: np.flatnonzero(np.array(where) == name) for name in SPLITS}
+    return {s: Split(images[rows], labels[rows].astype(np.int64)) for s, rows in chosen.items()}
+
+
+def _details(digests: list[str], where: list[str], seed: int, given: bool) -> dict[str, Any]:
+    """Return what a manifest records; say what a user should know before trusting the split."""
+    shared = crossing(digests, where)
+    if shared:
+        say(f"warning: {shared} images are in more than one split, file for file")
+    recipe = {} if given else {"split_seed": seed, "fractions": dict(FRACTIONS)}
+    return {
+        "files": len(digests),
+        "duplicate_files": len(digests) - len(set(digests)),
+        "images_in_several_splits": shared,
+        "crop": "central square",
+        **recipe,
+    }

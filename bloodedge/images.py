@@ -1,0 +1,155 @@
+"""Reading one image file, of any size or bit depth, into the square RGB the models take."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodedge.errors import ConfigError, DataError
+
+MAX_FILE_BYTES = 200 << 20
+MAX_PIXELS = 100_000_000
+
+
+def read_image(path: Path, size: int) -> NDArray[np.uint8]:
+    """Read an image file as the models take it; see `decode_image`.
+
+    Args:
+        path: the file.
+        size: side of the result, in pixels.
+
+    Returns:
+        uint8 RGB of shape (size, size, 3).
+
+    Raises:
+        DataError: it is no file, is larger than 200 MB or 100 megapixels, or is no image.
+    """
+    return decode_image(read_bytes(path), size, str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read an image file's bytes.
+
+    Raises:
+        DataError: the file is missing, cannot be read, or is larger than 200 MB.
+    """
+    try:
+        # Only ordinary files: reading a pipe or a device could wait for ever.
+        if not path.is_file():
+            raise DataError(f"{path} is not a file", expected="an image")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise DataError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MB", expected="an image")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def decode_image(data: bytes, size: int, name: str) -> NDArray[np.uint8]:
+    """Decode an image, cut its central square and resize it.
+
+    Grey becomes RGB, 16-bit values are scaled to 8 bits, floats are taken as 0 to 1, and what is
+    transparent shows white, as empty glass does. The EXIF orientation is ignored: a cell has
+    no upright. Pixel areas are averaged when shrinking, a cubic is fitted when enlarging.
+
+    Args:
+        data: the bytes of an image file in a format OpenCV reads.
+        size: side of the result, in pixels.
+        name: what to call the image in an error.
+
+    Returns:
+        uint8 RGB of shape (size, size, 3).
+
+    Raises:
+        DataError: the bytes are no whole image, or one above 100 megapixels.
+    """
+    cv2 = _opencv()
+    square = _rgb8(_central_square(_decode(data, name)), name)
+    way = cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(square, (size, size), interpolation=way), np.uint8)
+
+
+def _opencv() -> Any:
+    """Import OpenCV when it is first needed: a training host without it still starts."""
+    # OpenCV reads this when it is loaded, and then refuses by the header, before it decodes. If
+    # it was loaded before, its own limit of 2^30 pixels holds and `_decode` refuses afterwards.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+    try:
+        import cv2
+    except ImportError as error:
+        raise ConfigError(
+            f"reading images needs OpenCV ({error})", fix="pip install opencv-python-headless"
+        ) from error
+    # A damaged file gets one line from here; OpenCV's own would be printed above it.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    return cv2
+
+
+def _decode(data: bytes, name: str) -> NDArray[Any]:
+    """Return the pixels as stored: (H, W) grey, or (H, W, C) in OpenCV's order BGR or BGRA."""
+    cv2 = _opencv()
+    pixels = None
+    # Older OpenCV paints the missing part of a truncated JPEG grey and says nothing.
+    truncated = data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data
+    if data and not truncated:
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error as error:
+            if "MAX_IMAGE_PIXELS" in str(error):
+                raise _too_large(name) from error
+    if pixels is None:
+        raise DataError(
+            f"{name} cannot be read as an image",
+            expected="a whole PNG, JPEG, TIFF, BMP or other file that OpenCV reads",
+            fix="replace the file, or move it away",
+        )
+    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
+        raise _too_large(name)
+    return np.asarray(pixels)
+
+
+def _too_large(name: str) -> DataError:
+    return DataError(
+        f"{name} has more than {MAX_PIXELS // 10**6} megapixels",
+        expected="a photograph of one cell",
+        fix="cut the cells out of it first",
+    )
+
+
+def _central_square(pixels: NDArray[Any]) -> NDArray[Any]:
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+def _rgb8(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """Turn stored pixels into uint8 RGB of shape (H, W, 3)."""
+    cv2 = _opencv()
+    values = np.ascontiguousarray(_eight_bits(pixels, name))
+    channels = 1 if values.ndim == 2 else values.shape[2]
+    if channels == 1:
+        return np.asarray(cv2.cvtColor(values, cv2.COLOR_GRAY2RGB), np.uint8)
+    if channels == 3:
+        return np.asarray(cv2.cvtColor(values, cv2.COLOR_BGR2RGB), np.uint8)
+    if channels != 4:
+        raise DataError(f"{name} has {channels} channels", expected="1, 3, or 4 with transparency")
+    colour, alpha = values[..., 2::-1], values[..., 3:] / np.float32(255.0)
+    return np.asarray(np.rint(colour * alpha + 255.0 * (1.0 - alpha)), np.uint8)
+
+
+def _eight_bits(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        # 65535 = 257 * 255, so this is exact rounding.
+        return np.asarray((pixels.astype(np.uint32) + 128) // 257, np.uint8)
+    if pixels.dtype.kind == "f" and pixels.min() >= 0.0 and pixels.max() <= 1.0:
+        return np.asarray(np.rint(pixels * 255.0), np.uint8)
+    raise DataError(
+        f"{name} holds {pixels.dtype} values from {pixels.min()} to {pixels.max()}",
+        expected="8 or 16 bits without sign, or floats from 0 to 1",
+    )

@@ -1,0 +1,189 @@
+"""`bloodedge evaluate`: a model on one split of a data set, as a run folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodedge.console import say
+from bloodedge.data.dataset import SPLITS, Dataset
+from bloodedge.deploy.predict import LoadedModel, open_model
+from bloodedge.errors import ConfigError, ModelError
+from bloodedge.figures import confusion_figure
+from bloodedge.files import gzip_size
+from bloodedge.metrics import classification_metrics
+from bloodedge.references import ModelReference, find_model
+from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run
+
+KIND = "evaluate"
+_UNNAMEABLE = re.compile(r"[^A-Za-z0-9._+-]+")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What to evaluate and where to put it.
+
+    Attributes:
+        model: the model, or the name or path of one.
+        split: the images to use; `test` is for the final figures.
+        name: the run's name; by default the model's and the split's.
+        force: replace a run of that name.
+        workers: TFLite interpreters that share the images; by default one per core.
+
+    Raises:
+        ConfigError: an unknown split, or fewer than one worker.
+        RunError: a name that cannot be a run's.
+    """
+
+    model: ModelReference | str
+    split: str = "test"
+    name: str | None = None
+    force: bool = False
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be evaluated, before anything is loaded."""
+        if self.split not in SPLITS:
+            raise ConfigError(f"--split {self.split!r}", expected=", ".join(SPLITS))
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"--workers {self.workers}", expected="at least 1")
+        if self.name is not None:
+            check_name(self.name)
+
+    def resolved(self) -> tuple[ModelReference, str]:
+        """Return the model and the run's name.
+
+        Raises:
+            ModelError: no model, or several, are meant.
+        """
+        model = find_model(self.model) if isinstance(self.model, str) else self.model
+        usual = _UNNAMEABLE.sub("_", f"{model.name}-{self.split}").lstrip("._+-")
+        return model, self.name or check_name(usual)
+
+
+def evaluate(config: EvaluateConfig, data: Dataset) -> Run:
+    """Evaluate a model on a split and write the run.
+
+    The folder holds `predictions.npz` (`probabilities` (N, C) float32 and `labels` (N,) uint16, in
+    the split's order), `confusion_<split>.png` and the manifest with every figure, computed from
+    the probabilities that were written.
+
+    Raises:
+        ModelError: the model is damaged, or does not fit the data's classes or image size.
+        RunError: the run exists.
+    """
+    reference, name = config.resolved()
+    watch = Stopwatch()
+    model = open_model(reference)
+    check_fit(model, data)
+    with open_run(name, force=config.force) as run:
+        images = data[config.split].images
+        say(f"{name}: {len(images):,} {config.split} images of {data.title}")
+        workers = _workers(model, config)
+        start = time.perf_counter()
+        p = model.probabilities(images, workers)
+        rate = len(images) / (time.perf_counter() - start)
+        speed = {"images_per_s": round(rate, 1), "workers": workers}
+        metrics = _write(run, config.split, data, p) | speed
+        return run.commit(_manifest(run, config, model, data, metrics, watch))
+
+
+def _workers(model: LoadedModel, config: EvaluateConfig) -> int:
+    """Keras spreads one batch over the cores by itself; TFLite needs an interpreter for each."""
+    if model.keras is not None:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return config.workers or cores or 1
+
+
+def check_fit(model: LoadedModel, data: Dataset) -> None:
+    """Check that a model's answers mean the data's classes.
+
+    Raises:
+        ModelError: the image size, the number of classes, or their order differs.
+    """
+    path = model.reference.path
+    if model.size not in (None, data.size):
+        raise ModelError(
+            f"{path} takes {model.size}x{model.size} images, the data has {data.size}x{data.size}",
+            fix=f"add --size {model.size}",
+        )
+    if model.classes != len(data.class_names):
+        raise ModelError(
+            f"{path} has {model.classes} classes, the data has {len(data.class_names)}",
+            expected="a model made for this data",
+        )
+    known = model.reference.class_names
+    if known and known != data.class_names:
+        if set(known) == set(data.class_names):
+            raise ModelError(
+                f"{path} has the data's classes in another order",
+                expected=", ".join(map(str, known)),
+            )
+        say(f"{path}: the model and the data name their classes differently; indices are compared")
+
+
+def _write(run: RunFolder, split: str, data: Dataset, p: NDArray[np.float32]) -> dict[str, Any]:
+    """Write the predictions and the figure, and return the split's metrics."""
+    labels = data[split].labels
+    with (run.path / "predictions.npz").open("wb") as file:
+        np.savez_compressed(file, probabilities=p, labels=labels.astype(np.uint16))
+    metrics = classification_metrics(labels, p)
+    note = "synthetic data, " if data.synthetic else ""
+    title = f"{run.name}: {note}{split}, {100 * metrics['accuracy']:.2f} %"
+    matrix = np.asarray(metrics["confusion"])
+    confusion_figure(matrix, data.class_names, title, run.path / f"confusion_{split}.png")
+    return metrics
+
+
+def _manifest(
+    run: RunFolder,
+    config: EvaluateConfig,
+    model: LoadedModel,
+    data: Dataset,
+    metrics: dict[str, Any],
+    watch: Stopwatch,
+) -> Manifest:
+    reference = model.reference
+    file = file_entry(reference)
+    return Manifest(
+        kind=KIND,
+        name=run.name,
+        config={"model": reference.name, "split": config.split, "workers": config.workers},
+        data=data.describe(),
+        parents={"model": file["sha256"]},
+        model={**_inherited(reference), "class_names": list(data.class_names), "file": file},
+        metrics={config.split: metrics},
+        seed=0,
+        duration_s=watch.seconds(),
+    )
+
+
+def file_entry(reference: ModelReference) -> dict[str, Any]:
+    """Return a model file's name, sizes in bytes and SHA-256, by which a report joins runs."""
+    path = reference.path
+    return {
+        "name": path.name,
+        "bytes": path.stat().st_size,
+        "gzip_bytes": gzip_size(path),
+        "sha256": reference.sha256,
+    }
+
+
+def _inherited(reference: ModelReference) -> dict[str, Any]:
+    """Return what the model's own manifest says of it, so that a report needs only this run."""
+    manifest = reference.manifest
+    entry = manifest.get("model", {})
+    kept = {key: entry[key] for key in ("config", "parameters") if key in entry}
+    if made := {key: manifest[key] for key in ("kind", "name") if key in manifest}:
+        kept["run"] = made
+    for variant, inside in manifest.get("metrics", {}).get("variants", {}).items():
+        if inside.get("file") == reference.path.name:
+            kept["variant"] = variant
+    return {**kept, "reference": reference.name}

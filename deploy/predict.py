@@ -1,0 +1,239 @@
+"""`bloodedge predict`: the class of image files, by any model a user can name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodedge.errors import ConfigError, DataError, ModelError
+from bloodedge.metrics import softmax
+from bloodedge.references import ModelReference, find_model
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_MAX_NAME = 200
+# Below this, starting one interpreter per core takes longer than it saves.
+_PARALLEL_FROM = 256
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that has been checked and can be asked.
+
+    Attributes:
+        reference: where it came from.
+        size: the side of the images it takes in pixels; None when it takes any.
+        classes: how many probabilities it gives.
+        keras: the Keras model; None for a TFLite file.
+    """
+
+    reference: ModelReference
+    size: int | None
+    classes: int
+    keras: Any = None
+
+    def probabilities(
+        self, images: NDArray[np.uint8], workers: int | None = None
+    ) -> NDArray[np.float32]:
+        """Return `(N, C)` probabilities for images `(N, S, S, 3)`.
+
+        Args:
+            images: RGB pixel values 0..255.
+            workers: how many TFLite interpreters share the images; by default one per core.
+
+        Raises:
+            ModelError: what comes out are no probabilities.
+        """
+        if self.keras is not None:
+            from bloodedge.train.loop import predict_logits
+
+            p = softmax(predict_logits(self.keras, images)).astype(np.float32)
+        elif len(images) < _PARALLEL_FROM and workers is None:
+            from bloodedge.deploy.interpreter import Classifier
+
+            p = Classifier(self.reference.path).predict(images)
+        else:
+            from bloodedge.deploy.interpreter import predict_parallel
+
+            p = predict_parallel(self.reference.path, images, workers=workers)
+        return _checked(p, self.reference.path)
+
+
+def open_model(reference: ModelReference) -> LoadedModel:
+    """Load a model that may come from anywhere.
+
+    Raises:
+        ModelError: the file is damaged, or is no image classifier.
+    """
+    if reference.is_tflite:
+        from bloodedge.deploy.interpreter import Classifier, probe
+
+        # In a child process first: a crafted file may crash the runtime, and us with it.
+        probe(reference.path)
+        classifier = Classifier(reference.path)
+        return LoadedModel(reference, classifier.input_size, classifier.classes)
+    from bloodedge.train.restore import restore
+
+    model = restore(reference)
+    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    size, classes = _sides(shapes, reference.path)
+    return LoadedModel(reference, size, classes, model)
+
+
+def _sides(shapes: tuple[Any, Any], path: Path) -> tuple[int | None, int]:
+    """Return the image side and the class count of a Keras model's two shapes."""
+    taken, given = shapes
+    is_image = isinstance(taken, tuple) and len(taken) == 4 and taken[3] == 3
+    if not is_image or not isinstance(given, tuple) or len(given) != 2 or given[1] is None:
+        raise ModelError(
+            f"{path} maps {taken} to {given}", expected="(N, S, S, 3) images to (N, C) classes"
+        )
+    if taken[1] != taken[2]:
+        raise ModelError(f"{path} takes {taken[1]}x{taken[2]} images", expected="square ones")
+    return taken[1], int(given[1])
+
+
+def _checked(p: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+    """Refuse NaN and logits: every figure computed from them would look plausible."""
+    # An 8-bit output is off by up to half a step of 1/256 for each class.
+    tolerance = 0.02 + p.shape[1] / 512
+    in_range = np.isfinite(p).all() and p.min(initial=0.0) > -1e-6 and p.max(initial=0.0) < 1 + 1e-3
+    if not in_range or np.abs(p.sum(axis=1) - 1).max(initial=0.0) > tolerance:
+        raise ModelError(
+            f"the outputs of {path} are no probabilities", expected="0..1, summing to 1"
+        )
+    return p
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """What to classify.
+
+    Attributes:
+        model: the model, or the name or path of one.
+        images: image files, and folders that hold some.
+        top: how many classes to give for each image; None for all.
+
+    Raises:
+        ConfigError: no images, or fewer than one class asked for.
+    """
+
+    model: ModelReference | str
+    images: tuple[Path, ...]
+    top: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could not give an answer."""
+        if not self.images:
+            raise ConfigError("no image given", expected="image files, or a folder of them")
+        if self.top is not None and self.top < 1:
+            raise ConfigError(f"--top {self.top}", expected="at least 1")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+        image: the file.
+        ranked: class names with their probabilities in 0..1, the likeliest first.
+        seconds: the share of the inference time, in seconds.
+    """
+
+    image: Path
+    ranked: tuple[tuple[str, float], ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        name, probability = self.ranked[0]
+        return {
+            "image": str(self.image),
+            "class": name,
+            "probability": probability,
+            "probabilities": dict(self.ranked),
+        }
+
+
+def predict(config: PredictConfig) -> list[Prediction]:
+    """Classify image files; every one is read before the first is classified.
+
+    Raises:
+        DataError: an image is missing or cannot be read.
+        ModelError: the model is unknown or damaged.
+    """
+    from bloodedge.images import read_image
+
+    reference = config.model
+    if isinstance(reference, str):
+        reference = find_model(reference)
+    files = image_files(config.images)
+    model = open_model(reference)
+    if model.size is None:
+        raise ModelError(f"{reference.path} takes images of any size", expected="one fixed size")
+    size = model.size
+    images = np.stack([read_image(path, size) for path in files])
+    start = time.perf_counter()
+    p = model.probabilities(images)
+    each = (time.perf_counter() - start) / len(files)
+    names = class_names(reference, model.classes)
+    rows = zip(files, p, strict=True)
+    return [Prediction(path, _ranked(row, names, config.top), each) for path, row in rows]
+
+
+def _ranked(
+    row: NDArray[np.float32], names: Sequence[str], top: int | None
+) -> tuple[tuple[str, float], ...]:
+    order = np.argsort(-row, kind="stable")[:top]
+    return tuple((names[i], round(float(row[i]), 6)) for i in order)
+
+
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the files, and in place of each folder the image files in it, sorted by name.
+
+    Raises:
+        DataError: a path is missing, or a folder holds no images.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            if not path.exists():
+                raise DataError(f"the image {path} does not exist")
+            files.append(path)
+            continue
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not inside:
+            raise DataError(f"{path} holds no images", expected=" ".join(IMAGE_SUFFIXES))
+        files += inside
+    return files
+
+
+def class_names(reference: ModelReference, classes: int) -> tuple[str, ...]:
+    """Return the names from the manifest, else from the .tflite's labels, else `class i`."""
+    for names in (reference.class_names, _embedded(reference)):
+        clean = tuple(printable(name) for name in names)
+        if len(clean) == classes and len(set(clean)) == classes and all(clean):
+            return clean
+    return tuple(f"class {i}" for i in range(classes))
+
+
+def _embedded(reference: ModelReference) -> tuple[str, ...]:
+    if not reference.is_tflite:
+        return ()
+    from bloodedge.deploy.labels import read_labels
+
+    try:
+        return read_labels(reference.path)
+    # Labels are a convenience: a file without them, or with damaged ones, still classifies.
+    except (ModelError, DataError):
+        return ()
+
+
+def printable(text: object) -> str:
+    """Return text from an untrusted file without what would act on a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))[:_MAX_NAME]
