@@ -30,11 +30,11 @@ from bloodedge.benchmarks.report_read import (
     read_scores,
     text,
 )
+from bloodedge.benchmarks.stage import RESULT_FILE
 from bloodedge.errors import BloodedgeError, DataError
 from bloodedge.files import read_json
 from bloodedge.runs import Run
 
-BENCHMARK_FILE = "benchmark.json"
 HISTORY_FILE = "history.csv"
 # A model's own run names it best, so it comes before those that only use the file.
 _ORDER = {"export": 1, "evaluate": 2, "benchmark": 3}
@@ -86,7 +86,7 @@ def _add_run(found: _Found, run: Run) -> None:
     """Add a run; one that raises has added nothing but the description of its data."""
     manifest = run.manifest
     if manifest["kind"] == "benchmark":
-        path = run.path / BENCHMARK_FILE
+        path = run.path / RESULT_FILE
         _add_result(found, load_result(path), path)
         found.origins.setdefault("", []).append(result_origin(run.name, path, manifest))
         return
@@ -150,8 +150,10 @@ def _section(found: _Found, fingerprint: str) -> Section:
         base = replace(found.files[sha], scores=scores)
         timed = found.latencies.get(sha, {}).values()
         rows += [replace(base, latency=latency) for latency in timed] or [base]
-    # The largest file first: a report reads from the reference to what was made of it.
-    rows.sort(key=lambda row: (-row.bytes, row.label, row.latency.device if row.latency else ""))
+    # The model with the largest file first, then its variants: from the reference to what was
+    # made of it.
+    largest = {row.model: max(r.bytes for r in rows if r.model == row.model) for row in rows}
+    rows.sort(key=lambda row: (-largest[row.model], row.model, -row.bytes, row.variant))
     title, synthetic, names = found.data[fingerprint]
     curves = tuple(found.curves.get(fingerprint, ()))
     origins = tuple(found.origins.get(fingerprint, ()))

@@ -11,10 +11,21 @@ from bloodedge.benchmarks.report_data import Origin
 from bloodedge.benchmarks.report_read import entry, text
 from bloodedge.files import read_json
 
+_LONG = 16
+
 
 def _pairs(values: Mapping[str, Any]) -> str:
     """Return an object of plain values as one line."""
     return text(", ".join(f"{k} {v}" for k, v in values.items() if v not in (None, "", {}, [])))
+
+
+def _short(value: object) -> object:
+    """Return settings without long lists, such as the indices of calibration images."""
+    if isinstance(value, dict):
+        return {str(key): _short(inside) for key, inside in value.items()}
+    if isinstance(value, list) and len(value) > _LONG:
+        return f"{len(value)} values"
+    return value
 
 
 def run_origin(name: str, manifest: Mapping[str, Any]) -> Origin:
@@ -25,7 +36,7 @@ def run_origin(name: str, manifest: Mapping[str, Any]) -> Origin:
         ("made", text(manifest.get("created", ""))),
         ("seconds", text(manifest.get("duration_s", ""))),
         ("seed", text(manifest.get("seed", ""))),
-        ("settings", text(json.dumps(manifest.get("config", {}), default=str))),
+        ("settings", text(json.dumps(_short(manifest.get("config", {}))))),
         ("made from", _pairs({role: str(sha)[:12] for role, sha in parents.items()})),
         ("versions", _pairs(entry(manifest, "packages"))),
         ("hardware", _pairs(entry(manifest, "hardware"))),

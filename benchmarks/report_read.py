@@ -51,20 +51,24 @@ def read_scores(split: str, value: object, classes: int) -> Scores:
         raise DataError(f"the metrics of {split} are no object")
     confusion = tuple(_counts(row, classes) for row in _items(value, "confusion", classes))
     interval = tuple(number(x, "accuracy_95ci") for x in _items(value, "accuracy_95ci", 2))
-    shares = {
-        key: tuple(number(x, key) for x in _items(value, key, classes))
-        for key in ("precision", "recall", "f1")
-    }
-    single = {key: number(value.get(key), key) for key in ("accuracy", "macro_f1", "ece")}
+    precision, recall, f1 = (_shares(value, key, classes) for key in ("precision", "recall", "f1"))
     return Scores(
         split=split,
         images=sum(map(sum, confusion)),
+        accuracy=number(value.get("accuracy"), "accuracy"),
         interval=(interval[0], interval[1]),
         auc=None if value.get("auc") is None else number(value["auc"], "auc"),
+        macro_f1=number(value.get("macro_f1"), "macro_f1"),
+        ece=number(value.get("ece"), "ece"),
+        precision=precision,
+        recall=recall,
+        f1=f1,
         confusion=confusion,
-        **single,
-        **shares,
     )
+
+
+def _shares(value: Mapping[str, Any], key: str, classes: int) -> tuple[float, ...]:
+    return tuple(number(share, key) for share in _items(value, key, classes))
 
 
 def number(value: object, name: str, most: float = 1.0) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,11 @@ from bloodedge.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def can_draw() -> bool:
+    """Return whether matplotlib is installed; a bare GPU host may train without it."""
+    return util.find_spec("matplotlib") is not None
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from bloodedge.data.dataset import Dataset, Split
+
+# A first call may compile or import; the suite also runs on busy machines.
+settings.register_profile("bloodedge", deadline=None)
+settings.load_profile("bloodedge")
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bloodedge.errors import ConfigError
@@ -40,7 +40,6 @@ def test_gathering_equals_viewing_one_by_one(chosen: list[int]):
         np.testing.assert_array_equal(batch[row], view_of(images, v)[i])
 
 
-@settings(deadline=None)
 @given(st.integers(-3, 3), st.integers(-3, 3))
 def test_a_shift_moves_the_content_and_mirrors_the_border(down: int, right: int):
     images = some_images(1)

@@ -46,6 +46,8 @@ def save(folder: Path, model: Any, progress: Progress) -> None:
     arrays = {f"w{i:04d}": np.asarray(w) for i, w in enumerate(model.get_weights())}
     for i, variable in enumerate(model.optimizer.variables):
         arrays[f"o{i:04d}"] = _to_numpy(variable)
+    for i, variable in enumerate(_dropout_seeds(model)):
+        arrays[f"s{i:04d}"] = _to_numpy(variable)
     state = np.frombuffer(json.dumps(asdict(progress)).encode(), dtype=np.uint8)
     with atomic_path(folder / _LAST) as path:
         np.savez(path, state=state, **arrays)  # type: ignore[arg-type]
@@ -69,9 +71,10 @@ def load(folder: Path, model: Any, settings: dict[str, Any]) -> Progress:
         )
     model.set_weights([arrays[k] for k in sorted(arrays) if k[0] == "w"])
     model.optimizer.build(model.trainable_variables)
-    values = [arrays[k] for k in sorted(arrays) if k[0] == "o"]
-    for variable, value in zip(model.optimizer.variables, values, strict=True):
-        variable.assign(value)
+    for group, variables in (("o", model.optimizer.variables), ("s", _dropout_seeds(model))):
+        values = [arrays[k] for k in sorted(arrays) if k[0] == group]
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
     progress = Progress(**state)
     progress.best_score = (progress.best_score[0], progress.best_score[1])
     progress.resumed += 1
@@ -94,6 +97,11 @@ def clear(folder: Path) -> None:
     """Remove the checkpoint files, which are no part of a finished run."""
     for name in (_LAST, _BEST):
         (folder / name).unlink(missing_ok=True)
+
+
+def _dropout_seeds(model: Any) -> list[Any]:
+    """Return the states of the random layers, which are variables but no weights."""
+    return [v for v in model.non_trainable_variables if v.path.endswith("seed_generator_state")]
 
 
 def _to_numpy(variable: Any) -> NDArray[Any]:

@@ -12,23 +12,19 @@ from bloodedge.train.models import cnn_se, vgg
 
 
 class Builder(Protocol):
-    """Build a Keras model: `(N, H, W, 3)` pixel values 0..255 in, `(N, classes)` logits out.
-
-    Args:
-        classes: the number of classes.
-        size: the side of the input images in pixels, or None for any.
-        batch: the static batch size, or None for any.
-        width: multiplies the number of channels.
-    """
+    """How a family of models is built."""
 
     def __call__(
-        self,
-        *,
-        classes: int,
-        size: int | None,
-        batch: int | None = None,
-        width: float = 1.0,
-    ) -> Any: ...
+        self, *, classes: int, size: int | None, batch: int | None = None, width: float = 1.0
+    ) -> Any:
+        """Build a Keras model: `(N, H, W, 3)` pixel values 0..255 in, `(N, classes)` logits out.
+
+        Args:
+            classes: the number of classes.
+            size: the side of the input images in pixels, or None for any.
+            batch: the static batch size, or None for any.
+            width: multiplies the number of channels.
+        """
 
 
 @dataclass(frozen=True)

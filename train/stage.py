@@ -10,7 +10,7 @@ import numpy as np
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
-from bloodedge.figures import confusion_figure, learning_curves
+from bloodedge.figures import can_draw, confusion_figure, learning_curves
 from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
 from bloodedge.train import checkpoint
@@ -113,9 +113,12 @@ def _val_figures(model: Any, data: Dataset, run: RunFolder, result: FitResult) -
     """Evaluate on val, draw the figures, and return the manifest's metrics."""
     val = data["val"]
     metrics = classification_metrics(val.labels, softmax(predict_logits(model, val.images)))
-    note = f"{run.name} - {data.title}"
-    learning_curves(result.history, note, run.path / "learning_curves.png")
-    matrix = np.asarray(metrics["confusion"])
-    title = f"{note}, val, {100 * metrics['accuracy']:.2f} %"
-    confusion_figure(matrix, data.class_names, title, run.path / "confusion_val.png")
+    if can_draw():
+        note = f"{run.name} - {data.title}"
+        learning_curves(result.history, note, run.path / "learning_curves.png")
+        matrix = np.asarray(metrics["confusion"])
+        title = f"{note}, val, {100 * metrics['accuracy']:.2f} %"
+        confusion_figure(matrix, data.class_names, title, run.path / "confusion_val.png")
+    else:
+        say("no figures: matplotlib is not installed; `bloodedge report` draws them later")
     return {"val": metrics, "best_epoch": result.best_epoch}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from bloodedge.cli import compressing, training
+from bloodedge.cli import benchmarking, compressing, deploying, evaluating, reporting, training
+from bloodedge.cli.data import data_app
+from bloodedge.cli.demo import demo
 
 app = typer.Typer(
     name="bloodedge",
@@ -13,5 +15,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(data_app, name="data")
 app.command("train")(training.train)
 app.command("distill")(compressing.distill)
+app.command("export")(deploying.export)
+app.command("evaluate")(evaluating.evaluate)
+app.command("benchmark")(benchmarking.benchmark)
+app.command("report")(reporting.report)
+app.command("predict")(evaluating.predict)
+app.command("demo")(demo)

@@ -139,7 +139,7 @@ def _read(files: list[_File], size: int) -> tuple[list[str], Images]:
         data = read_bytes(file.path)
         return hashlib.sha256(data).hexdigest(), decode_image(data, size, str(file.path))
 
-    digests = []
+    digests: list[str] = []
     images = np.empty((len(files), size, size, 3), np.uint8)
     with _workers() as workers:
         for digest, image in track(workers.map(load, files), "reading images", len(files)):

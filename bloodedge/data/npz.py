@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from bloodedge.data.dataset import MAX_CLASSES, SPLITS, Dataset, Split, check_sp
 from bloodedge.errors import DataError
 
 MAX_BYTES = 16 << 30
+_MAX_AXIS = 1 << 40
 _MAX_TEXT = 200
 _KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
 
@@ -115,9 +117,10 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]
         shape, _, dtype = header(file)
         if dtype.hasobject:
             raise ValueError(f"{info.filename} holds pickled objects")
-        declared = dtype.itemsize * int(np.prod(shape, dtype=np.float64))
-        if declared > info.file_size:
-            raise ValueError(f"{info.filename} declares {declared} bytes, holds {info.file_size}")
+        # Exact Python integers: NumPy's would overflow on a header made to that end.
+        declared = dtype.itemsize * math.prod(shape)
+        if declared > info.file_size or not all(0 <= n < _MAX_AXIS for n in shape):
+            raise ValueError(f"{info.filename} declares {shape}, holds {info.file_size} bytes")
     with archive.open(info) as file:
         array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
         return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -30,16 +31,18 @@ def load_data(reference: str, *, size: int | None = None, seed: int = 0) -> Data
         ConfigError: a package that this source needs is not installed.
     """
     name = reference.strip().lower()
-    path = Path(reference).expanduser()
+    # Shells leave the tilde of --data=~/cells alone.
+    path = Path(os.path.expanduser(reference))  # noqa: PTH111 - Path's own raises on "~nobody"
+    wanted = DEFAULT_SIZE if size is None else size
     if name.partition(":")[0] == SYNTHETIC:
-        return _synthetic(name, size or DEFAULT_SIZE, seed)
+        return _synthetic(name, wanted, seed)
     if not _is_path(reference) and name in known_names():
-        wanted = DEFAULT_SIZE if size is None else size
         return medmnist_files.load_official(medmnist_files.official_file(name, wanted))
-    if path.is_dir():
+    # Path("") is the current folder, which nobody means by saying nothing.
+    if name and path.is_dir():
         from bloodedge.data.folders import load_folder
 
-        return load_folder(path, DEFAULT_SIZE if size is None else size, seed)
+        return load_folder(path, wanted, seed)
     if path.is_file() or path.suffix == ".npz":
         return _from_npz(path, size)
     raise _unknown(reference)

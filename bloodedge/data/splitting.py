@@ -13,6 +13,7 @@ from bloodedge.errors import DataError
 
 FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}
 MIN_IMAGES = 3
+_SEVERAL = -1
 
 
 def divide(
@@ -38,12 +39,15 @@ def divide(
     groups: dict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(digests):
         groups[digest].append(row)
-    torn = [rows for rows in groups.values() if len(set(labels[rows])) > 1]
-    if torn:
-        say(f"warning: {len(torn)} images are filed under several classes; they go to train")
+    by_class: dict[int, list[list[int]]] = defaultdict(list)
+    for rows in groups.values():
+        classes = {int(labels[row]) for row in rows}
+        by_class[classes.pop() if len(classes) == 1 else _SEVERAL].append(rows)
+    if torn := len(by_class[_SEVERAL]):
+        say(f"warning: {torn} images are filed under several classes; they go to train")
     where = ["train"] * len(labels)
     for label, name in enumerate(names):
-        own = [rows for rows in groups.values() if set(labels[rows]) == {label}]
+        own = by_class[label]
         if len(own) < MIN_IMAGES:
             raise DataError(
                 f"class {name!r} has {len(own)} different images", expected=f"at least {MIN_IMAGES}"

@@ -6,8 +6,10 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bloodedge.console import say
 from bloodedge.data.dataset import SPLITS, Dataset, Labels, Split, check_split
@@ -72,19 +74,23 @@ def write_npz(path: Path, data: Dataset, *, compress: bool = True) -> None:
     set its title under `synthetic`, so that reading it back cannot pass it off as real.
 
     Raises:
+        ConfigError: the name does not end in `.npz`.
         BloodedgeError: the file cannot be written.
     """
-    arrays = {f"{name}_images": split.images for name, split in data.splits.items()}
-    labels = {f"{name}_labels": _column(split.labels) for name, split in data.splits.items()}
-    extra = {"class_names": np.array(data.class_names)}
+    if path.suffix != ".npz":
+        raise ConfigError(f"{path} does not end in .npz", expected="a name that says what it is")
+    arrays: dict[str, Any] = {"class_names": np.array(data.class_names)}
+    for name, split in data.splits.items():
+        arrays[f"{name}_images"] = split.images
+        arrays[f"{name}_labels"] = _column(split.labels)
     if data.synthetic:
-        extra["synthetic"] = np.array(data.title)
+        arrays["synthetic"] = np.array(data.title)
     write = np.savez_compressed if compress else np.savez
     with atomic_path(path) as temporary:
-        write(temporary, **arrays, **labels, **extra)
+        write(temporary, **arrays)
 
 
-def _column(labels: Labels) -> np.ndarray:
+def _column(labels: Labels) -> NDArray[Any]:
     """Return labels (N,) as (N, 1), in one byte where that is enough, as MedMNIST has them."""
     wide = labels.max() > np.iinfo(np.uint8).max
     return labels.astype(np.uint16 if wide else np.uint8)[:, np.newaxis]

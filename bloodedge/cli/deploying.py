@@ -1,0 +1,86 @@
+"""`bloodedge export`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bloodedge.cli import options
+
+if TYPE_CHECKING:
+    from bloodedge.runs import Run
+
+
+def export(
+    model: Annotated[
+        str | None, typer.Argument(help="A run, a file or a zoo model; by default the newest run.")
+    ] = None,
+    named: Annotated[str | None, typer.Option("--model", help="The same, as an option.")] = None,
+    tflite: Annotated[
+        bool, typer.Option("--tflite", help="Write .tflite, the only format.")
+    ] = True,
+    variants: Annotated[
+        str, typer.Option("--variants", help="Which to write, with commas between.")
+    ] = "float32,float16,dynamic,int8",
+    data: options.Data = "bloodmnist",
+    size: options.Size = None,
+    name: options.Name = None,
+    per_class: Annotated[
+        int,
+        typer.Option(
+            "--calibration-per-class", help="Training images of each class that calibrate int8."
+        ),
+    ] = 32,
+    verify_images: Annotated[
+        int | None,
+        typer.Option(
+            "--verify-images",
+            help="Val images to compare with the parent, class-balanced; 0 for all. By default "
+            "all, or 512 for models of a million parameters and more.",
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    force: options.Force = False,
+) -> None:
+    """Convert a trained model to TFLite and check every file against its parent on val."""
+    from bloodedge.backend import use_backend
+    from bloodedge.console import say
+    from bloodedge.data.sources import load_data
+    from bloodedge.errors import ConfigError
+    from bloodedge.references import find_model, latest_run
+
+    if model and named and model != named:
+        raise ConfigError(f"two models, {model!r} and {named!r}", expected="one")
+    reference = model or named
+    if reference is None:
+        reference = latest_run(("train", "distill"))
+        say(f"exporting the newest run, {reference}")
+    chosen = tuple(part.strip() for part in variants.split(",") if part.strip())
+    use_backend("tensorflow")
+    from bloodedge.deploy.export import ExportConfig
+    from bloodedge.deploy.export import export as run
+
+    name = name or f"{find_model(reference).name}-tflite"
+    config = ExportConfig(reference, name, chosen, per_class, seed, verify_images, force)
+    _print_table(run(config, load_data(data, size=size)))
+
+
+def _print_table(run: Run) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=str(run.path))
+    table.add_column("variant")
+    for heading in ("KB", "KB gzip", "agreement", "largest difference", "val accuracy"):
+        table.add_column(heading, justify="right")
+    for variant, found in run.manifest["metrics"]["variants"].items():
+        table.add_row(
+            variant,
+            f"{found['bytes'] / 1000:.1f}",
+            f"{found['gzip_bytes'] / 1000:.1f}",
+            f"{100 * found['agreement']:.2f} %",
+            f"{found['max_difference']:.2g}",
+            f"{100 * found['accuracy_val']:.2f} %",
+        )
+    Console().print(table)

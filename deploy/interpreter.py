@@ -1,0 +1,332 @@
+"""Run a .tflite image classifier; look at files from elsewhere in a child process first.
+
+Uses ai-edge-litert, then tflite-runtime, then TensorFlow's own interpreter. The model takes raw
+pixel values 0..255: uint8 inputs get the bytes as they are, which is what Android and browsers
+feed them, and float32 inputs the same values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodedge.errors import BloodedgeError, ConfigError, DataError, ModelError
+
+# A flatbuffer's offsets are 32-bit and signed.
+MAX_BYTES = 2 << 30
+# A VGG-16 loads and runs in under a second; the rest is for slow cards and busy machines.
+PROBE_TIMEOUT_S = 120.0
+_PROBE_MEMORY_BYTES = 16 << 30
+_REFUSED = 3
+# `__name__` is `__main__` in the child.
+_MODULE = "bloodedge.deploy.interpreter"
+_RUNTIMES = (  # module with `Interpreter`, distribution
+    ("ai_edge_litert.interpreter", "ai-edge-litert"),
+    ("tflite_runtime.interpreter", "tflite-runtime"),
+    ("tensorflow", "tensorflow"),
+)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An installed TFLite runtime: its distribution's name and version, its interpreter class."""
+
+    name: str
+    version: str
+    interpreter: Any
+
+
+@cache
+def find_runtime() -> Runtime:
+    """Return the first runtime that is installed.
+
+    Raises:
+        ConfigError: none is.
+    """
+    for module, distribution in _RUNTIMES:
+        try:
+            loaded: Any = importlib.import_module(module)
+        except ImportError:
+            continue
+        holder = loaded.lite if module == "tensorflow" else loaded
+        return Runtime(distribution, metadata.version(distribution), holder.Interpreter)
+    raise ConfigError("no TFLite runtime is installed", fix="pip install ai-edge-litert")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Discard what native code and Python print to stdout and stderr; exceptions pass.
+
+    TensorFlow and LiteRT write to the file descriptors, past `sys.stderr`. Not for use while
+    other threads print.
+    """
+    saved = [os.dup(fd) for fd in (1, 2)]
+    try:
+        with Path(os.devnull).open("w") as sink:
+            for fd in (1, 2):
+                os.dup2(sink.fileno(), fd)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for fd, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, fd)
+            os.close(copy)
+
+
+class Classifier:
+    """An image classifier in a .tflite file, loaded in this process.
+
+    Files from elsewhere go through `probe` first: a malformed one can end the process.
+
+    Args:
+        path: the file.
+        threads: threads of one inference.
+
+    Raises:
+        ModelError: the file is missing, damaged, or no image classifier with one `(N, S, S, 3)`
+            input and one `(N, C)` output.
+        ConfigError: no runtime is installed.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        check_file(path)
+        self.runtime = find_runtime()
+        try:
+            with quiet():
+                self._interpreter = self.runtime.interpreter(str(path), num_threads=threads)
+                self._interpreter.allocate_tensors()
+        # tflite-runtime answers NumPy 2 with SystemError.
+        except (ValueError, RuntimeError, TypeError, SystemError) as error:
+            reason = _one_line(error)
+            raise ModelError(f"{path} cannot be loaded by {self.runtime.name}: {reason}") from error
+        inputs = self._interpreter.get_input_details()
+        outputs = self._interpreter.get_output_details()
+        _check_classifier(path, inputs, outputs)
+        self._input, self._output = inputs[0], outputs[0]
+
+    @property
+    def input_size(self) -> int:
+        """Height and width of the images, in pixels."""
+        return int(self._input["shape"][1])
+
+    @property
+    def batch(self) -> int:
+        """The static batch size; 1 where the model leaves it open."""
+        return int(self._input["shape"][0])
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return int(self._output["shape"][1])
+
+    @property
+    def input_dtype(self) -> np.dtype[Any]:
+        """The input's type: uint8, int8 or float32."""
+        return np.dtype(self._input["dtype"])
+
+    @property
+    def output_dtype(self) -> np.dtype[Any]:
+        """The output's type: uint8, int8 or float32."""
+        return np.dtype(self._output["dtype"])
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return `(N, C)` float32 probabilities for `(N, S, S, 3)` uint8 RGB images.
+
+        Raises:
+            DataError: the images have another shape or type.
+        """
+        size, batch = self.input_size, self.batch
+        if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
+            raise DataError(
+                f"images of shape {images.shape} and type {images.dtype}",
+                expected=f"uint8 (N, {size}, {size}, 3), as the model takes them",
+            )
+        raw = np.zeros((len(images), self.classes), self.output_dtype)
+        for start in range(0, len(images), batch):
+            chunk = images[start : start + batch]
+            if len(chunk) < batch:
+                chunk = np.concatenate([chunk, np.zeros((batch - len(chunk), size, size, 3), "u1")])
+            self._interpreter.set_tensor(self._input["index"], _encode(chunk, self._input))
+            self._interpreter.invoke()
+            out = self._interpreter.get_tensor(self._output["index"])
+            raw[start : start + batch] = out[: len(images) - start]
+        return _decode(raw, self._output)
+
+
+def predict_parallel(
+    path: Path, images: NDArray[np.uint8], workers: int | None = None
+) -> NDArray[np.float32]:
+    """Return what `Classifier.predict` returns, on all cores.
+
+    One thread per worker, each with its own single-threaded interpreter: the runtimes release
+    the GIL while they compute, and threads start at once where processes would load NumPy and
+    the runtime again. One image at a time on every core gives more images a second than one
+    image on all cores, which a small model is too short to share.
+
+    Args:
+        path: the model.
+        images: `(N, S, S, 3)` uint8.
+        workers: by default, the cores this process may use.
+
+    Raises:
+        ModelError, DataError, ConfigError: as `Classifier`.
+    """
+    first = Classifier(path)
+    count = max(1, min(workers or _cores(), len(images) // first.batch))
+    if count == 1:
+        return first.predict(images)
+    pool_of = [first, *(Classifier(path) for _ in range(count - 1))]
+    with ThreadPoolExecutor(count) as pool:
+        parts = np.array_split(images, count)
+        return np.concatenate(list(pool.map(Classifier.predict, pool_of, parts)))
+
+
+def check_file(path: Path) -> None:
+    """Check what can be checked without a runtime.
+
+    Raises:
+        ModelError: the file is missing, larger than 2 GiB, or lacks the TFLite identifier.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    if size > MAX_BYTES:
+        raise ModelError(f"{path} has {size >> 20} MiB", expected="at most 2 GiB, TFLite's limit")
+    if head[4:8] != b"TFL3":
+        raise ModelError(f"{path} is no TFLite model", expected="the identifier TFL3 at byte 4")
+
+
+def probe(path: Path) -> None:
+    """Load a file from elsewhere and run it once on zeros, in a child process.
+
+    Raises:
+        ModelError: it is no TFLite file, no image classifier, ends the child, or takes longer
+            than `PROBE_TIMEOUT_S`.
+        ConfigError: no runtime is installed.
+    """
+    check_file(path)
+    find_runtime()
+    # -P keeps the current folder, which may be as foreign as the file, off the import path.
+    command = [sys.executable, "-P", "-m", _MODULE, "--probe", str(path.resolve())]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelError(f"{path} did not load and run within {PROBE_TIMEOUT_S:g} s") from None
+    if done.returncode == _REFUSED:
+        raise ModelError(_one_line(done.stdout.decode(errors="replace")))
+    if done.returncode != 0:
+        raise ModelError(
+            f"{path} is damaged: it ended the TFLite runtime ({_ending(done)})",
+            fix="export or download it again",
+        )
+
+
+def _ending(done: subprocess.CompletedProcess[bytes]) -> str:
+    if done.returncode < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-done.returncode).name
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return _one_line(lines[-1]) if lines else f"exit code {done.returncode}"
+
+
+def _probe_here(path: Path) -> int:
+    """Load and run in this process, with its memory bounded; return the exit code."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (_PROBE_MEMORY_BYTES, _PROBE_MEMORY_BYTES))
+    try:
+        model = Classifier(path)
+        side = model.input_size
+        if not np.isfinite(model.predict(np.zeros((model.batch, side, side, 3), "u1"))).all():
+            raise ModelError(f"{path} answers a black image with numbers that are not finite")
+    except BloodedgeError as error:
+        print(error)
+        return _REFUSED
+    return 0
+
+
+def _check_classifier(
+    path: Path, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]
+) -> None:
+    shapes = [tuple(int(n) for n in detail["shape"]) for detail in (*inputs, *outputs)]
+    found = f"{path} has {len(inputs)} inputs and {len(outputs)} outputs of shapes {shapes}"
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ModelError(found, expected="one image in, one row of class scores out")
+    image, scores = shapes
+    if len(image) != 4 or image[0] < 1 or image[1] != image[2] or image[1] < 1 or image[3] != 3:
+        raise ModelError(found, expected="an input of shape (N, S, S, 3)")
+    if len(scores) != 2 or scores[0] != image[0] or scores[1] < 2:
+        raise ModelError(found, expected="an output of shape (N, C)")
+    for detail in (inputs[0], outputs[0]):
+        if np.dtype(detail["dtype"]).name not in ("float32", "uint8", "int8"):
+            raise ModelError(
+                f"{path} works on {np.dtype(detail['dtype'])}", expected="float or 8-bit"
+            )
+    scale = float(inputs[0]["quantization"][0])
+    if np.dtype(inputs[0]["dtype"]) == np.int8 and 255 * scale < 128:
+        raise ModelError(
+            f"{path} has an int8 input of scale {scale:g}", expected="one that takes pixels 0..255"
+        )
+
+
+def _encode(images: NDArray[np.uint8], detail: dict[str, Any]) -> NDArray[Any]:
+    """Return pixel values as the input tensor takes them."""
+    dtype = np.dtype(detail["dtype"])
+    if dtype != np.int8:
+        return images.astype(dtype, copy=False)
+    scale, zero_point = detail["quantization"]
+    steps = np.rint(images.astype(np.float32) / np.float32(scale)) + zero_point
+    return np.clip(steps, -128, 127).astype(np.int8)
+
+
+def _decode(raw: NDArray[Any], detail: dict[str, Any]) -> NDArray[np.float32]:
+    """Return the output as real numbers: scale * (q - zero point) where it is quantized."""
+    scale, zero_point = detail["quantization"]
+    values = raw.astype(np.float32)
+    if raw.dtype == np.float32 or scale == 0:
+        return values
+    real: NDArray[np.float32] = (values - np.float32(zero_point)) * np.float32(scale)
+    return real
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _one_line(text: object) -> str:
+    line = " ".join(str(text).split())[:300]
+    return "".join(c if c.isprintable() else "?" for c in line)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] != "--probe":
+        sys.exit("usage: python -m bloodedge.deploy.interpreter --probe FILE")
+    sys.exit(_probe_here(Path(sys.argv[2])))

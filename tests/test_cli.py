@@ -1,0 +1,113 @@
+"""The command line as a user meets it: exit codes, one clear line, help that answers at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+COMMANDS = (
+    "",
+    "data",
+    "train",
+    "distill",
+    "export",
+    "evaluate",
+    "benchmark",
+    "report",
+    "predict",
+    "demo",
+)
+
+
+def bloodedge(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bloodedge", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def one_line_error(*arguments: str) -> str:
+    done = bloodedge(*arguments)
+    assert done.returncode == 1, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("bloodedge: ")
+    assert done.stdout == ""
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_answers_at_once(command: str):
+    before = os.times()
+    done = bloodedge(*command.split(), "--help")
+    after = os.times()
+    assert done.returncode == 0
+    assert "Usage:" in done.stdout
+    # CPU seconds: the wall clock of a busy machine says nothing about the program.
+    spent = after.children_user + after.children_system
+    spent -= before.children_user + before.children_system
+    assert spent < 1.5
+
+
+def test_a_usage_error_exits_with_2():
+    assert bloodedge("train").returncode == 2
+    assert bloodedge("nonsense").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "--model", "vgg17", "--data", "synthetic"), "did you mean 'vgg16'"),
+        (("train", "--model", "cnn_se", "--data", "bloodmnst"), "bloodmnist"),
+        (("train", "--model", "cnn_se", "--data", "nothing.npz"), "does not exist"),
+        (("train", "--model", "cnn_se", "--epochs", "0"), "--epochs 0"),
+        (("train", "--model", "cnn_se", "--name", "../x"), "run's name"),
+        (("train", "--model", "cnn_se", "--backend", "caffe"), "unknown backend"),
+        (("distill", "--teacher", "x", "--student", "cnn_see"), "did you mean 'cnn_se'"),
+        (("evaluate", "nothing"), "no run, file or zoo model"),
+        (("export", "nothing", "--tflite"), "no run, file or zoo model"),
+        (("export", "--tflite"), "no train or distill run"),
+        (("benchmark", "nothing", "--data", "synthetic:1"), "no run, file or zoo model"),
+        (("benchmark", "nothing", "--threads", "x"), "--threads 'x'"),
+        (("predict", "nothing", "image.png"), "no run, file or zoo model"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments: tuple[str, ...], words: str):
+    assert words in one_line_error(*arguments)
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_no_run_and_says_how_to_continue(isolated_runs: Path, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    arrays: dict[str, np.ndarray] = {}
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (400, 28, 28, 3), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.arange(400)[:, None] % 4
+    np.savez(tmp_path / "noise.npz", **arrays)
+    command = ["train", "--model", "cnn_se", "--data", str(tmp_path / "noise.npz")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bloodedge", *command, "--epochs", "10000"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    checkpoint = isolated_runs / ".cnn_se.partial" / ".checkpoint.npz"
+    deadline = time.monotonic() + 240
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "--resume" in stderr.strip().splitlines()[-1]
+    assert "Traceback" not in stderr
+    assert not (isolated_runs / "cnn_se").exists()
+    assert checkpoint.exists()

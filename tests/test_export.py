@@ -1,0 +1,289 @@
+"""Keras == TFLite at each step, on a small model that has really learnt something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bloodedge.data.dataset import Dataset, Split
+from bloodedge.deploy import verify
+from bloodedge.deploy.calibration import calibration_indices
+from bloodedge.deploy.convert import VARIANTS, convert
+from bloodedge.deploy.export import ExportConfig, export
+from bloodedge.deploy.interpreter import Classifier, predict_parallel, probe
+from bloodedge.deploy.labels import read_labels
+from bloodedge.errors import ConfigError, ModelError, RunError, VerificationError
+from bloodedge.files import gzip_size, sha256_of
+from bloodedge.metrics import softmax
+from bloodedge.runs import Manifest, Run, load_run, open_run
+from bloodedge.train.loop import predict_logits
+from bloodedge.train.modelio import fixed_size, model_entry, save_model
+from bloodedge.train.registry import ModelConfig, build
+
+SIDE = 32
+NAMES = ("red cell", "green cell", "blue cell", "grey cell")
+CONFIG = ModelConfig("cnn_se", len(NAMES), SIDE, 0.25)
+COLOURS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200], [60, 60, 60]])
+
+
+def blobs(per_class: int, seed: int) -> Split:
+    """A disc of its class's colour somewhere on a pale, noisy ground."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(len(NAMES)), per_class)).astype(np.int64)
+    images = rng.integers(190, 240, (len(labels), SIDE, SIDE, 3))
+    grid = np.arange(SIDE)
+    for image, label in zip(images, labels, strict=True):
+        y, x = rng.integers(10, SIDE - 10, 2)
+        disc = (grid[:, None] - y) ** 2 + (grid[None, :] - x) ** 2 < rng.integers(30, 90)
+        image[disc] = COLOURS[label] + rng.integers(-25, 26, (int(disc.sum()), 3))
+    return Split(images.astype(np.uint8), labels)
+
+
+@pytest.fixture(scope="session")
+def cells() -> Dataset:
+    splits = {"train": blobs(64, 1), "val": blobs(50, 2), "test": blobs(8, 3)}
+    return Dataset("blobs", "synthetic", "synthetic blobs", NAMES, splits, {})
+
+
+def fit_quickly(model: Any, split: Split) -> None:
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.8  # its averages must settle within a few dozen steps
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(5e-3), loss=loss)
+    model.fit(split.images.astype("float32"), split.labels, batch_size=32, epochs=10, verbose=0)
+
+
+@dataclass(frozen=True)
+class Exported:
+    model: Any
+    parent: Run
+    run: Run
+    root: Path
+
+    def file(self, variant: str) -> Path:
+        return self.run.path / str(self.run.manifest["metrics"]["variants"][variant]["file"])
+
+
+def save_parent(model: Any, data: Dataset, root: Path, name: str = "small") -> Run:
+    with open_run(name, root=root) as folder:
+        save_model(model, folder.path / "model.keras")
+        entry = model_entry(CONFIG, model, data.class_names)
+        return folder.commit(Manifest("train", name, {}, data.describe(), {}, entry, {}, 0, 0.0))
+
+
+@pytest.fixture(scope="session")
+def exported(cells: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = build(CONFIG, size=SIDE)
+    fit_quickly(model, cells["train"])
+    model = fixed_size(model, CONFIG)
+    root = tmp_path_factory.mktemp("exported")
+    parent = save_parent(model, cells, root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLOODEDGE_RUNS", str(root))
+        run = export(ExportConfig("small", "small-tflite", per_class=8), cells)
+    return Exported(model, parent, run, root)
+
+
+@pytest.fixture
+def in_runs(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> Exported:
+    monkeypatch.setenv("BLOODEDGE_RUNS", str(exported.root))
+    return exported
+
+
+def parent_probabilities(exported: Exported, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return softmax(predict_logits(exported.model, images))
+
+
+@pytest.mark.slow
+def test_the_parent_has_learnt(exported: Exported, cells: Dataset) -> None:
+    p = parent_probabilities(exported, cells["val"].images)
+    assert (p.argmax(axis=1) == cells["val"].labels).mean() > 0.95
+
+
+@pytest.mark.slow
+def test_float32_equals_keras(exported: Exported, cells: Dataset) -> None:
+    p = predict_parallel(exported.file("float32"), cells["val"].images)
+    parent = parent_probabilities(exported, cells["val"].images)
+    np.testing.assert_allclose(p, parent, atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variant", "least"), [("float16", 0.995), ("dynamic", 0.99), ("int8", 0.99)]
+)
+def test_smaller_variants_choose_the_same(
+    exported: Exported, cells: Dataset, variant: str, least: float
+) -> None:
+    p = predict_parallel(exported.file(variant), cells["val"].images)
+    parent = parent_probabilities(exported, cells["val"].images)
+    assert (p.argmax(axis=1) == parent.argmax(axis=1)).mean() >= least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_file_has_batch_1_labels_and_softmax(
+    exported: Exported, cells: Dataset, variant: str
+) -> None:
+    path = exported.file(variant)
+    probe(path)
+    model = Classifier(path)
+    assert (model.batch, model.input_size, model.classes) == (1, SIDE, len(NAMES))
+    expected = np.uint8 if variant == "int8" else np.float32
+    assert model.input_dtype == model.output_dtype == expected
+    sums = model.predict(cells["val"].images[:32]).sum(axis=1)
+    # An int8 probability is a multiple of 1/256, each off by half a step at most.
+    np.testing.assert_allclose(sums, 1, atol=len(NAMES) / 512 if variant == "int8" else 1e-5)
+    assert read_labels(path) == NAMES
+
+
+@pytest.mark.slow
+def test_int8_takes_bytes_as_they_are_and_scaling_costs_nothing(exported: Exported) -> None:
+    interpreter = Classifier(exported.file("int8"))._interpreter
+    assert interpreter.get_input_details()[0]["quantization"] == (1.0, 0)
+    plain = Classifier(exported.file("float32"))._interpreter
+    assert "ADD" not in {op["op_name"] for op in plain._get_ops_details()}
+
+
+@pytest.mark.slow
+def test_manifest_says_what_was_made_and_of_what(exported: Exported, cells: Dataset) -> None:
+    manifest = load_run(exported.run.path).manifest
+    assert manifest["kind"] == "export"
+    assert manifest["parents"] == {"parent": sha256_of(exported.parent.path / "model.keras")}
+    assert manifest["model"]["config"] == exported.parent.manifest["model"]["config"]
+    variants = manifest["metrics"]["variants"]
+    assert list(variants) == list(VARIANTS)
+    for variant, found in variants.items():
+        path = exported.run.path / f"small-{variant}.tflite"
+        assert found["file"] == path.name
+        assert found["bytes"] == path.stat().st_size
+        assert found["gzip_bytes"] == gzip_size(path)
+        assert found["images"] == len(cells["val"])
+    index = np.array(manifest["config"]["calibration"]["indices"])
+    assert (np.bincount(cells["train"].labels[index]) == 8).all()
+    assert variants["int8"]["bytes"] < variants["float32"]["bytes"]
+
+
+@pytest.mark.slow
+def test_the_same_inputs_give_the_same_bytes(exported: Exported, cells: Dataset) -> None:
+    images = cells["train"].images[:8]
+    assert convert(exported.model, "int8", images) == convert(exported.model, "int8", images)
+
+
+@pytest.mark.slow
+def test_a_failed_gate_writes_nothing(
+    in_runs: Exported, cells: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = {**verify.GATES, "float32": replace(verify.GATES["float32"], max_difference=-1.0)}
+    monkeypatch.setattr(verify, "GATES", strict)
+    before = sorted(in_runs.root.rglob("*"))
+    config = ExportConfig("small", "refused", ("float16", "float32"))
+    with pytest.raises(VerificationError, match=r"float32: the largest difference.*at most -1"):
+        export(config, cells)
+    assert [p.name for p in sorted(in_runs.root.rglob("*")) if p not in before] == [".refused.lock"]
+
+
+@pytest.mark.slow
+def test_a_damaged_conversion_is_caught(
+    in_runs: Exported, cells: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def untrained(model: Any, variant: str, images: NDArray[np.uint8]) -> bytes:
+        return convert(build(CONFIG, size=SIDE), variant, images)
+
+    monkeypatch.setattr("bloodedge.deploy.export.convert", untrained)
+    with pytest.raises(VerificationError, match="int8: the agreement"):
+        export(ExportConfig("small", "damaged", ("int8",)), cells)
+    assert not (in_runs.root / "damaged").exists()
+
+
+@pytest.mark.slow
+def test_a_run_is_not_overwritten_unless_asked(in_runs: Exported, cells: Dataset) -> None:
+    with pytest.raises(RunError, match="exists"):
+        export(ExportConfig("small", "small-tflite", ("float32",)), cells)
+
+
+@pytest.mark.slow
+def test_data_with_other_classes_or_sizes_is_refused(in_runs: Exported, cells: Dataset) -> None:
+    with pytest.raises(ModelError, match="tells 4 classes apart, blobs has 5"):
+        export(ExportConfig("small", "x"), replace(cells, class_names=(*NAMES, "other")))
+    half = {n: Split(s.images[:, ::2, ::2].copy(), s.labels) for n, s in cells.splits.items()}
+    with pytest.raises(ModelError, match="takes images of shape"):
+        export(ExportConfig("small", "x"), replace(cells, splits=half))
+
+
+@pytest.mark.slow
+def test_the_scaling_is_left_alone_where_padding_matters() -> None:
+    from bloodedge.deploy.convert import without_idle_padding
+
+    model = build(CONFIG, size=30)  # 30 is no multiple of the stem's stride: it pads 2 pixels
+    assert without_idle_padding(model) is model
+    assert without_idle_padding(build(CONFIG, size=SIDE)).get_layer("stem").padding == "valid"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": ("int9",)}, "did you mean 'int8'"),
+        ({"variants": ()}, "one at least"),
+        ({"variants": ("int8", "int8")}, "each variant once"),
+        ({"per_class": 0}, "--calibration-per-class"),
+        ({"verify_images": -1}, "verify"),
+        ({"seed": -1}, "--seed"),
+    ],
+)
+def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ExportConfig("model", "name", **changes)
+
+
+def test_calibration_is_balanced_seeded_and_sorted() -> None:
+    labels = np.repeat([0, 1, 2], [100, 30, 3]).astype(np.int64)
+    index = calibration_indices(labels, 5, seed=7)
+    assert np.bincount(labels[index]).tolist() == [5, 5, 3]
+    assert (np.diff(index) > 0).all()
+    assert (index == calibration_indices(labels, 5, seed=7)).all()
+    assert (index != calibration_indices(labels, 5, seed=8)).any()
+    with pytest.raises(ConfigError):
+        calibration_indices(labels, 0, seed=7)
+
+
+def test_compare_counts_agreement_differences_and_ties() -> None:
+    parent = np.array([[0.7, 0.3], [0.50001, 0.49999], [0.2, 0.8], [0.9, 0.1]])
+    child = np.array([[0.6, 0.4], [0.4, 0.6], [0.2, 0.8], [0.8, 0.2]], np.float32)
+    labels = np.array([0, 0, 1, 1])
+    found = verify.compare(parent, child, labels)
+    assert found.agreement == 0.75
+    assert found.max_difference == pytest.approx(0.11, abs=1e-4)
+    assert (found.accuracy_val, found.parent_accuracy_val) == (0.5, 0.75)
+    assert verify.compare(parent, child, labels, tie=1e-4).agreement == 1
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gates_name_the_figure_and_the_limit(variant: str) -> None:
+    good = verify.Comparison(1000, 1.0, 1e-6, 0.98, 0.98)
+    verify.check(variant, good)
+    for bad, figure in [
+        (replace(good, agreement=0.9), "agreement"),
+        (replace(good, agreement=float("nan")), "agreement"),
+        (replace(good, accuracy_val=0.96), "loss of accuracy on val is 0.02"),
+    ]:
+        with pytest.raises(VerificationError, match=figure):
+            verify.check(variant, bad)
+
+
+def test_slow_parents_are_checked_on_a_balanced_sample() -> None:
+    labels = np.repeat([0, 1], [3000, 600]).astype(np.int64)
+    assert len(verify.verification_indices(labels, None, 60_000, 0)) == 3600
+    assert len(verify.verification_indices(labels, 0, 40_000_000, 0)) == 3600
+    sample = verify.verification_indices(labels, None, 40_000_000, 0)
+    assert np.bincount(labels[sample]).tolist() == [256, 256]

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bloodedge.data.dataset import SPLITS, Dataset, class_counts
+from bloodedge.data.sources import is_official, load_data
+from bloodedge.data.splitting import crossing, divide
+from bloodedge.errors import DataError
+
+
+def paint(path: Path, value: int, side: int = 10) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((side, side, 3), value % 256, np.uint8)
+    pixels[0, 0] = (value // 256, 7, 9)
+    cv2.imwrite(str(path), pixels)
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    for label, name in enumerate(("blast", "mono", "seg")):
+        for k in range(10 * (label + 1)):
+            paint(tmp_path / "cells" / name / f"{k:03}.png", 100 * label + k)
+    return tmp_path / "cells"
+
+
+@pytest.fixture
+def split_cells(tmp_path: Path) -> Path:
+    for s, split in enumerate(SPLITS):
+        for c, name in enumerate(("a", "b")):
+            for k in range(s + 1):
+                paint(tmp_path / "given" / split / name / f"{k}.png", 40 * s + 10 * c + k)
+    return tmp_path / "given"
+
+
+def contents(data: Dataset, split: str) -> set[bytes]:
+    return {image.tobytes() for image in data[split].images}
+
+
+def test_seeded_split_is_stratified_reproducible_and_disjoint(cells: Path) -> None:
+    data = load_data(str(cells), size=8, seed=1)
+    assert data.class_names == ("blast", "mono", "seg")
+    assert {s: class_counts(data[s].labels, 3) for s in SPLITS} == {
+        "train": [7, 14, 21],
+        "val": [1, 2, 3],
+        "test": [2, 4, 6],
+    }
+    assert len(set.union(*(contents(data, s) for s in SPLITS))) == 60
+    assert data.fingerprint == load_data(str(cells), size=8, seed=1).fingerprint
+    assert data.fingerprint != load_data(str(cells), size=8, seed=2).fingerprint
+    facts = data.describe()
+    assert facts["split_seed"] == 1
+    assert facts["fractions"] == {"train": 0.7, "val": 0.1, "test": 0.2}
+    assert (facts["files"], facts["skipped_files"], facts["duplicate_files"]) == (60, 0, 0)
+
+
+def test_default_size_and_loose_files(cells: Path) -> None:
+    for name in (".DS_Store", "blast/.hidden", "mono/Thumbs.db", "readme.txt"):
+        (cells / name).write_text("no image")
+    data = load_data(str(cells))
+    assert data.size == 64
+    assert data.describe()["skipped_files"] == 4
+
+
+def test_given_splits_are_kept(split_cells: Path) -> None:
+    data = load_data(str(split_cells), size=8)
+    assert [class_counts(data[s].labels, 2) for s in SPLITS] == [[1, 1], [2, 2], [3, 3]]
+    assert "as given" in data.title
+    assert "split_seed" not in data.describe()
+    assert data["val"].images[0, 4, 4].tolist() == [40, 40, 40]
+
+
+def test_copies_stay_together(cells: Path) -> None:
+    for k in range(5):
+        for copy in range(4):
+            shutil.copy(cells / "seg" / f"{k:03}.png", cells / "seg" / f"copy{k}-{copy}.png")
+    for seed in range(5):
+        data = load_data(str(cells), size=8, seed=seed)
+        assert data.describe()["images_in_several_splits"] == 0
+        assert data.describe()["duplicate_files"] == 20
+        splits = [contents(data, s) for s in SPLITS]
+        assert sum(map(len, splits)) == len(set.union(*splits)) == 60
+
+
+def test_one_image_in_two_classes_goes_to_train(
+    cells: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(cells / "seg" / "000.png", cells / "blast" / "same.png")
+    data = load_data(str(cells), size=8)
+    assert "1 images are filed under several classes" in capsys.readouterr().err
+    twins = [image.tobytes() for image in data["train"].images]
+    assert max(Counter(twins).values()) == 2
+
+
+def test_copies_across_given_splits_are_reported(
+    split_cells: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(split_cells / "train/a/0.png", split_cells / "test/a/0.png")
+    assert load_data(str(split_cells), size=8).describe()["images_in_several_splits"] == 1
+    assert "more than one split" in capsys.readouterr().err
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=40), min_size=2, max_size=4))
+def test_division_holds_for_any_copies(kinds: list[list[int]]) -> None:
+    labels = np.array([c for c, rows in enumerate(kinds) for _ in rows])
+    digests = [f"{c}-{kind}" for c, rows in enumerate(kinds) for kind in rows]
+    names = [str(c) for c in range(len(kinds))]
+    if min(len(set(rows)) for rows in kinds) < 3:
+        with pytest.raises(DataError, match="different images"):
+            divide(labels, digests, names, 0)
+        return
+    where = divide(labels, digests, names, 0)
+    assert crossing(digests, where) == 0
+    for c in range(len(kinds)):
+        assert {split for split, label in zip(where, labels, strict=True) if label == c} == set(
+            SPLITS
+        )
+
+
+def spoil(cells: Path, case: str) -> str:
+    """Break the folder in one way and return what the error must say."""
+    blast = cells / "blast"
+    if case == "empty class":
+        for path in blast.iterdir():
+            path.unlink()
+        return "blast holds no images"
+    if case == "small class":
+        for path in sorted(blast.iterdir())[2:]:
+            path.unlink()
+        return "blast holds 2 images"
+    if case == "only copies":
+        for path in blast.iterdir():
+            shutil.copy(cells / "seg" / "000.png", path)
+        shutil.rmtree(cells / "seg")
+        return "'blast' has 1 different images"
+    if case == "one class":
+        shutil.rmtree(cells / "seg")
+        shutil.rmtree(cells / "mono")
+        return "has 1 sub-folders"
+    if case == "no class":
+        for name in ("blast", "mono", "seg"):
+            shutil.rmtree(cells / name)
+        return "has 0 sub-folders"
+    if case == "not an image":
+        (blast / "notes.txt").write_text("see page 3")
+        return r"notes\.txt cannot be read as an image"
+    if case == "truncated":
+        path = blast / "004.png"
+        path.write_bytes(path.read_bytes()[:50])
+        return r"004\.png cannot be read as an image"
+    if case == "broken link":
+        (blast / "gone.png").symlink_to(cells / "nowhere.png")
+        return r"gone\.png is not a file"
+    if case == "nested":
+        (blast / "more").mkdir()
+        return "inside a class folder"
+    (cells / "train").mkdir()
+    return "has train, but no test and no val"
+
+
+CASES = "empty class,small class,only copies,one class,no class,not an image,truncated,"
+CASES += "broken link,nested,train alone"
+
+
+@pytest.mark.parametrize("case", CASES.split(","))
+def test_bad_folders(cells: Path, case: str) -> None:
+    message = spoil(cells, case)
+    with pytest.raises(DataError, match=message):
+        load_data(str(cells), size=8)
+
+
+def test_class_missing_in_a_given_split(split_cells: Path) -> None:
+    (split_cells / "val" / "b").rename(split_cells / "val" / "c")
+    with pytest.raises(DataError, match="lacks the class 'c'"):
+        load_data(str(split_cells), size=8)
+
+
+@pytest.mark.parametrize(("size", "seed"), [(4, 0), (0, 0), (5000, 0), (16, -1)])
+def test_impossible_sizes_and_seeds(cells: Path, size: int, seed: int) -> None:
+    with pytest.raises(DataError, match="8 to 1024"):
+        load_data(str(cells), size=size, seed=seed)
+
+
+def test_a_name_wins_over_a_folder_of_that_name(
+    cells: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells.rename(cells.with_name("bloodmnist"))
+    monkeypatch.chdir(cells.parent)
+    assert is_official("BloodMNIST")
+    assert not is_official("./bloodmnist")
+    assert load_data("./bloodmnist", size=8).origin == "folder"

@@ -1,0 +1,82 @@
+"""Class names behind the flatbuffer. The model is the smallest bytes that look like one."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bloodedge.deploy.labels import LABELS_FILE, MAX_LABELS_BYTES, append_labels, read_labels
+from bloodedge.errors import ModelError
+
+MODEL = b"\x1c\0\0\0TFL3" + bytes(100)
+
+
+def write(tmp_path: Path, content: bytes) -> Path:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    return path
+
+
+def with_member(content: bytes, name: str = LABELS_FILE) -> bytes:
+    file = io.BytesIO(MODEL)
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def test_names_come_back_and_the_model_stays_in_front(tmp_path: Path) -> None:
+    names = ("basophil", "immature granulocyte", "Zelle größer")
+    content = append_labels(MODEL, names)
+    assert content.startswith(MODEL)
+    path = write(tmp_path, content)
+    assert read_labels(path) == names
+    with zipfile.ZipFile(path) as archive:
+        assert archive.getinfo(LABELS_FILE).compress_type == zipfile.ZIP_STORED
+        assert archive.testzip() is None
+
+
+def test_bytes_do_not_depend_on_the_day() -> None:
+    first = append_labels(MODEL, ("a", "b"))
+    assert first == append_labels(MODEL, ("a", "b"))
+    with zipfile.ZipFile(io.BytesIO(first)) as archive:
+        assert archive.getinfo(LABELS_FILE).date_time == (1980, 1, 1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("content", [MODEL, b"", with_member(b"x", "other.txt")])
+def test_a_model_without_labels_has_none(tmp_path: Path, content: bytes) -> None:
+    assert read_labels(write(tmp_path, content)) == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        with_member(b"a\n" * (MAX_LABELS_BYTES // 2 + 1)),
+        with_member(b"a\n" * 1001),
+        with_member(b"\xff\xfe"),
+        with_member(b"a\x1b[31mb\n"),
+        append_labels(MODEL, ("aaaa", "bbbb")).replace(b"aaaa", b"aaab"),
+    ],
+    ids=["too large", "too many", "no text", "escape sequence", "wrong checksum"],
+)
+def test_damaged_labels_are_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ModelError):
+        read_labels(write(tmp_path, content))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="nothing"):
+        read_labels(tmp_path / "nothing.tflite")
+
+
+@pytest.mark.parametrize("name", ["", " ", "two\nlines", "bell\a"])
+def test_names_that_are_no_line_are_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="class name"):
+        append_labels(MODEL, ("good", name))
+
+
+def test_labels_are_not_appended_twice() -> None:
+    with pytest.raises(ModelError, match="already"):
+        append_labels(append_labels(MODEL, ("a",)), ("b",))

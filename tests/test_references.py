@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bloodedge.errors import ModelError, RunError
+from bloodedge.references import find_model, find_models, latest_run, packaged_zoo
+from bloodedge.runs import Manifest, open_run
+
+
+def make_run(name: str, kind: str = "train", files: tuple[str, ...] = ("model.keras",)) -> Path:
+    with open_run(name) as run:
+        for file in files:
+            (run.path / file).write_bytes(b"content of " + file.encode())
+        manifest = Manifest(kind, name, {}, {}, {}, {"class_names": ["a", "b"]}, {}, 0, 1.0)
+        return run.commit(manifest).path
+
+
+def test_a_run_is_found_by_name_by_folder_and_by_file():
+    path = make_run("vgg16")
+    for reference in ("vgg16", str(path), str(path / "model.keras")):
+        found = find_model(reference)
+        assert found.name == "vgg16"
+        assert found.path == path / "model.keras"
+        assert found.class_names == ("a", "b")
+        assert not found.is_tflite
+
+
+def test_an_export_run_means_all_its_variants():
+    path = make_run("s-tflite", "export", ("s-int8.tflite", "s-float32.tflite", "notes.txt"))
+    assert [m.name for m in find_models("s-tflite")] == ["s-float32", "s-int8"]
+    with pytest.raises(ModelError, match="2 models"):
+        find_model("s-tflite")
+    assert find_model(str(path / "s-int8.tflite")).is_tflite
+
+
+def test_a_bare_file_has_no_manifest(tmp_path: Path):
+    (tmp_path / "other.tflite").write_bytes(b"x")
+    found = find_model(str(tmp_path / "other.tflite"))
+    assert (found.name, found.class_names, dict(found.manifest)) == ("other", (), {})
+
+
+def test_a_file_beside_somebody_elses_manifest_does_not_take_it(isolated_runs: Path):
+    path = make_run("vgg16")
+    (path / "stray.tflite").write_bytes(b"x")
+    assert dict(find_model(str(path / "stray.tflite")).manifest) == {}
+
+
+def test_a_zoo_folder_comes_after_the_runs(tmp_path: Path, monkeypatch):
+    run = make_run("vgg16", files=("vgg16.f16.npz",))
+    zoo = tmp_path / "zoo"
+    zoo.mkdir()
+    run.rename(zoo / "vgg16")
+    monkeypatch.setenv("BLOODEDGE_ZOO", str(zoo))
+    assert find_model("vgg16").path == zoo / "vgg16" / "vgg16.f16.npz"
+    path = make_run("vgg16")
+    assert find_model("vgg16").path == path / "model.keras"
+
+
+def test_an_unknown_name_suggests_the_nearest():
+    make_run("cnn_se-kd")
+    with pytest.raises(ModelError, match="did you mean 'cnn_se-kd'"):
+        find_model("cnn_se-dk")
+
+
+def test_other_files_and_runs_without_models_are_refused(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ModelError, match="is no model"):
+        find_model(str(tmp_path / "notes.txt"))
+    make_run("eval", "evaluate", ("predictions.npz",))
+    with pytest.raises(ModelError, match="holds no model"):
+        find_model("eval")
+
+
+def test_a_damaged_manifest_is_one_clear_error():
+    path = make_run("vgg16")
+    (path / "manifest.json").write_text(json.dumps({"schema_version": 1}))
+    with pytest.raises(RunError, match="lacks kind"):
+        find_model("vgg16")
+
+
+def test_the_latest_run_of_a_kind():
+    make_run("first")
+    second = make_run("second", "distill")
+    os.utime(second / "manifest.json", (2e9, 2e9))
+    make_run("other", "export", ("a.tflite",))
+    assert latest_run(("train", "distill")) == "second"
+    assert latest_run(("train",)) == "first"
+    with pytest.raises(ModelError, match="no benchmark run"):
+        latest_run(("benchmark",))
+
+
+def test_every_packaged_model_is_whole():
+    folders = [p for p in packaged_zoo().iterdir() if (p / "manifest.json").is_file()]
+    for folder in folders:
+        found = find_model(str(folder))
+        recorded = found.manifest["files"][found.path.name]
+        assert found.sha256 == recorded["sha256"]
+        assert len(found.class_names) == found.manifest["model"]["config"]["classes"]

@@ -1,0 +1,460 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from bloodedge.benchmarks.report import ReportConfig, report, section_figures, summary_table
+from bloodedge.benchmarks.report_figures import Point, _log_ticks, scatter
+from bloodedge.benchmarks.report_text import md
+from bloodedge.cli.reporting import report as report_command
+from bloodedge.errors import BloodedgeError, ConfigError, DataError, RunError
+from bloodedge.files import sha256_of
+from bloodedge.metrics import classification_metrics
+from bloodedge.runs import Manifest, Run, open_run
+
+CELLS = ("basophil", "eosinophil", "erythroblast", "neutrophil")
+HISTORY = (
+    "epoch,train_loss,train_accuracy,val_loss,val_accuracy\n1,1.2,0.5,1.1,0.6\n2,0.4,0.9,0.5,0.8\n"
+)
+
+
+def data(synthetic: bool = False, fingerprint: str = "f" * 64, **more: Any) -> dict[str, Any]:
+    entry = {"title": "Blood cells", "synthetic": synthetic, "fingerprint": fingerprint}
+    return {**entry, "class_names": list(CELLS), **more}
+
+
+def scores(share: float, images: int = 400, seed: int = 0) -> dict[str, Any]:
+    """Metrics of a classifier that is right about `share` of the time."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(images) % len(CELLS)
+    said = np.where(rng.random(images) < share, y, rng.integers(0, len(CELLS), images))
+    p = 0.05 + 0.8 * np.eye(len(CELLS))[said]
+    return classification_metrics(y, p)
+
+
+def make(kind: str, name: str, model: dict[str, Any], metrics: dict[str, Any], **more: Any) -> Run:
+    """Write a run; `files` are its files' contents by name."""
+    files: dict[str, bytes] = more.pop("files", {})
+    fields = {"config": {}, "data": data(), "parents": {}, "seed": 0, "duration_s": 1.0, **more}
+    with open_run(name) as run:
+        for file, content in files.items():
+            (run.path / file).write_bytes(content)
+        return run.commit(Manifest(kind, name, model=model, metrics=metrics, **fields))
+
+
+def trained(name: str, content: bytes, family: str, share: float, **more: Any) -> Run:
+    files = {"model.keras": content, "history.csv": HISTORY.encode()}
+    return make(
+        "train", name, {"config": {"name": family}}, {"val": scores(share)}, files=files, **more
+    )
+
+
+def exported(name: str, parent: Run, variants: dict[str, bytes], **more: Any) -> Run:
+    files = {f"{parent.name}-{v}.tflite": content for v, content in variants.items()}
+    listed = {v: {"file": f"{parent.name}-{v}.tflite", "agreement": 0.999} for v in variants}
+    parents = {"parent": sha256_of(parent.path / "model.keras")}
+    metrics = {"variants": listed}
+    return make("export", name, {}, metrics, files=files, parents=parents, **more)
+
+
+def evaluated(path: Path, share: float, name: str = "", **more: Any) -> Run:
+    file = {"name": path.name, "bytes": path.stat().st_size, "gzip_bytes": 77}
+    model = {"reference": path.stem, "file": {**file, "sha256": sha256_of(path)}}
+    metrics = {"test": {**scores(share, 4000), "images_per_s": 9.0}}
+    return make("evaluate", name or f"{path.stem}-test", model, metrics, **more)
+
+
+def timing(path: Path, threads: int, us: float) -> dict[str, Any]:
+    row = {"model": path.name, "threads": threads, "sha256": sha256_of(path), "bytes": 10}
+    row |= {"gzip_bytes": 8, "median_us": us, "p90_us": 1.2 * us, "p99_us": 1.5 * us}
+    row |= {"min_us": 0.9 * us, "load_ms": 3.0, "first_ms": 0.4, "peak_rss_kib": 2048}
+    row |= {"accuracy": None, "images": 0, "spread": 0.02, "drift": False, "error": None}
+    return row
+
+
+def result(rows: list[dict[str, Any]], device: str = "Raspberry Pi 4") -> dict[str, Any]:
+    environment = {"runtime": "ai_edge_litert", "runtime_version": "2.3.0"}
+    environment |= {"machine": "aarch64", "cpu_model": device}
+    return {
+        "schema": "bloodedge-benchmark/1",
+        "complete": True,
+        "environment": environment,
+        "rows": rows,
+    }
+
+
+def benchmarked(name: str, rows: list[dict[str, Any]], **more: Any) -> Run:
+    content = json.dumps(result(rows)).encode()
+    return make("benchmark", name, {}, {}, files={"benchmark.json": content}, **more)
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BLOODEDGE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    # Nothing here has to survive a power cut, and on a busy disk flushing takes most of the time.
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def student() -> Run:
+    """A trained student, its two exported variants, both evaluated and timed."""
+    run = trained("cnn_se", b"keras" * 900, "cnn_se", 0.9)
+    export = exported("cnn_se-export", run, {"int8": b"i" * 100, "float32": b"f" * 300})
+    int8, float32 = (export.path / f"cnn_se-{v}.tflite" for v in ("int8", "float32"))
+    evaluated(int8, 0.95)
+    evaluated(float32, 0.97)
+    benchmarked("pi", [timing(int8, 1, 50.0), timing(int8, 4, 20.0), timing(float32, 1, 110.0)])
+    return run
+
+
+def read_csv(folder: Path) -> dict[str, dict[str, str]]:
+    rows = csv.DictReader(io.StringIO((folder / "results.csv").read_text(encoding="utf-8")))
+    return {row["variant"]: row for row in rows}
+
+
+# ---- joining ----
+
+
+@pytest.mark.usefixtures("student")
+def test_runs_are_joined_by_the_models_digest() -> None:
+    made = report(ReportConfig())
+    assert made.page == Path("report/report.html")
+    rows = read_csv(Path("report"))
+    assert set(rows) == {"keras", "int8", "float32"}
+    int8 = rows["int8"]
+    assert (int8["model"], int8["family"], int8["file"]) == (
+        "cnn_se",
+        "cnn_se",
+        "cnn_se-int8.tflite",
+    )
+    assert (int8["bytes"], int8["split"]) == ("100", "test")
+    assert float(int8["accuracy"]) == scores(0.95, 4000)["accuracy"]
+    assert [float(int8[k]) for k in ("accuracy_low", "accuracy_high")] == scores(0.95, 4000)[
+        "accuracy_95ci"
+    ]
+    assert (int8["median_us"], int8["all_cores"], int8["all_cores_median_us"]) == (
+        "50.0",
+        "4",
+        "20.0",
+    )
+    assert int8["device"] == "Raspberry Pi 4 (aarch64)"
+    assert (rows["float32"]["median_us"], rows["float32"]["all_cores_median_us"]) == ("110.0", "")
+    assert (rows["keras"]["split"], rows["keras"]["median_us"]) == ("val", "")
+    assert not made.data.left_out
+
+
+@pytest.mark.usefixtures("student")
+def test_the_page_names_every_model_with_its_figures() -> None:
+    page = report(ReportConfig()).page.read_text(encoding="utf-8")
+    markdown = Path("report/report.md").read_text(encoding="utf-8")
+    for shown in ("cnn_se int8", "50.0", "20.0 (4)", "Raspberry Pi 4", "Accuracy against size"):
+        assert shown in page
+    for shown in ("| cnn_se | int8 | test | 0.1 |", "50.0", "Raspberry Pi 4"):
+        assert shown in markdown
+    assert "cnn_se: accuracy" in page  # the learning curve
+    for figure in re.findall(r"!\[.*?\]\((.*?)\)", markdown):
+        assert (Path("report") / figure).is_file()
+
+
+def test_the_newer_of_two_evaluations_counts(student: Run) -> None:
+    int8 = student.path.parent / "cnn_se-export" / "cnn_se-int8.tflite"
+    evaluated(int8, 0.5, name="later", created="2999-01-01T00:00:00+00:00")
+    evaluated(int8, 0.2, name="earlier", created="1999-01-01T00:00:00+00:00")
+    report(ReportConfig())
+    assert float(read_csv(Path("report"))["int8"]["accuracy"]) == scores(0.5, 4000)["accuracy"]
+
+
+def test_data_of_different_fingerprints_stays_apart(student: Run) -> None:
+    keras = student.path / "model.keras"
+    evaluated(keras, 0.4, name="drawn", data=data(True, "a" * 64, title="Drawn cells"))
+    sections = report(ReportConfig()).data.sections
+    assert [(s.fingerprint[0], s.synthetic, len(s.rows)) for s in sections] == [
+        ("f", False, 3),
+        ("a", True, 1),
+    ]
+    real, drawn = sections
+    assert all("synthetic" not in figure.title for figure in section_figures(real))
+    assert {row.scores.split for row in drawn.rows if row.scores} == {"test"}
+
+
+def test_a_model_timed_on_two_devices_has_a_row_for_each(student: Run, tmp_path: Path) -> None:
+    int8 = student.path.parent / "cnn_se-export" / "cnn_se-int8.tflite"
+    path = tmp_path / "phone.json"
+    path.write_text(json.dumps(result([timing(int8, 1, 33.0)], "Pixel")), encoding="utf-8")
+    made = report(ReportConfig(results=(path,)))
+    timed = {
+        row.latency.device: row.latency.single.median_us
+        for row in made.rows
+        if row.latency and row.latency.single and row.variant == "int8"
+    }
+    assert timed == {"Raspberry Pi 4 (aarch64)": 50.0, "Pixel (aarch64)": 33.0}
+    assert len(made.data.sections[0].scored) == 2  # one mark a model in the size plot
+
+
+def test_a_timed_model_that_no_run_holds_is_listed(student: Run, tmp_path: Path) -> None:
+    other = tmp_path / "other.tflite"
+    other.write_bytes(b"other")
+    benchmarked("other", [timing(other, 1, 5.0)])
+    left_out = report(ReportConfig()).data.left_out
+    assert left_out == (
+        (
+            f"the model {sha256_of(other)[:12]}",
+            "timed, but no run given here evaluates or holds it",
+        ),
+    )
+    assert student.name in Path("report/report.html").read_text(encoding="utf-8")
+
+
+def test_the_best_of_each_family(student: Run) -> None:
+    teacher = trained("vgg16", b"v" * 9000, "vgg16", 0.99)
+    evaluated(teacher.path / "model.keras", 0.99, name="vgg16-test")
+    best = report(ReportConfig()).data.sections[0].best
+    assert [(row.label, row.family) for row, _ in best] == [
+        ("vgg16 keras", "vgg16"),
+        ("cnn_se float32", "cnn_se"),
+    ]
+    assert student.name == "cnn_se"
+
+
+# ---- what the page must and must not hold ----
+
+
+@pytest.mark.usefixtures("student")
+def test_the_page_stands_alone() -> None:
+    page = report(ReportConfig()).page.read_text(encoding="utf-8")
+    assert not re.search(r"(src|href|url\()\s*=?\s*[\"']?\s*(https?:|//)", page, re.I)
+    assert "http:" not in page
+    assert "https:" not in page
+    assert not re.search(r"<(script|link|iframe|img|object|base)\b", page, re.I)
+    assert "prefers-color-scheme:dark" in page
+    assert "width=device-width" in page
+
+
+def test_synthetic_data_is_marked_everywhere() -> None:
+    drawn = data(True)
+    run = trained("toy", b"k" * 50, "cnn_se", 0.9, data=drawn)
+    evaluated(run.path / "model.keras", 0.9, name="toy-test", data=drawn)
+    exported("toy-export", run, {"int8": b"i" * 9}, data=drawn)
+    evaluated(run.path.parent / "toy-export/toy-int8.tflite", 0.8, data=drawn)
+    made = report(ReportConfig())
+    assert "SYNTHETIC DATA" in made.page.read_text(encoding="utf-8")
+    assert "SYNTHETIC DATA" in Path("report/report.md").read_text(encoding="utf-8")
+    assert read_csv(Path("report"))["int8"]["synthetic"] == "True"
+    figures = section_figures(made.data.sections[0])
+    assert len(figures) == 3
+    assert all("synthetic" in figure.title and "synthetic" in figure.svg for figure in figures)
+
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def test_text_from_manifests_is_escaped() -> None:
+    evil = data(title=EVIL, class_names=[EVIL, "<b>b</b>", "c|d", '"e"'])
+    run = make("train", "a", {}, {"val": scores(0.9)}, data=evil, files={"model.keras": b"1"})
+    path = run.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest |= {"name": EVIL, "command": f"`{EVIL}", "packages": {EVIL: EVIL}, "seed": EVIL}
+    path.write_text(json.dumps(manifest))
+    (run.path / "history.csv").write_text(HISTORY)
+    report(ReportConfig())
+    page = Path("report/report.html").read_text(encoding="utf-8")
+    markdown = Path("report/report.md").read_text(encoding="utf-8")
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert "<img" not in page
+    assert "<b>b" not in page
+    # In Markdown it is escaped, or inside a code span that it cannot leave.
+    assert "<img" not in re.sub(r"`[^`\n]*`", "", markdown).replace(r"\<img", "")
+    for svg in Path("report").glob("*.svg"):
+        assert "<img" not in svg.read_text(encoding="utf-8")
+
+
+def test_markdown_and_spreadsheets_show_text_as_it_is() -> None:
+    assert md("a|b <c> [d](e) `f` *g* h_i") == r"a\|b \<c\> \[d\](e) \`f\` \*g\* h_i"
+    make(
+        "train",
+        "a",
+        {},
+        {"val": scores(0.9)},
+        data=data(title="=cmd()"),
+        files={"model.keras": b"1"},
+    )
+    report(ReportConfig())
+    assert read_csv(Path("report"))["keras"]["data_title"] == "'=cmd()"
+
+
+# ---- what is refused, and what is left out ----
+
+
+@pytest.mark.usefixtures("student")
+def test_an_earlier_report_is_replaced_only_when_asked() -> None:
+    report(ReportConfig())
+    with pytest.raises(RunError, match="holds a report"):
+        report(ReportConfig())
+    mine, stale = Path("report/notes.txt"), Path("report/figure-9-9.svg")
+    mine.write_text("mine")
+    stale.write_text("old")
+    report(ReportConfig(force=True))
+    assert mine.read_text() == "mine"
+    assert not stale.exists()
+
+
+def test_a_folder_with_other_files_is_written_into(student: Run) -> None:
+    Path("report").mkdir()
+    Path("report/notes.txt").write_text("mine")
+    assert report(ReportConfig()).page.is_file()
+    Path("file").write_text("")
+    with pytest.raises(RunError, match="not a folder"):
+        report(ReportConfig((student.name,), out=Path("file")))
+
+
+def test_a_damaged_run_is_left_out_with_its_reason_unless_it_was_named(student: Run) -> None:
+    broken = trained("broken", b"b", "cnn_se", 0.9)
+    (broken.path / "manifest.json").write_text('{"schema_version": 1, "kind"')
+    made = report(ReportConfig())
+    ((name, why),) = made.data.left_out
+    assert name == "broken"
+    assert "cannot be read as JSON" in why
+    assert "cannot be read as JSON" in made.page.read_text(encoding="utf-8")
+    with pytest.raises(RunError, match="broken is not a finished run"):
+        report(ReportConfig((student.name, "broken"), out=Path("other")))
+
+
+@pytest.mark.parametrize(
+    ("split", "damage"),
+    [
+        ("val", {"accuracy": 1.5}),
+        ("val", {"accuracy": float("inf")}),
+        ("val", {"confusion": [[1, 2]]}),
+        ("val", {"confusion": [[1, 2, 3, -4]] * 4}),
+        ("val", {"recall": "high"}),
+        ("val", {"recall": [None] * 4}),
+        ("val", {"accuracy_95ci": [0.1]}),
+        ("val", {"auc": True}),
+    ],
+)
+@pytest.mark.usefixtures("student")
+def test_damaged_figures_leave_the_run_out(split: str, damage: dict[str, Any]) -> None:
+    run = trained("bad", b"b", "cnn_se", 0.9)
+    path = run.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["metrics"][split] |= damage
+    path.write_text(json.dumps(manifest))
+    made = report(ReportConfig())
+    assert [name for name, _ in made.data.left_out] == ["bad"]
+    assert {row.model for row in made.rows} == {"cnn_se"}
+
+
+@pytest.mark.parametrize("key", ["kind", "name", "model", "data", "metrics", "files", "parents"])
+@pytest.mark.parametrize("value", [None, 7, "text", ["list"], {"an": "object"}])
+@pytest.mark.usefixtures("student")
+def test_no_manifest_stops_the_report(key: str, value: object) -> None:
+    for run in (trained("odd", b"b", "cnn_se", 0.9), benchmarked("odd-pi", [])):
+        path = run.path / "manifest.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    assert len(report(ReportConfig()).rows) >= 3
+
+
+@pytest.mark.parametrize(
+    "content", ["", "epoch\n", "epoch,val_loss\n1,nan\n", "a,b\n1\n", "a\nx\n"]
+)
+def test_a_damaged_history_costs_only_the_curve(content: str, student: Run) -> None:
+    (student.path / "history.csv").write_text(content)
+    made = report(ReportConfig())
+    assert [name for name, _ in made.data.left_out] == ["cnn_se"]
+    assert len(made.rows) == 3
+    assert made.data.sections[0].curves == ()
+
+
+def test_a_malformed_benchmark(student: Run, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text("{}")
+    with pytest.raises(DataError, match="no benchmark result"):
+        report(ReportConfig(results=(path,)))
+    run = benchmarked("broken", [])
+    (run.path / "benchmark.json").write_text('{"schema": "bloodedge-benchmark/1", "rows": 3}')
+    left_out = report(ReportConfig()).data.left_out
+    assert [name for name, _ in left_out] == ["broken"]
+    assert student.name == "cnn_se"
+
+
+def test_models_that_could_not_be_measured_are_listed(student: Run) -> None:
+    int8 = student.path.parent / "cnn_se-export" / "cnn_se-int8.tflite"
+    failed = {"model": "x", "threads": 2, "bytes": 1, "gzip_bytes": 1, "error": "no model"}
+    benchmarked("failed", [failed, {**timing(int8, 1, 44.0)}])
+    made = report(ReportConfig())
+    assert [why for _, why in made.data.left_out] == ["x with 2 threads was not measured: no model"]
+
+
+def test_nothing_to_report() -> None:
+    with pytest.raises(DataError, match="no run to report on"):
+        report(ReportConfig())
+    with pytest.raises(RunError, match="no run 'missing'"):
+        report(ReportConfig(("missing",)))
+    with pytest.raises(ConfigError, match="twice"):
+        ReportConfig(("a", "a"))
+
+
+# ---- figures ----
+
+
+def test_log_ticks_lie_inside_and_are_few() -> None:
+    for low, high in ((0.0, 0.5), (1.2, 3.0), (-1.0, 2.9), (0.0, 7.0)):
+        ticks = _log_ticks(low, high)
+        assert 1 <= len(ticks) <= 8
+        assert all(10**low <= tick <= 10**high for tick in ticks)
+
+
+def test_names_in_a_plot_do_not_cover_each_other() -> None:
+    crowd = [Point(f"model number {i}", 100 + i, 98 + 0.01 * i, 97, 99, 0) for i in range(6)]
+    svg = scatter(crowd, "title", "x", "y")
+    spots = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" font-size="11">', svg)
+    boxes = [(float(x), float(y)) for x, y in spots]
+    assert len(boxes) == 6
+    wide = 6.0 * len("model number 0")
+    for i, (x, y) in enumerate(boxes):
+        for u, v in boxes[i + 1 :]:
+            assert abs(y - v) >= 12 or abs(x - u) >= wide
+
+
+def test_one_point_and_equal_points_can_be_drawn() -> None:
+    point = Point("a", 5.0, 100.0, 100.0, 100.0, 0)
+    for points in ([point], [point, point]):
+        assert "nan" not in scatter(points, "t", "x", "y").lower()
+
+
+# ---- the command ----
+
+
+def invoke(*arguments: str) -> Any:
+    app = typer.Typer()
+    app.command()(report_command)
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+
+
+@pytest.mark.usefixtures("student")
+def test_the_command_prints_the_table_and_the_page() -> None:
+    done = invoke("--out", "out")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip().endswith("out/report.html")
+    assert re.search(r"cnn_se .* int8 .* test .* 0\.1 .* 50\.0 ", done.stdout)
+    assert "Raspberry Pi 4 (aarch64)" in done.stdout
+    assert isinstance(invoke("--out", "out").exception, BloodedgeError)
+    assert invoke("cnn_se", "--out", "out", "--force").exit_code == 0
+    assert [row["variant"] for row in read_csv(Path("out")).values()] == ["keras"]
+
+
+@pytest.mark.usefixtures("student")
+def test_the_summary_takes_names_literally() -> None:
+    rows = report(ReportConfig()).rows
+    assert summary_table(rows).row_count == 3

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from bloodedge import files
+from bloodedge.errors import BloodedgeError, DataError, RunError
+from bloodedge.runs import Manifest, check_name, load_run, open_run
+
+
+def manifest(name: str, **changes) -> Manifest:
+    fields = {
+        "kind": "train",
+        "name": name,
+        "config": {},
+        "data": {"fingerprint": "f"},
+        "parents": {},
+        "model": {},
+        "metrics": {},
+        "seed": 0,
+        "duration_s": 1.0,
+    }
+    return Manifest(**{**fields, **changes})
+
+
+def make_run(name: str, content: str = "x", **options):
+    with open_run(name, **options) as run:
+        (run.path / "model.txt").write_text(content)
+        return run.commit(manifest(name))
+
+
+def test_a_run_appears_whole_with_the_digest_of_every_file(isolated_runs: Path):
+    run = make_run("a")
+    assert run.path == isolated_runs / "a"
+    assert run.manifest["files"]["model.txt"] == {
+        "bytes": 1,
+        "sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
+    }
+    assert sorted(p.name for p in isolated_runs.iterdir()) == ["a"]
+
+
+def test_an_error_inside_leaves_no_run(isolated_runs: Path):
+    with pytest.raises(ZeroDivisionError), open_run("a") as run:
+        (run.path / "model.txt").write_text("half")
+        raise ZeroDivisionError
+    assert not (isolated_runs / "a").exists()
+
+
+def test_replacing_keeps_the_old_run_until_the_new_one_is_whole(isolated_runs: Path):
+    make_run("a", "old")
+    with pytest.raises(ZeroDivisionError), open_run("a", force=True):
+        raise ZeroDivisionError
+    assert (isolated_runs / "a" / "model.txt").read_text() == "old"
+    make_run("a", "new", force=True)
+    assert (isolated_runs / "a" / "model.txt").read_text() == "new"
+    assert sorted(p.name for p in isolated_runs.iterdir()) == ["a"]
+
+
+def test_nothing_is_overwritten_without_force():
+    make_run("a")
+    with pytest.raises(RunError, match="--force"):
+        make_run("a")
+
+
+def test_an_interrupted_run_is_continued_only_when_asked(isolated_runs: Path):
+    with pytest.raises(KeyboardInterrupt), open_run("a") as run:
+        (run.path / "checkpoint").write_text("1")
+        raise KeyboardInterrupt
+    with pytest.raises(RunError, match="--resume"):
+        make_run("a")
+    with open_run("a", resume=True) as run:
+        assert (run.path / "checkpoint").read_text() == "1"
+    with open_run("a", force=True) as run:
+        assert not list(run.path.iterdir())
+
+
+def test_two_writers_of_one_run_exclude_each_other():
+    with open_run("a"), pytest.raises(RunError, match="another process"), open_run("a"):
+        pass
+
+
+def test_a_full_disk_is_one_clear_error(isolated_runs: Path, monkeypatch):
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(BloodedgeError, match=r"No space left on device; to mend it: free"):
+        make_run("a")
+    assert not (isolated_runs / "a").exists()
+
+
+@pytest.mark.parametrize("name", ["", "..", "../a", "a/b", ".hidden", "a" * 101, "a\n"])
+def test_a_name_cannot_leave_the_runs_folder(name: str):
+    with pytest.raises(RunError, match="run's name"):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff\xfe",
+        b'{"schema_version": 99}',
+        b'{"schema_version": 1}',
+        b"[" * 9999,
+    ],
+)
+def test_a_damaged_manifest_is_one_clear_error(content: bytes, isolated_runs: Path):
+    run = make_run("a")
+    (run.path / "manifest.json").write_bytes(content)
+    with pytest.raises(RunError):
+        load_run(run.path)
+
+
+def test_an_oversized_json_is_refused(tmp_path: Path, monkeypatch):
+    path = tmp_path / "big.json"
+    path.write_text(json.dumps({"a": "x" * 100}))
+    monkeypatch.setattr(files, "_JSON_LIMIT", 50)
+    with pytest.raises(DataError, match="larger than"):
+        files.read_json(path)
+
+
+def test_a_write_is_whole_or_absent(tmp_path: Path):
+    target = tmp_path / "a.json"
+    files.write_json(target, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(target, {"a": float("nan")})
+    assert json.loads(target.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.json"]
+
+
+def test_gzip_size_is_what_gzip_takes(tmp_path: Path):
+    import gzip
+
+    path = tmp_path / "data"
+    path.write_bytes(bytes(range(256)) * 5000)
+    assert abs(files.gzip_size(path) - len(gzip.compress(path.read_bytes(), 9))) < 16
