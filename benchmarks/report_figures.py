@@ -164,7 +164,7 @@ def _frame(
 
 
 def _tick(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.10g}"[:6]
+    return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:.10g}"[:6]
 
 
 def _name(label: str, at: tuple[float, float], taken: list[Box], bars: list[Box]) -> str:

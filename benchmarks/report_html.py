@@ -47,6 +47,7 @@ margin:1em 0}.card{background:var(--card);border-radius:6px;padding:.6em .9em}
 .card b{display:block;font-size:1.25rem}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:14px}
 figure{margin:0;min-width:0}svg{display:block;width:100%;height:auto}
+.matrix thead th+th{text-align:center}
 .matrix td{text-align:center;min-width:2.6em}.matrix td.none{color:var(--soft);opacity:.5}
 details{border:1px solid var(--line);border-radius:6px;padding:.4em .8em;margin:.5em 0}
 summary{cursor:pointer}dl{margin:.5em 0;font-size:.84rem}dt{color:var(--soft)}dd{margin:0 0 .5em}

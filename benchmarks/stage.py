@@ -60,7 +60,7 @@ def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, Benchma
     found = [reference for name in config.models for reference in _tflite_models(name)]
     models = {reference.path.resolve(): reference for reference in found}
     watch = Stopwatch()
-    with open_run(config.name, force=config.force, resume=True) as run:
+    with open_run(config.name, force=config.force) as run:
         sample = run.path / ".sample.npz"
         count = _write_sample(sample, data, config.images, config.seed)
         result = run_benchmark(_runner_config(config, tuple(models), sample, run.path))

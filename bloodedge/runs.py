@@ -19,11 +19,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from bloodedge._version import __version__
 from bloodedge.errors import BloodedgeError, DataError, RunError
 from bloodedge.files import fsync_folder, read_json, sha256_of, write_json
+from bloodedge.hardware import describe_hardware
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -168,12 +169,17 @@ def _swap_in(partial: Path, final: Path) -> None:
 
 @contextmanager
 def open_run(
-    name: str, *, root: Path | None = None, force: bool = False, resume: bool = False
+    name: str,
+    *,
+    root: Path | None = None,
+    force: bool = False,
+    resumable: bool = False,
+    resume: bool = False,
 ) -> Iterator[RunFolder]:
     """Open the run `name` for writing and hold a lock on it.
 
-    With `resume` the partial folder of an interrupted run is kept, else it is emptied. Whatever
-    ends the block early leaves the partial folder behind and the finished run untouched.
+    Whatever ends the block early leaves a finished run of that name untouched. Of a `resumable`
+    run the partial folder stays, and with `resume` the next attempt finds it as it was.
 
     Raises:
         RunError: the run exists and `force` is not given, another process is writing it, or an
@@ -185,20 +191,22 @@ def open_run(
     partial = root / f".{name}.partial"
     if final.exists() and not force:
         raise RunError(f"the run {final} exists", fix="choose another --name, or add --force")
-    if partial.exists() and any(partial.iterdir()) and not (resume or force):
+    if resumable and not (resume or force) and partial.exists() and any(partial.iterdir()):
         raise RunError(
             f"an interrupted run is in {partial}",
             fix="add --resume to continue it, or --force to start over",
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with (root / f".{name}.lock").open("w") as lock:
-            _take_lock(lock, name)
+        with _locked(root / f".{name}.lock", name):
             if partial.exists() and not resume:
                 shutil.rmtree(partial)
             partial.mkdir(exist_ok=True)
-            yield RunFolder(name, partial, final)
-            Path(lock.name).unlink(missing_ok=True)
+            try:
+                yield RunFolder(name, partial, final)
+            finally:
+                if not resumable or not any(partial.glob("*")):
+                    shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise BloodedgeError(
             f"could not write the run {final}: {error.strerror or error}",
@@ -206,25 +214,30 @@ def open_run(
         ) from error
 
 
-def _take_lock(lock: IO[str], name: str) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RunError(
-            f"another process is writing the run {name!r}", fix="wait for it, or stop it"
-        ) from None
+@contextmanager
+def _locked(path: Path, name: str) -> Iterator[None]:
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"another process is writing the run {name!r}", fix="wait for it, or stop it"
+            ) from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 class Stopwatch:
-    """Seconds since it was made, added to those of earlier sessions."""
+    """Seconds since it was made."""
 
-    def __init__(self, before_s: float = 0.0) -> None:
-        self._before = before_s
+    def __init__(self) -> None:
         self._start = time.monotonic()
 
     def seconds(self) -> float:
         """Return the seconds so far, to a tenth."""
-        return round(self._before + time.monotonic() - self._start, 1)
+        return round(time.monotonic() - self._start, 1)
 
 
 def package_versions() -> dict[str, str]:
@@ -236,35 +249,6 @@ def package_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def describe_hardware() -> dict[str, Any]:
-    """Return the machine a run was made on: system, processor, cores and memory."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu_model(),
-        "cores": _usable_cores(),
-        "memory_gib": round(memory / 2**30, 1),
-    }
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    for key in ("model name", "Model", "Hardware"):
-        for line in lines:
-            if line.split(":")[0].strip() == key:
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def _command_line() -> str:

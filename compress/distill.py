@@ -57,7 +57,7 @@ def distill(config: DistillConfig, data: Dataset) -> Run:
         RunError: the run exists, or cannot be resumed.
     """
     reference = find_model(config.teacher)
-    with open_run(config.name, force=config.force, resume=config.resume) as run:
+    with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
         bank = _bank(reference, config, data)
         labels = data["train"].labels
         student = ModelConfig(config.student, len(data.class_names), data.size, config.width)

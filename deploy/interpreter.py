@@ -137,12 +137,14 @@ class Classifier:
     @property
     def input_dtype(self) -> np.dtype[Any]:
         """The input's type: uint8, int8 or float32."""
-        return np.dtype(self._input["dtype"])
+        dtype: np.dtype[Any] = np.dtype(self._input["dtype"])
+        return dtype
 
     @property
     def output_dtype(self) -> np.dtype[Any]:
         """The output's type: uint8, int8 or float32."""
-        return np.dtype(self._output["dtype"])
+        dtype: np.dtype[Any] = np.dtype(self._output["dtype"])
+        return dtype
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return `(N, C)` float32 probabilities for `(N, S, S, 3)` uint8 RGB images.
@@ -302,7 +304,8 @@ def _encode(images: NDArray[np.uint8], detail: dict[str, Any]) -> NDArray[Any]:
         return images.astype(dtype, copy=False)
     scale, zero_point = detail["quantization"]
     steps = np.rint(images.astype(np.float32) / np.float32(scale)) + zero_point
-    return np.clip(steps, -128, 127).astype(np.int8)
+    clipped: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
+    return clipped
 
 
 def _decode(raw: NDArray[Any], detail: dict[str, Any]) -> NDArray[np.float32]:

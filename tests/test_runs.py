@@ -46,7 +46,7 @@ def test_an_error_inside_leaves_no_run(isolated_runs: Path):
     with pytest.raises(ZeroDivisionError), open_run("a") as run:
         (run.path / "model.txt").write_text("half")
         raise ZeroDivisionError
-    assert not (isolated_runs / "a").exists()
+    assert not list(isolated_runs.iterdir())
 
 
 def test_replacing_keeps_the_old_run_until_the_new_one_is_whole(isolated_runs: Path):
@@ -66,14 +66,14 @@ def test_nothing_is_overwritten_without_force():
 
 
 def test_an_interrupted_run_is_continued_only_when_asked(isolated_runs: Path):
-    with pytest.raises(KeyboardInterrupt), open_run("a") as run:
+    with pytest.raises(KeyboardInterrupt), open_run("a", resumable=True) as run:
         (run.path / "checkpoint").write_text("1")
         raise KeyboardInterrupt
     with pytest.raises(RunError, match="--resume"):
-        make_run("a")
-    with open_run("a", resume=True) as run:
+        make_run("a", resumable=True)
+    with open_run("a", resumable=True, resume=True) as run:
         assert (run.path / "checkpoint").read_text() == "1"
-    with open_run("a", force=True) as run:
+    with open_run("a", resumable=True, force=True) as run:
         assert not list(run.path.iterdir())
 
 

@@ -72,7 +72,7 @@ def train(config: TrainConfig, data: Dataset) -> Run:
     labels = data["train"].labels
     targets = HardLabels(labels, classes, config.fit.label_smoothing)
     what = Fitted("train", targets, model, config.fit, asdict(config))
-    with open_run(config.name, force=config.force, resume=config.resume) as run:
+    with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
         return fit_run(what, data, run)
 
 

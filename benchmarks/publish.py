@@ -1,0 +1,83 @@
+"""Put a finished model into the zoo: a teacher's half-precision weights, or a student's .tflite.
+
+    python -m bloodedge.benchmarks.publish teacher vgg16 --out zoo
+    python -m bloodedge.benchmarks.publish student cnn_se-tflite/cnn_se-int8.tflite --name cnn_se \\
+        --out bloodedge/zoo
+
+Models go in rarely, so this is a script for maintainers and no command of the tool.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bloodedge.errors import BloodedgeError, ModelError
+from bloodedge.files import sha256_of, write_json
+from bloodedge.references import WEIGHTS_SUFFIX, ModelReference, find_model
+from bloodedge.runs import MANIFEST, check_name, runs_root
+
+app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
+Out = Annotated[Path, typer.Option("--out", help="The zoo's folder.")]
+
+
+@app.command()
+def teacher(reference: str, out: Out, name: str | None = None) -> None:
+    """Store a Keras run's weights in half precision, 2 bytes each."""
+    from bloodedge.backend import use_backend
+
+    use_backend()
+    from bloodedge.train.restore import restore, save_half_weights
+
+    found = find_model(reference)
+    folder = _new_folder(out, name or found.name)
+    path = folder / f"{folder.name}{WEIGHTS_SUFFIX}"
+    save_half_weights(restore(found), path)
+    _write_manifest(folder, path, found)
+
+
+@app.command()
+def student(reference: str, out: Out, name: str) -> None:
+    """Copy an exported .tflite."""
+    found = find_model(str(runs_root() / reference))
+    if not found.is_tflite:
+        raise ModelError(f"{found.path} is no .tflite")
+    folder = _new_folder(out, name)
+    path = folder / f"{name}.tflite"
+    shutil.copyfile(found.path, path)
+    _write_manifest(folder, path, found)
+
+
+def _new_folder(out: Path, name: str) -> Path:
+    folder = out / check_name(name)
+    if folder.exists():
+        raise ModelError(f"{folder} exists", fix="remove it first; models are replaced rarely")
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _write_manifest(folder: Path, path: Path, source: ModelReference) -> None:
+    """Keep the run's manifest, with this file's digest and the run's own model as a parent."""
+    manifest: dict[str, Any] = {**source.manifest, "name": folder.name}
+    manifest["parents"] = {**_mapping(manifest, "parents"), "run": source.sha256}
+    manifest["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}}
+    write_json(folder / MANIFEST, manifest)
+    print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+def _mapping(manifest: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = manifest.get(key, {})
+    return value if isinstance(value, Mapping) else {}
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except BloodedgeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bloodedge.cli.app import app
+from bloodedge.deploy import interpreter
+from bloodedge.deploy.interpreter import probe, quiet
+from bloodedge.deploy.labels import append_labels
+from bloodedge.deploy.predict import (
+    PredictConfig,
+    class_names,
+    image_files,
+    open_model,
+    predict,
+    printable,
+)
+from bloodedge.errors import BloodedgeError, ConfigError, DataError, ModelError
+from bloodedge.references import ModelReference, find_model
+
+SIDE = 16
+NAMES = ("red", "green", "blue")
+
+
+def brightest(side: int = SIDE, probabilities: bool = True) -> bytes:
+    """A .tflite whose class is the brightest channel."""
+    import tensorflow as tf
+
+    def model(x: Any) -> Any:
+        means = tf.reduce_mean(x, axis=(1, 2)) / 32.0
+        return tf.nn.softmax(means) if probabilities else means
+
+    spec = tf.TensorSpec((1, side, side, 3), tf.float32)
+    with quiet():
+        function = tf.function(model).get_concrete_function(spec)
+        return bytes(tf.lite.TFLiteConverter.from_concrete_functions([function]).convert())
+
+
+@pytest.fixture(autouse=True)
+def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start no child for each model made here; tests of damaged files take the real probe back."""
+    monkeypatch.setattr(interpreter, "probe", interpreter.check_file)
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    return brightest()
+
+
+@pytest.fixture
+def model(content: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "brightest.tflite"
+    path.write_bytes(content)
+    return path
+
+
+def image(path: Path, colour: tuple[int, int, int], side: int = 40) -> Path:
+    """Write an image of one RGB colour."""
+    path.parent.mkdir(exist_ok=True)
+    pixels = np.full((side, side, 3), colour[::-1], np.uint8)
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    image(folder / "b.png", (20, 20, 200))
+    image(folder / "a.PNG", (200, 20, 20), side=7)
+    image(folder / "c.bmp", (20, 200, 20), side=16)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["predict", *map(str, arguments)], env={"COLUMNS": "150"})
+
+
+# ---- the stage ----
+
+
+def test_the_class_is_the_brightest_channel(model: Path, images: Path) -> None:
+    found = predict(PredictConfig(str(model), (images,)))
+    assert [(p.image.name, p.ranked[0][0]) for p in found] == [
+        ("a.PNG", "class 0"),
+        ("b.png", "class 2"),
+        ("c.bmp", "class 1"),
+    ]
+    e = np.exp(np.array([200, 20, 20]) / 32.0)
+    for prediction in found:
+        values = [p for _, p in prediction.ranked]
+        assert values == sorted(values, reverse=True)
+        assert values == pytest.approx(sorted(e / e.sum(), reverse=True), abs=1e-5)
+
+
+def test_names_come_from_the_manifest_then_the_file(model: Path, content: bytes) -> None:
+    reference = find_model(str(model))
+    assert class_names(reference, 3) == ("class 0", "class 1", "class 2")
+    model.write_bytes(append_labels(content, NAMES))
+    assert class_names(reference, 3) == NAMES
+    manifest = {"model": {"class_names": ["A", "B", "C"]}}
+    assert class_names(ModelReference("x", model, manifest), 3) == ("A", "B", "C")
+
+
+@pytest.mark.parametrize("names", [["A", "B"], ["A", "A", "B"], ["A", "", "B"], "AB", []])
+def test_names_that_do_not_fit_are_not_used(names: object, model: Path) -> None:
+    reference = ModelReference("x", model, {"model": {"class_names": names}})
+    assert class_names(reference, 3) == ("class 0", "class 1", "class 2")
+
+
+def test_damaged_labels_do_not_keep_a_model_from_predicting(
+    model: Path, content: bytes, images: Path
+) -> None:
+    model.write_bytes(append_labels(content, NAMES).replace(b"green", b"gre\x1bn"))
+    found = predict(PredictConfig(str(model), (images,), top=1))
+    assert [len(p.ranked) for p in found] == [1, 1, 1]
+    assert found[0].ranked[0][0] == "class 0"
+
+
+def test_names_cannot_act_on_the_terminal() -> None:
+    assert printable("a\x1b[2Jb\n") == "a?[2Jb?"
+    assert len(printable("x" * 999)) == 200
+
+
+def test_files_stay_in_order_and_folders_give_their_images(images: Path) -> None:
+    first = images / "c.bmp"
+    assert [p.name for p in image_files([first, images])] == ["c.bmp", "a.PNG", "b.png", "c.bmp"]
+
+
+def test_logits_are_refused(tmp_path: Path, images: Path) -> None:
+    path = tmp_path / "logits.tflite"
+    path.write_bytes(brightest(probabilities=False))
+    with pytest.raises(ModelError, match="no probabilities"):
+        predict(PredictConfig(str(path), (images,)))
+
+
+def test_many_images_give_what_each_gives_alone(model: Path) -> None:
+    loaded = open_model(find_model(str(model)))
+    many = np.random.default_rng(0).integers(0, 256, (300, SIDE, SIDE, 3), dtype=np.uint8)
+    alone = np.concatenate([loaded.probabilities(chunk) for chunk in np.split(many, 3)])
+    np.testing.assert_array_equal(loaded.probabilities(many), alone)
+
+
+def test_bad_settings() -> None:
+    with pytest.raises(ConfigError, match="no image"):
+        PredictConfig("x", ())
+    with pytest.raises(ConfigError, match="--top 0"):
+        PredictConfig("x", (Path("a.png"),), top=0)
+
+
+# ---- the command ----
+
+
+def test_json(model: Path, images: Path) -> None:
+    done = run(model, images / "b.png", "--json")
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.stdout)
+    assert (found["image"], found["class"]) == (str(images / "b.png"), "class 2")
+    assert found["probability"] == found["probabilities"]["class 2"] > 0.98
+    assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    (top,) = json.loads(run(model, images / "b.png", "--json", "--top", 1).stdout)
+    assert list(top["probabilities"]) == ["class 2"]
+
+
+def test_the_table(model: Path, content: bytes, images: Path) -> None:
+    model.write_bytes(append_labels(content, ("[red]", "green", "blue")))
+    done = run(model, images)
+    assert done.exit_code == 0, done.output
+    lines = [line for line in done.stdout.splitlines() if ".PNG" in line]
+    assert len(lines) == 1
+    assert "[red]" in lines[0]
+    assert "99.3" in lines[0]
+
+
+def test_a_model_of_the_zoo_by_name(
+    content: bytes, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "zoo" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "tiny.tflite").write_bytes(content)
+    manifest = {"schema_version": 1, "kind": "export", "name": "tiny", "data": {}, "metrics": {}}
+    manifest |= {"model": {"class_names": NAMES}, "files": {"tiny.tflite": {}}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setenv("BLOODEDGE_ZOO", str(tmp_path / "zoo"))
+    done = run("tiny", images / "b.png", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)[0]["class"] == "blue"
+
+
+@pytest.mark.parametrize("bad", ["missing.png", "text.png", "cut.png", "empty"])
+def test_one_unreadable_image_stops_all_before_anything_is_printed(
+    bad: str, model: Path, images: Path
+) -> None:
+    (images / "text.png").write_text("not an image")
+    (images / "cut.png").write_bytes((images / "b.png").read_bytes()[:30])
+    (images / "empty").mkdir()
+    done = run(model, images / "b.png", images / bad)
+    assert done.exit_code != 0
+    assert done.stdout == ""
+    assert isinstance(done.exception, DataError)
+    assert str(images / bad) in str(done.exception)
+    assert "\n" not in str(done.exception)
+
+
+@pytest.mark.parametrize("damage", ["missing", "text", "cut"])
+def test_a_damaged_model_is_one_line(
+    damage: str, model: Path, content: bytes, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interpreter, "probe", probe)
+    path = model.with_name(f"{damage}.tflite")
+    if damage != "missing":
+        path.write_bytes(b"text" if damage == "text" else content[: len(content) // 2])
+    done = run(path, images / "b.png")
+    assert done.exit_code != 0
+    assert isinstance(done.exception, BloodedgeError)
+    assert "\n" not in str(done.exception)
