@@ -9,7 +9,6 @@ two are measured one after the other. Exit code 1 when the goal is missed.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -20,18 +19,12 @@ import numpy as np
 from bloodedge.benchmarks.host import BenchmarkConfig, run_benchmark
 from bloodedge.deploy.interpreter import Classifier, predict_parallel, probe
 from bloodedge.errors import BloodedgeError, DataError
+from bloodedge.hardware import usable_cores
 
 GOAL = 0.8
 _PROCESSES = 3
 _LEAST_IMAGES = 100
 _MOST_IMAGES = 40_000
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def latency_s(path: Path, seconds: float) -> float:
@@ -55,14 +48,16 @@ def compare(path: Path, seconds: float) -> float:
     probe(path)
     side = Classifier(path).input_size
     latency = latency_s(path, seconds / 2)
-    best = cores() / latency
+    best = usable_cores() / latency
     # As many images as fill the time, without more memory than a large test split takes.
     count = min(_MOST_IMAGES, max(_LEAST_IMAGES, int(best * seconds / 2)))
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     start = time.perf_counter()
     predict_parallel(path, images)
     rate = count / (time.perf_counter() - start)
-    print(f"one thread: {1e6 * latency:.1f} us an image; {cores()} cores at best {best:,.0f}/s")
+    print(
+        f"one thread: {1e6 * latency:.1f} us an image; {usable_cores()} cores at best {best:,.0f}/s"
+    )
     print(f"evaluate: {rate:,.0f} images/s over {count:,} images")
     print(f"ratio {rate / best:.3f} (goal {GOAL})")
     return rate / best

@@ -1,4 +1,4 @@
-"""Put a finished model into the zoo: a teacher's half-precision weights, or a student's .tflite.
+r"""Put a finished model into the zoo: a teacher's half-precision weights, or a student's .tflite.
 
     python -m bloodedge.benchmarks.publish teacher vgg16 --out zoo
     python -m bloodedge.benchmarks.publish student cnn_se-tflite/cnn_se-int8.tflite --name cnn_se \\

@@ -8,7 +8,7 @@ from importlib import util
 from types import ModuleType
 
 from bloodedge.errors import ConfigError
-from bloodedge.quiet import quiet_native
+from bloodedge.quiet import quiet
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -31,11 +31,11 @@ def use_backend(name: str | None = None) -> ModuleType:
         )
     os.environ["KERAS_BACKEND"] = name
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TensorFlow turns oneDNN on by itself only where it finds VNNI instructions; on other x86
-    # processors it trains a VGG-16 up to twice as fast (benchmarks/README.md).
+    # TensorFlow turns oneDNN on by itself only where it finds AVX512-VNNI; older x86 processors
+    # train convolutions faster with it, too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     loaded = sys.modules.get("keras")
-    with quiet_native():
+    with quiet():
         import keras
 
         # The first operation starts the devices, which logs as much as the import.

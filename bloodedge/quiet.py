@@ -1,32 +1,29 @@
-"""Keeping the C++ start-up chatter of TensorFlow and its converter away from the user."""
+"""Keeping the chatter of TensorFlow, its converter and the runtimes from the user."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
-import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 
 
-@contextmanager
-def quiet_native() -> Iterator[None]:
-    """Hide what native code writes to stderr; if the block fails, show it after all.
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Discard what native code and Python print to stdout and stderr; exceptions pass.
 
-    The file descriptor itself is redirected, because TensorFlow's log lines come from C++ before
-    any setting can reach them.
+    TensorFlow and LiteRT write to the file descriptors, past `sys.stderr`. Not for use while
+    other threads print.
     """
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as hidden:
-        os.dup2(hidden.fileno(), 2)
-        try:
+    saved = [os.dup(fd) for fd in (1, 2)]
+    try:
+        with Path(os.devnull).open("w") as sink:
+            for fd in (1, 2):
+                os.dup2(sink.fileno(), fd)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
-        except Exception:
-            os.dup2(saved, 2)
-            hidden.seek(0)
-            sys.stderr.write(hidden.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+    finally:
+        for fd, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, fd)
+            os.close(copy)

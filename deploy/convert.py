@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodedge.deploy.interpreter import quiet
 from bloodedge.errors import ConfigError, ModelError
+from bloodedge.quiet import quiet
 
 # What each variant stores; all take pixel values 0..255 and end in softmax.
 VARIANTS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from bloodedge.deploy.predict import LoadedModel, open_model
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.figures import confusion_figure
 from bloodedge.files import gzip_size
+from bloodedge.hardware import usable_cores
 from bloodedge.metrics import classification_metrics
 from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run
@@ -98,8 +98,7 @@ def _workers(model: LoadedModel, config: EvaluateConfig) -> int:
     """Keras spreads one batch over the cores by itself; TFLite needs an interpreter for each."""
     if model.keras is not None:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return config.workers or cores or 1
+    return config.workers or usable_cores()
 
 
 def check_fit(model: LoadedModel, data: Dataset) -> None:

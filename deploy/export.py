@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import tempfile
 from dataclasses import asdict, dataclass
@@ -111,14 +110,8 @@ def export(config: ExportConfig, data: Dataset) -> Run:
     reference = find_model(config.model)
     watch = Stopwatch()
     with open_run(config.name, force=config.force) as run:
-        try:
-            parent = _load_parent(config, reference, data)
-            variants = {v: _make(v, parent, data) for v in config.variants}
-        except BaseException:
-            # Nothing is in it yet, and nothing in it could be resumed.
-            with contextlib.suppress(OSError):
-                run.path.rmdir()
-            raise
+        parent = _load_parent(config, reference, data)
+        variants = {v: _make(v, parent, data) for v in config.variants}
         metrics = {v: _write(run, parent, v, *made) for v, made in variants.items()}
         return run.commit(_manifest(config, parent, data, {"variants": metrics}, watch))
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.errors import BloodedgeError, ConfigError, DataError, ModelError
+from bloodedge.hardware import usable_cores
+from bloodedge.quiet import quiet
 
 # A flatbuffer's offsets are 32-bit and signed.
 MAX_BYTES = 2 << 30
@@ -66,26 +65,6 @@ def find_runtime() -> Runtime:
         holder = loaded.lite if module == "tensorflow" else loaded
         return Runtime(distribution, metadata.version(distribution), holder.Interpreter)
     raise ConfigError("no TFLite runtime is installed", fix="pip install ai-edge-litert")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Discard what native code and Python print to stdout and stderr; exceptions pass.
-
-    TensorFlow and LiteRT write to the file descriptors, past `sys.stderr`. Not for use while
-    other threads print.
-    """
-    saved = [os.dup(fd) for fd in (1, 2)]
-    try:
-        with Path(os.devnull).open("w") as sink:
-            for fd in (1, 2):
-                os.dup2(sink.fileno(), fd)
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        for fd, copy in zip((1, 2), saved, strict=True):
-            os.dup2(copy, fd)
-            os.close(copy)
 
 
 class Classifier:
@@ -189,7 +168,7 @@ def predict_parallel(
         ModelError, DataError, ConfigError: as `Classifier`.
     """
     first = Classifier(path)
-    count = max(1, min(workers or _cores(), len(images) // first.batch))
+    count = max(1, min(workers or usable_cores(), len(images) // first.batch))
     if count == 1:
         return first.predict(images)
     pool_of = [first, *(Classifier(path) for _ in range(count - 1))]
@@ -316,12 +295,6 @@ def _decode(raw: NDArray[Any], detail: dict[str, Any]) -> NDArray[np.float32]:
         return values
     real: NDArray[np.float32] = (values - np.float32(zero_point)) * np.float32(scale)
     return real
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _one_line(text: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,3 +49,31 @@ def colours() -> Dataset:
     return Dataset(
         "colours", "synthetic", "synthetic colours", ("red", "green", "blue"), splits, {}
     )
+
+
+def channel_means(softmax: bool) -> bytes:
+    """A .tflite for 16x16 images that answers with the channels' means."""
+    import tensorflow as tf
+
+    from bloodedge.quiet import quiet
+
+    def model(x: Any) -> Any:
+        means = tf.reduce_mean(x, axis=(1, 2)) / 32.0
+        return tf.nn.softmax(means) if softmax else means
+
+    with quiet():
+        spec = tf.TensorSpec((1, 16, 16, 3), tf.float32)
+        concrete = tf.function(model).get_concrete_function(spec)
+        return bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())
+
+
+@pytest.fixture(scope="session")
+def brightest_tflite() -> bytes:
+    """A .tflite for 16x16 images whose class is the brightest channel."""
+    return channel_means(softmax=True)
+
+
+@pytest.fixture(scope="session")
+def logits_tflite() -> bytes:
+    """The same without the softmax, which no classifier of ours may lack."""
+    return channel_means(softmax=False)

@@ -14,7 +14,6 @@ from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import interpreter
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
-from bloodedge.deploy.interpreter import quiet
 from bloodedge.errors import BloodedgeError, ConfigError, ModelError, RunError
 from bloodedge.files import gzip_size, sha256_of
 from bloodedge.metrics import classification_metrics, softmax
@@ -35,22 +34,10 @@ def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreter, "probe", interpreter.check_file)
 
 
-@pytest.fixture(scope="module")
-def content() -> bytes:
-    """A .tflite whose class is the brightest channel."""
-    import tensorflow as tf
-
-    spec = tf.TensorSpec((1, SIDE, SIDE, 3), tf.float32)
-    with quiet():
-        function = tf.function(lambda x: tf.nn.softmax(tf.reduce_mean(x, axis=(1, 2)) / 32.0))
-        concrete = function.get_concrete_function(spec)
-        return bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())
-
-
 @pytest.fixture
-def tflite(content: bytes, tmp_path: Path) -> Path:
+def tflite(brightest_tflite: bytes, tmp_path: Path) -> Path:
     path = tmp_path / "brightest.tflite"
-    path.write_bytes(content)
+    path.write_bytes(brightest_tflite)
     return path
 
 

@@ -12,9 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from bloodedge.deploy import interpreter
-from bloodedge.deploy.interpreter import Classifier, predict_parallel, probe, quiet
+from bloodedge.deploy.interpreter import Classifier, predict_parallel, probe
 from bloodedge.deploy.labels import append_labels
 from bloodedge.errors import DataError, ModelError
+from bloodedge.quiet import quiet
 
 SIDE, CLASSES = 16, 3
 Tf = Any

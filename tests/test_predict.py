@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from bloodedge.cli.app import app
 from bloodedge.deploy import interpreter
-from bloodedge.deploy.interpreter import probe, quiet
+from bloodedge.deploy.interpreter import probe
 from bloodedge.deploy.labels import append_labels
 from bloodedge.deploy.predict import (
     PredictConfig,
@@ -28,20 +28,6 @@ SIDE = 16
 NAMES = ("red", "green", "blue")
 
 
-def brightest(side: int = SIDE, probabilities: bool = True) -> bytes:
-    """A .tflite whose class is the brightest channel."""
-    import tensorflow as tf
-
-    def model(x: Any) -> Any:
-        means = tf.reduce_mean(x, axis=(1, 2)) / 32.0
-        return tf.nn.softmax(means) if probabilities else means
-
-    spec = tf.TensorSpec((1, side, side, 3), tf.float32)
-    with quiet():
-        function = tf.function(model).get_concrete_function(spec)
-        return bytes(tf.lite.TFLiteConverter.from_concrete_functions([function]).convert())
-
-
 @pytest.fixture(autouse=True)
 def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start no child for each model made here; tests of damaged files take the real probe back."""
@@ -49,8 +35,8 @@ def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def content() -> bytes:
-    return brightest()
+def content(brightest_tflite: bytes) -> bytes:
+    return brightest_tflite
 
 
 @pytest.fixture
@@ -133,9 +119,9 @@ def test_files_stay_in_order_and_folders_give_their_images(images: Path) -> None
     assert [p.name for p in image_files([first, images])] == ["c.bmp", "a.PNG", "b.png", "c.bmp"]
 
 
-def test_logits_are_refused(tmp_path: Path, images: Path) -> None:
+def test_logits_are_refused(logits_tflite: bytes, tmp_path: Path, images: Path) -> None:
     path = tmp_path / "logits.tflite"
-    path.write_bytes(brightest(probabilities=False))
+    path.write_bytes(logits_tflite)
     with pytest.raises(ModelError, match="no probabilities"):
         predict(PredictConfig(str(path), (images,)))
 
