@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -140,8 +140,13 @@ class RunFolder:
         self.path = path
         self.final = final
 
-    def commit(self, manifest: Manifest) -> Run:
-        """Write the manifest with every file's digest, flush, and rename the folder into place."""
+    def commit(self, manifest: Manifest, *, scratch: Sequence[str] = ()) -> Run:
+        """Write the manifest with every file's digest, flush, and rename the folder into place.
+
+        Args:
+            manifest: what to record.
+            scratch: files, such as checkpoints, that are deleted once nothing else can fail.
+        """
         names = sorted(p for p in self.path.rglob("*") if p.is_file() and p.name[0] != ".")
         files = {
             p.relative_to(self.path).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
@@ -152,6 +157,8 @@ class RunFolder:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         fsync_folder(self.path)
+        for name in scratch:
+            (self.path / name).unlink(missing_ok=True)
         _swap_in(self.path, self.final)
         return load_run(self.final)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -188,6 +189,24 @@ def test_a_teacher_of_other_classes_or_size_is_refused(colours: Dataset):
     with pytest.raises(ModelError, match="16x16 images, the data has 8"):
         distill(config, Dataset("small", "npz", "small", ("r", "g", "b"), small, {}))
     assert not (load_run(find_model("teacher").path.parent).path.parent / "student").exists()
+
+
+def test_another_temperature_does_not_continue_an_interrupted_distillation(
+    colours: Dataset, monkeypatch
+):
+    quick_train(colours, "teacher", FitConfig(1, 16))
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    config = DistillConfig("teacher", "cnn_se", QUICK, "student", width=0.25)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_write_history", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            distill(config, colours)
+    changed = replace(config, kd=KdConfig(temperature=2.0), resume=True)
+    with pytest.raises(RunError, match="another kd"):
+        distill(changed, colours)
 
 
 def test_an_unknown_teacher_suggests_the_nearest(colours: Dataset):

@@ -16,6 +16,8 @@ from bloodedge.files import atomic_path
 
 _LAST = ".checkpoint.npz"
 _BEST = ".best.npz"
+# No part of a finished run.
+FILES = (_LAST, _BEST)
 
 
 @dataclass
@@ -91,12 +93,6 @@ def load_best(folder: Path) -> list[NDArray[Any]]:
     """Return the best weights."""
     arrays = read_arrays(folder / _BEST)
     return [arrays[k] for k in sorted(arrays)]
-
-
-def clear(folder: Path) -> None:
-    """Remove the checkpoint files, which are no part of a finished run."""
-    for name in (_LAST, _BEST):
-        (folder / name).unlink(missing_ok=True)
 
 
 def _dropout_seeds(model: Any) -> list[Any]:

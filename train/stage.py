@@ -15,7 +15,7 @@ from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
 from bloodedge.train import checkpoint
 from bloodedge.train.config import FitConfig
-from bloodedge.train.loop import FitResult, fit, fit_settings, predict_logits
+from bloodedge.train.loop import FitResult, fit, predict_logits
 from bloodedge.train.modelio import fixed_size, model_entry, save_model
 from bloodedge.train.registry import ModelConfig, build, spec
 from bloodedge.train.targets import HardLabels, Targets
@@ -86,13 +86,11 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
         f"{run.name}: {what.model.name}, {model.count_params():,} parameters, "
         f"{len(data['train']):,} images of {data.title}, on {keras.backend.backend()}"
     )
-    settings = fit_settings(what.fit, model=asdict(what.model), data=data.fingerprint)
-    settings |= what.parents
+    settings = _settings(what, data)
     result = fit(model, data["train"], data["val"], what.targets, what.fit, run.path, settings)
     fixed = fixed_size(model, what.model)
     save_model(fixed, run.path / MODEL_FILE)
     metrics = _val_figures(fixed, data, run, result)
-    checkpoint.clear(run.path)
     return run.commit(
         Manifest(
             kind=what.kind,
@@ -105,8 +103,15 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
             seed=what.fit.seed,
             duration_s=result.seconds,
             resumed=result.resumed,
-        )
+        ),
+        scratch=checkpoint.FILES,
     )
+
+
+def _settings(what: Fitted, data: Dataset) -> dict[str, Any]:
+    """Return what must be the same when a fit is continued: everything that shapes the result."""
+    others = {k: v for k, v in what.config.items() if k not in ("fit", "force", "resume")}
+    return {**asdict(what.fit), **others, **what.parents, "data": data.fingerprint}
 
 
 def _val_figures(model: Any, data: Dataset, run: RunFolder, result: FitResult) -> dict[str, Any]:
