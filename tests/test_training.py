@@ -102,6 +102,17 @@ def test_progressive_phases_choose_the_best_epoch_at_the_full_size(colours: Data
     assert run.manifest["metrics"]["best_epoch"] == 3
 
 
+def test_training_can_start_from_the_weights_of_a_run(colours: Dataset):
+    first = quick_train(colours, "first")
+    barely = FitConfig(1, 16, learning_rate=1e-8)
+    second = quick_train(colours, "second", barely, init="first")
+    assert second.manifest["parents"] == {"init": find_model("first").sha256}
+    scores = [run.manifest["metrics"]["val"]["accuracy"] for run in (first, second)]
+    assert scores[1] == pytest.approx(scores[0], abs=0.05)
+    with pytest.raises(ModelError, match="do not fit"):
+        train(TrainConfig("cnn_se", QUICK, "wider", 0.5, "first"), colours)
+
+
 @pytest.mark.parametrize("text", ["8", "8x", "x32", "0x32", "8x4", "8x32;2x16"])
 def test_bad_phases_are_refused(text: str):
     with pytest.raises(ConfigError, match="EPOCHSxPIXELS"):

@@ -9,15 +9,17 @@ import numpy as np
 
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import ConfigError
+from bloodedge.errors import ConfigError, ModelError
 from bloodedge.figures import can_draw, confusion_figure, learning_curves
 from bloodedge.metrics import classification_metrics, softmax
+from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
 from bloodedge.train import checkpoint
 from bloodedge.train.config import FitConfig
 from bloodedge.train.loop import FitResult, fit, predict_logits
 from bloodedge.train.modelio import fixed_size, model_entry, save_model
 from bloodedge.train.registry import ModelConfig, build, spec
+from bloodedge.train.restore import restore
 from bloodedge.train.targets import HardLabels, Targets
 
 MODEL_FILE = "model.keras"
@@ -26,6 +28,9 @@ MODEL_FILE = "model.keras"
 @dataclass(frozen=True)
 class TrainConfig:
     """What `bloodedge train` trains and where it puts it.
+
+    Attributes:
+        init: a run, file or zoo model of the same architecture whose weights to start from.
 
     Raises:
         ConfigError: progressive resizing for a model tied to one image size.
@@ -36,6 +41,7 @@ class TrainConfig:
     fit: FitConfig
     name: str
     width: float = 1.0
+    init: str | None = None
     force: bool = False
     resume: bool = False
 
@@ -56,6 +62,7 @@ class Fitted:
     fit: FitConfig
     config: dict[str, Any]
     parents: dict[str, str] = field(default_factory=dict)
+    init: ModelReference | None = None
 
 
 def train(config: TrainConfig, data: Dataset) -> Run:
@@ -66,12 +73,15 @@ def train(config: TrainConfig, data: Dataset) -> Run:
 
     Raises:
         RunError: the run exists, or cannot be resumed.
+        ModelError: the model to start from is missing, damaged, or has another architecture.
     """
     classes = len(data.class_names)
     model = ModelConfig(config.model, classes, data.size, config.width)
     labels = data["train"].labels
     targets = HardLabels(labels, classes, config.fit.label_smoothing)
-    what = Fitted("train", targets, model, config.fit, asdict(config))
+    init = find_model(config.init) if config.init else None
+    parents = {"init": init.sha256} if init else {}
+    what = Fitted("train", targets, model, config.fit, asdict(config), parents, init)
     with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
         return fit_run(what, data, run)
 
@@ -82,6 +92,8 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
 
     keras.utils.set_random_seed(what.fit.seed)
     model = build(what.model)
+    if what.init:
+        _start_from(model, what.init)
     say(
         f"{run.name}: {what.model.name}, {model.count_params():,} parameters, "
         f"{len(data['train']):,} images of {data.title}, on {keras.backend.backend()}"
@@ -106,6 +118,16 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
         ),
         scratch=checkpoint.FILES,
     )
+
+
+def _start_from(model: Any, reference: ModelReference) -> None:
+    weights = restore(reference).get_weights()
+    if [w.shape for w in weights] != [w.shape for w in model.get_weights()]:
+        raise ModelError(
+            f"the weights of {reference.name} do not fit {model.name}",
+            expected="the same model, width and number of classes",
+        )
+    model.set_weights(weights)
 
 
 def _settings(what: Fitted, data: Dataset) -> dict[str, Any]:

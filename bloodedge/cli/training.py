@@ -31,6 +31,9 @@ def train(
     label_smoothing: Annotated[
         float, typer.Option("--label-smoothing", help="Share of a target spread over all classes.")
     ] = 0.0,
+    init: Annotated[
+        str | None, typer.Option("--init", help="Start from the weights of this run or model.")
+    ] = None,
     seed: options.Seed = 0,
     backend: options.Backend = None,
     resume: options.Resume = False,
@@ -51,7 +54,7 @@ def train(
         progressive=parse_phases(progressive),
         seed=seed,
     )
-    config = TrainConfig(model, fit, name or model, width, force, resume)
+    config = TrainConfig(model, fit, name or model, width, init, force, resume)
     use_backend(backend)
     print_run(run(config, load_data(data, size=size)))
 
