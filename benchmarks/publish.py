@@ -1,6 +1,6 @@
 r"""Put a finished model into the zoo: a teacher's half-precision weights, or a student's .tflite.
 
-    python -m bloodedge.benchmarks.publish teacher vgg16 --out zoo
+    python -m bloodedge.benchmarks.publish teacher vgg16 --name vgg16 --out zoo
     python -m bloodedge.benchmarks.publish student cnn_se-tflite/cnn_se-int8.tflite --name cnn_se \\
         --out bloodedge/zoo
 
@@ -24,10 +24,11 @@ from bloodedge.runs import MANIFEST, check_name, runs_root
 
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
 Out = Annotated[Path, typer.Option("--out", help="The zoo's folder.")]
+Name = Annotated[str, typer.Option("--name", help="Its name in the zoo.")]
 
 
 @app.command()
-def teacher(reference: str, out: Out, name: str | None = None) -> None:
+def teacher(reference: str, name: Name, out: Out) -> None:
     """Store a Keras run's weights in half precision, 2 bytes each."""
     from bloodedge.backend import use_backend
 
@@ -35,14 +36,14 @@ def teacher(reference: str, out: Out, name: str | None = None) -> None:
     from bloodedge.train.restore import restore, save_half_weights
 
     found = find_model(reference)
-    folder = _new_folder(out, name or found.name)
+    folder = _new_folder(out, name)
     path = folder / f"{folder.name}{WEIGHTS_SUFFIX}"
     save_half_weights(restore(found), path)
     _write_manifest(folder, path, found)
 
 
 @app.command()
-def student(reference: str, out: Out, name: str) -> None:
+def student(reference: str, name: Name, out: Out) -> None:
     """Copy an exported .tflite."""
     found = find_model(str(runs_root() / reference))
     if not found.is_tflite:
