@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ from bloodedge.data.dataset import Dataset, Split
 # A first call may compile or import; the suite also runs on busy machines.
 settings.register_profile("bloodedge", deadline=None)
 settings.load_profile("bloodedge")
+
+
+@pytest.fixture(autouse=True)
+def deliver_ctrl_c() -> None:
+    """Let child processes get SIGINT: a shell's background jobs inherit that it is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
