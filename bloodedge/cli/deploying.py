@@ -57,11 +57,12 @@ def export(
         reference = latest_run(("train", "distill"))
         say(f"exporting the newest run, {reference}")
     chosen = tuple(part.strip() for part in variants.split(",") if part.strip())
+    # Before TensorFlow loads: a name that means nothing is refused at once.
+    name = name or f"{find_model(reference).name}-tflite"
     use_backend("tensorflow")
     from bloodedge.deploy.export import ExportConfig
     from bloodedge.deploy.export import export as run
 
-    name = name or f"{find_model(reference).name}-tflite"
     config = ExportConfig(reference, name, chosen, per_class, seed, verify_images, force)
     _print_table(run(config, load_data(data, size=size)))
 
