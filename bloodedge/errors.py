@@ -33,6 +33,10 @@ class ModelError(BloodedgeError):
     """A model that is unknown, damaged, or does not fit the data."""
 
 
+class TrainingError(BloodedgeError):
+    """A fit that cannot go on."""
+
+
 class RunError(BloodedgeError):
     """A run folder that is missing, incomplete, or would be overwritten."""
 

@@ -1,13 +1,17 @@
-"""Augmentation of whole batches in NumPy: the eight flips and turns, shifts, colour.
+"""What augmentation varies, and the random draws: a few numbers per image, made on the host.
 
 A blood smear has no up or down, so the eight symmetries of the square change no label. A view is
 numbered 0..7 by three bits: 1 flips left-right, 2 flips up-down, 4 transposes (applied last).
 Distillation computes a teacher's logits over the same eight views, so the numbering is shared.
+
+The draws depend on seed, epoch and step alone, so that every backend sees the same ones and a
+resumed run repeats them; `bloodedge.train.augment_ops` applies them inside the compiled step.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +19,24 @@ from numpy.typing import NDArray
 from bloodedge.errors import ConfigError
 
 VIEWS = 8
+Draws = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How images vary in training.
+    """How images vary in training. A value of 0 leaves a step out of the graph.
 
     Attributes:
         views: how many of the eight flips and turns are used, 1 (none) to 8.
         shift: the largest shift in either direction, as a fraction of the side.
+        scale: the largest relative change of size; the image is resampled bilinearly.
         brightness: the largest change of all channels, as a fraction of 255.
         colour: the largest relative change of each channel's gain, which moves the stain's hue.
+        stain: the largest relative change of each stain's density in haematoxylin-eosin-DAB space
+            (Ruifrok & Johnston 2001, Tellez et al. 2018).
+        mixup: alpha of the Beta distribution that blends pairs of images (Zhang et al. 2018).
+        cutmix: alpha of the Beta distribution of the share of an image that a rectangle of its
+            partner covers (Yun et al. 2019). With mixup, half of the images take either.
 
     Raises:
         ConfigError: a value out of range.
@@ -33,15 +44,27 @@ class AugmentConfig:
 
     views: int = VIEWS
     shift: float = 0.0625
-    brightness: float = 0.08
-    colour: float = 0.08
+    scale: float = 0.0
+    brightness: float = 0.02
+    colour: float = 0.02
+    stain: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.views <= VIEWS:
             raise ConfigError(f"{self.views} views", expected=f"1 to {VIEWS}")
-        for name in ("shift", "brightness", "colour"):
+        for name in ("shift", "scale", "brightness", "colour", "stain"):
             if not 0 <= getattr(self, name) <= 0.5:
                 raise ConfigError(f"{name} {getattr(self, name)}", expected="0 to 0.5")
+        for name in ("mixup", "cutmix"):
+            if not 0 <= getattr(self, name) <= 10:
+                raise ConfigError(f"{name} {getattr(self, name)}", expected="0 to 10")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are combined in pairs, and their targets with them."""
+        return bool(self.mixup or self.cutmix)
 
 
 NO_AUGMENTATION = AugmentConfig(views=1, shift=0.0, brightness=0.0, colour=0.0)
@@ -58,67 +81,62 @@ def view_of(images: NDArray[np.uint8], view: int) -> NDArray[np.uint8]:
     return images
 
 
-def gather_views(
-    images: NDArray[np.uint8],
-    index: NDArray[np.int64],
-    views: NDArray[np.int64],
-    shift_px: NDArray[np.int64],
-) -> NDArray[np.uint8]:
-    """Pick, view and shift a batch in one indexing operation, without a loop over images.
+def draw(config: AugmentConfig, count: int, side: int, rng: np.random.Generator) -> Draws:
+    """Draw how a batch varies.
 
     Args:
-        images: `(M, S, S, 3)` the whole set.
-        index: `(B,)` which images.
-        views: `(B,)` numbers 0..7.
-        shift_px: `(B, 2)` shifts in pixels, down and right; what enters mirrors the border.
+        config: what may vary.
+        count: images in the batch, B.
+        side: their side in pixels, S.
+        rng: the source of randomness.
 
     Returns:
-        `(B, S, S, 3)` uint8.
+        `view` (B,) 0..7 always; and, where the configuration asks for it, `shift` (B, 2) pixels
+        down and right, `zoom` (B,), `gain` (B, 3), `bias` (B,) in pixel values, `stain` (B, 3);
+        to mix: `partner` (B,) positions in the batch, `share` (B,) the weight of the image itself,
+        and `box` (B, 4) the partner's rectangle as top, bottom, left, right, zeros for mixup.
     """
-    side = images.shape[1]
-    grid = np.arange(side)
-    y = _mirror(grid - shift_px[:, :1], side)
-    x = _mirror(grid - shift_px[:, 1:], side)
-    turned = (views & 4)[:, None] > 0
-    # Each axis of the output walks along one axis of the source; the transpose swaps which, and
-    # with it the shift along that axis.
-    y = np.where((views & 2)[:, None] > 0, side - 1 - y, y) * side
-    x = np.where((views & 1)[:, None] > 0, side - 1 - x, x)
-    along_rows = np.where(turned, x, y) + index[:, None] * side * side
-    along_cols = np.where(turned, y, x)
-    pixels = along_rows[:, :, None] + along_cols[:, None, :]
-    batch: NDArray[np.uint8] = images.reshape(-1, 3).take(pixels, axis=0)
-    return batch
+    draws: Draws = {"view": rng.integers(0, config.views, count).astype(np.int32)}
+    if config.shift:
+        reach = round(config.shift * side)
+        draws["shift"] = rng.integers(-reach, reach + 1, (count, 2)).astype(np.int32)
+    if config.scale:
+        draws["zoom"] = _around_one(rng, config.scale, (count,))
+    if config.colour:
+        draws["gain"] = _around_one(rng, config.colour, (count, 3))
+    if config.brightness:
+        bias = 255 * rng.uniform(-config.brightness, config.brightness, count)
+        draws["bias"] = bias.astype(np.float32)
+    if config.stain:
+        draws["stain"] = _around_one(rng, config.stain, (count, 3))
+    if config.mixes:
+        draws |= _pairs(config, count, side, rng)
+    return draws
 
 
-def _mirror(position: NDArray[np.int64], side: int) -> NDArray[np.int64]:
-    position = np.abs(position)
-    return np.minimum(position, 2 * (side - 1) - position)
+def _around_one(
+    rng: np.random.Generator, reach: float, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    return (1 + rng.uniform(-reach, reach, shape)).astype(np.float32)
 
 
-def augment_batch(
-    images: NDArray[np.uint8],
-    index: NDArray[np.int64],
-    config: AugmentConfig,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Draw an augmented batch.
-
-    Returns:
-        `(B, S, S, 3)` float32 pixel values 0..255 and the `(B,)` views that were drawn.
-    """
-    n, side = len(index), images.shape[1]
-    views = rng.integers(0, config.views, n)
-    reach = round(config.shift * side)
-    shift = rng.integers(-reach, reach + 1, (n, 2))
-    batch = gather_views(images, index, views, shift).astype(np.float32)
-    if config.colour or config.brightness:
-        gain = 1 + rng.uniform(-config.colour, config.colour, (n, 1, 1, 3)).astype(np.float32)
-        bias = 255 * rng.uniform(-config.brightness, config.brightness, (n, 1, 1, 1))
-        batch *= gain
-        batch += bias.astype(np.float32)
-        np.clip(batch, 0, 255, out=batch)
-    return batch, views
+def _pairs(config: AugmentConfig, count: int, side: int, rng: np.random.Generator) -> Draws:
+    cut = np.full(count, bool(config.cutmix))
+    if config.mixup and config.cutmix:
+        cut = rng.random(count) < 0.5
+    alpha = np.where(cut, config.cutmix, config.mixup)
+    share = rng.beta(alpha, alpha)
+    reach = side * np.sqrt(1 - share) / 2
+    middle = rng.integers(0, side, (2, count))
+    low = np.clip(middle - reach, 0, side).astype(np.int32) * cut
+    high = np.clip(middle + reach, 0, side).astype(np.int32) * cut
+    # The rectangle may be cut off by the border: the targets follow its true area.
+    area = (high - low).prod(axis=0) / side**2
+    return {
+        "partner": rng.permutation(count).astype(np.int32),
+        "share": np.where(cut, 1 - area, share).astype(np.float32),
+        "box": np.stack([low[0], high[0], low[1], high[1]], axis=1).astype(np.int32),
+    }
 
 
 def shrink(batch: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -130,10 +148,19 @@ def shrink(batch: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     n, side = batch.shape[:2]
     if side == size:
         return batch
-    if side % size:
-        raise ConfigError(f"cannot shrink {side} pixels to {size}", expected="a whole divisor")
+    check_divides(side, size)
     k = side // size
     small: NDArray[np.float32] = batch.reshape(n, size, k, size, k, 3).mean(
         axis=(2, 4), dtype=np.float32
     )
     return small
+
+
+def check_divides(side: int, size: int) -> None:
+    """Refuse a size to shrink to that is no whole divisor.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if side % size:
+        raise ConfigError(f"cannot shrink {side} pixels to {size}", expected="a whole divisor")

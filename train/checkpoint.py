@@ -43,10 +43,10 @@ class Progress:
     resumed: int = 0
 
 
-def save(folder: Path, model: Any, progress: Progress) -> None:
+def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
     """Write the checkpoint whole or not at all."""
     arrays = {f"w{i:04d}": np.asarray(w) for i, w in enumerate(model.get_weights())}
-    for i, variable in enumerate(model.optimizer.variables):
+    for i, variable in enumerate(optimizer.variables):
         arrays[f"o{i:04d}"] = _to_numpy(variable)
     for i, variable in enumerate(_dropout_seeds(model)):
         arrays[f"s{i:04d}"] = _to_numpy(variable)
@@ -55,8 +55,8 @@ def save(folder: Path, model: Any, progress: Progress) -> None:
         np.savez(path, state=state, **arrays)  # type: ignore[arg-type]
 
 
-def load(folder: Path, model: Any, settings: dict[str, Any]) -> Progress:
-    """Restore a checkpoint into a compiled model; without one, return a fresh `Progress`.
+def load(folder: Path, model: Any, optimizer: Any, settings: dict[str, Any]) -> Progress:
+    """Restore a checkpoint into a model and its optimizer; without one, return a fresh `Progress`.
 
     Raises:
         RunError: the settings differ from those the fit was started with.
@@ -72,8 +72,8 @@ def load(folder: Path, model: Any, settings: dict[str, Any]) -> Progress:
             fix="repeat the first command with --resume, or start over with --force",
         )
     model.set_weights([arrays[k] for k in sorted(arrays) if k[0] == "w"])
-    model.optimizer.build(model.trainable_variables)
-    for group, variables in (("o", model.optimizer.variables), ("s", _dropout_seeds(model))):
+    optimizer.build(model.trainable_variables)
+    for group, variables in (("o", optimizer.variables), ("s", _dropout_seeds(model))):
         values = [arrays[k] for k in sorted(arrays) if k[0] == group]
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)

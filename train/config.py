@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from bloodedge.errors import ConfigError
 from bloodedge.train.augment import AugmentConfig
 
+OPTIMIZERS = ("adamw", "sgd")
 Phases = tuple[tuple[int, int], ...]
 
 
@@ -18,8 +19,12 @@ class FitConfig:
         epochs: passes over train.
         batch: images a step.
         learning_rate: the peak, reached after the warm-up and then decayed to 0 by a cosine.
-        weight_decay: AdamW's decoupled decay (Loshchilov & Hutter 2019); biases and batch-norm
+        optimizer: `adamw` (Adam where there is no decay) or `sgd` (Nesterov momentum 0.9).
+        weight_decay: the decoupled decay (Loshchilov & Hutter 2019); biases and batch-norm
             parameters are exempt.
+        clip: the largest norm of a weight's gradient; None for no limit.
+        ema: the momentum of the running average of the weights that val sees and that is kept;
+            0 for none.
         warmup: the fraction of all steps in which the rate rises linearly.
         label_smoothing: the share of each target spread over all classes.
         progressive: `(epochs, size)` phases trained on smaller images before the full size, which
@@ -33,7 +38,10 @@ class FitConfig:
     epochs: int
     batch: int = 64
     learning_rate: float = 1e-3
+    optimizer: str = "adamw"
     weight_decay: float = 0.02
+    clip: float | None = 1.0
+    ema: float = 0.0
     warmup: float = 0.05
     label_smoothing: float = 0.0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -44,6 +52,9 @@ class FitConfig:
         _check("--epochs", self.epochs, 1, 100_000)
         _check("--batch", self.batch, 1, 65_536)
         _check("--lr", self.learning_rate, 1e-8, 10)
+        if self.optimizer not in OPTIMIZERS:
+            raise ConfigError(f"--optimizer {self.optimizer!r}", expected=" or ".join(OPTIMIZERS))
+        _check("--ema", self.ema, 0, 0.99999)
         _check("weight decay", self.weight_decay, 0, 1)
         _check("warm-up", self.warmup, 0, 0.5)
         _check("label smoothing", self.label_smoothing, 0, 0.5)

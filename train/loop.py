@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,19 @@ from numpy.typing import NDArray
 
 from bloodedge.console import Meter, say
 from bloodedge.data.dataset import Split
-from bloodedge.errors import ConfigError
+from bloodedge.errors import TrainingError
 from bloodedge.files import atomic_path
 from bloodedge.metrics import softmax
 from bloodedge.train import checkpoint
-from bloodedge.train.augment import augment_batch, shrink
+from bloodedge.train.augment import shrink
 from bloodedge.train.config import FitConfig
+from bloodedge.train.learner import Feed, make_learner, shrink_factor
+from bloodedge.train.optimize import has_accelerator, make_optimizer, use_jit
 from bloodedge.train.targets import Targets
 
 _PREDICT_BATCH = 256
+# Reading a step's loss waits for the device; a person needs it only so often.
+_SHOW_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class FitResult:
 
 
 def fit(
-    model: Any,
+    net: Any,
     train: Split,
     val: Split,
     targets: Targets,
@@ -54,111 +59,143 @@ def fit(
     """Train a model and leave it with its best weights by val.
 
     Args:
-        model: a Keras model for images of any size, logits out.
+        net: a Keras model, logits out.
         train: the images to learn from.
         val: the images that choose the epoch.
         targets: what to learn, and the loss.
         config: how.
         folder: where checkpoints and `history.csv` go; a checkpoint found there is continued.
         settings: everything that must be unchanged when the fit is continued.
+
+    Raises:
+        TrainingError: the loss became infinite or NaN.
     """
-    steps = max(1, len(train) // config.batch)
-    _compile(model, targets, config, steps, classes=model.output_shape[-1])
-    progress = checkpoint.load(folder, model, settings)
+    work = _Work(net, train, targets, config)
+    progress = checkpoint.load(folder, net, work.optimizer, settings)
     full = int(train.images.shape[1])
     for epoch in range(progress.epoch, config.epochs):
         started = time.monotonic()
         size = config.size_at(epoch, full)
-        row = _train_epoch(model, train, targets, config, epoch, size, steps)
-        row |= _validate(model, val, size)
-        row["seconds"] = round(time.monotonic() - started, 2)
-        _record(model, progress, row, folder, phase_starts=_starts_phase(config, epoch, full))
-    model.set_weights(checkpoint.load_best(folder))
+        row = work.train_epoch(epoch, size)
+        with _averaged(net, work.optimizer):
+            row |= _validate(net, val, size)
+            row["seconds"] = round(time.monotonic() - started, 2)
+            _keep_best(net, progress, row, folder, _starts_phase(config, epoch, full))
+        _record(net, work.optimizer, progress, row, folder)
+    net.set_weights(checkpoint.load_best(folder))
     return FitResult(
         progress.best_epoch, progress.history, round(progress.seconds, 1), progress.resumed
     )
 
 
-def _compile(model: Any, targets: Targets, config: FitConfig, steps: int, classes: int) -> None:
-    import keras
+class _Work:
+    """What the epochs of a fit share: the batches, the optimizer, a compiled step per size."""
 
-    total = steps * config.epochs
-    warmup = max(1, round(config.warmup * total))
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        max(1, total - warmup),
-        warmup_target=config.learning_rate,
-        warmup_steps=warmup,
-    )
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, clipnorm=1.0)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    def __init__(self, net: Any, train: Split, targets: Targets, config: FitConfig) -> None:
+        self._net = net
+        self._images = train.images
+        self._targets = targets
+        self._config = config
+        self._on_device = has_accelerator()
+        self._feed = Feed(train, targets, config, on_device=self._on_device)
+        self._learners: dict[int, Any] = {}
+        self.optimizer = make_optimizer(config, self._feed.steps)
+
+    def _learner(self, size: int) -> Any:
+        if size not in self._learners:
+            factor = shrink_factor(int(self._images.shape[1]), size)
+            store = self._images if self._on_device else None
+            learner = make_learner(self._net, self._config, factor, store)
+            learner.compile(
+                self.optimizer,
+                loss=self._targets.loss,
+                metrics=[_label_accuracy(int(self._net.output_shape[-1]))],
+                jit_compile=use_jit(),
+            )
+            # One compiled step at a time: another size will not come back.
+            self._learners = {size: learner}
+        return self._learners[size]
+
+    def train_epoch(self, epoch: int, size: int) -> dict[str, float]:
+        import keras
+
+        config, steps = self._config, self._feed.steps
+        learner = self._learner(size)
+        label = f"epoch {epoch + 1}/{config.epochs}" + (
+            f" at {size} px" if config.progressive else ""
+        )
+        with Meter(label, steps) as meter:
+            history = learner.fit(
+                self._feed.epoch(epoch),
+                steps_per_epoch=steps,
+                epochs=1,
+                verbose=0,
+                shuffle=False,
+                callbacks=[_make_show(meter, epoch, steps)],
+            ).history
+        _refuse_nan(int(history["finite_steps"][0]), steps, epoch)
+        return {
+            "epoch": epoch + 1,
+            "size": size,
+            "learning_rate": float(keras.ops.convert_to_numpy(self.optimizer.learning_rate)),
+            "train_loss": float(history["loss"][0]),
+            "train_accuracy": float(history["accuracy"][0]),
+        }
+
+
+def _label_accuracy(classes: int) -> Any:
+    """Return the accuracy against the labels, which lead every row of targets."""
 
     def accuracy(target: Any, logits: Any) -> Any:
-        truth = keras.ops.argmax(target[:, :classes], axis=-1)
-        return keras.ops.cast(keras.ops.equal(truth, keras.ops.argmax(logits, axis=-1)), "float32")
+        from keras import ops
 
-    model.compile(optimizer, loss=targets.loss, metrics=[accuracy], jit_compile=_use_jit())
+        truth = ops.argmax(target[:, :classes], axis=-1)
+        return ops.cast(ops.equal(truth, ops.argmax(logits, axis=-1)), "float32")
+
+    return accuracy
 
 
-def _use_jit() -> bool:
-    """XLA pays on a GPU; on a CPU, TensorFlow's own oneDNN kernels are at least as fast."""
+def _make_show(meter: Meter, epoch: int, steps: int) -> Any:
     import keras
 
-    if keras.backend.backend() != "tensorflow":
-        return bool(keras.backend.backend() == "jax")
-    import tensorflow as tf
+    class Show(keras.callbacks.Callback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self._shown = 0.0
+            self._note = ""
 
-    return bool(tf.config.list_physical_devices("GPU"))
+        def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+            now = time.monotonic()
+            if logs and now - self._shown > _SHOW_EVERY_S:
+                self._shown = now
+                _refuse_nan(int(logs["finite_steps"]), batch + 1, epoch)
+                loss, accuracy = float(logs["loss"]), float(logs["accuracy"])
+                self._note = f"loss {loss:.3f} accuracy {accuracy:.3f}"
+            meter.update(self._note)
 
-
-def _batches(
-    train: Split, targets: Targets, config: FitConfig, epoch: int, size: int, steps: int
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield an epoch's batches; each depends on seed, epoch and step alone, so resuming repeats."""
-    n = len(train)
-    order = np.random.default_rng([config.seed, epoch]).permutation(n)
-    for step in range(steps):
-        index = order[step * config.batch : (step + 1) * config.batch]
-        rng = np.random.default_rng([config.seed, epoch, step])
-        images, views = augment_batch(train.images, index, config.augment, rng)
-        yield shrink(images, size), targets.for_batch(index, views)
+    return Show()
 
 
-def _train_epoch(
-    model: Any,
-    train: Split,
-    targets: Targets,
-    config: FitConfig,
-    epoch: int,
-    size: int,
-    steps: int,
-) -> dict[str, float]:
-    import keras
+def _refuse_nan(finite_steps: int, steps: int, epoch: int) -> None:
+    if finite_steps < steps:
+        raise TrainingError(
+            f"the loss became infinite or NaN in epoch {epoch + 1}, step {finite_steps + 1}",
+            fix="lower --lr and start again with --force",
+        )
 
-    label = f"epoch {epoch + 1}/{config.epochs}" + (f" at {size} px" if config.progressive else "")
-    with Meter(label, steps) as meter:
 
-        class Show(keras.callbacks.Callback):  # type: ignore[misc]
-            def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-                logs = logs or {}
-                meter.update(f"loss {logs['loss']:.3f} accuracy {logs['accuracy']:.3f}")
-
-        history = model.fit(
-            _batches(train, targets, config, epoch, size, steps),
-            steps_per_epoch=steps,
-            epochs=1,
-            verbose=0,
-            shuffle=False,
-            callbacks=[Show()],
-        ).history
-    rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
-    return {
-        "epoch": epoch + 1,
-        "size": size,
-        "learning_rate": rate,
-        "train_loss": float(history["loss"][0]),
-        "train_accuracy": float(history["accuracy"][0]),
-    }
+@contextmanager
+def _averaged(net: Any, optimizer: Any) -> Iterator[None]:
+    """Give the net its averaged weights, where the optimizer keeps some, for the time inside."""
+    if not optimizer.use_ema:
+        yield
+        return
+    before = net.get_weights()
+    optimizer.finalize_variable_values(net.trainable_variables)
+    # A copy: JAX would hand the averages' own memory to the prediction, which gives it away.
+    net.set_weights(net.get_weights())
+    yield
+    net.set_weights(before)
 
 
 def predict_logits(
@@ -176,6 +213,7 @@ def predict_logits(
 
     starts = range(0, len(images), _PREDICT_BATCH)
     rows = []
+    model.jit_compile = use_jit()
     with Meter(label or "predict", len(starts)) as meter:
         for start in starts:
             chunk = images[start : start + _PREDICT_BATCH].astype(np.float32)
@@ -202,26 +240,27 @@ def _starts_phase(config: FitConfig, epoch: int, full: int) -> bool:
     return epoch == 0 or config.size_at(epoch, full) != config.size_at(epoch - 1, full)
 
 
-def _record(
-    model: Any,
+def _keep_best(
+    net: Any,
     progress: checkpoint.Progress,
     row: dict[str, float],
     folder: Path,
     phase_starts: bool,
 ) -> None:
-    """Say what the epoch gave, keep its weights if they are the best, and write the checkpoint."""
-    if not np.isfinite(row["train_loss"]):
-        raise ConfigError(
-            f"the loss became {row['train_loss']} in epoch {row['epoch']}", fix="lower --lr"
-        )
     score = (row["val_accuracy"], -row["val_loss"])
     if phase_starts or score > progress.best_score:
         progress.best_score, progress.best_epoch = score, int(row["epoch"])
-        checkpoint.save_best(folder, model.get_weights())
+        checkpoint.save_best(folder, net.get_weights())
+
+
+def _record(
+    net: Any, optimizer: Any, progress: checkpoint.Progress, row: dict[str, float], folder: Path
+) -> None:
+    """Write the checkpoint and the history, and say what the epoch gave."""
     progress.epoch = int(row["epoch"])
     progress.history.append(row)
     progress.seconds += row["seconds"]
-    checkpoint.save(folder, model, progress)
+    checkpoint.save(folder, net, optimizer, progress)
     _write_history(folder / "history.csv", progress.history)
     say(
         f"epoch {row['epoch']}: loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f} "

@@ -18,9 +18,10 @@ def distill(
     size: options.Size = None,
     name: options.Name = None,
     width: options.Width = 1.0,
-    epochs: options.Epochs = 60,
-    batch: options.Batch = 64,
-    lr: options.Rate = 2e-3,
+    epochs: options.Epochs = None,
+    batch: options.Batch = None,
+    lr: options.Rate = None,
+    ema: options.Average = None,
     temperature: Annotated[
         float, typer.Option("--temperature", help="Softens teacher and student.")
     ] = 4.0,
@@ -50,12 +51,14 @@ def distill(
     from bloodedge.compress.distill import distill as run
     from bloodedge.compress.targets import KdConfig
     from bloodedge.data.sources import load_data
-    from bloodedge.train.config import FitConfig
+    from bloodedge.train.recipes import fit_config
 
     config = DistillConfig(
         teacher,
         student,
-        FitConfig(epochs, batch, lr, seed=seed),
+        fit_config(
+            "strong", student, epochs=epochs, batch=batch, learning_rate=lr, ema=ema, seed=seed
+        ),
         name or student,
         KdConfig(temperature, alpha),
         width,

@@ -27,7 +27,18 @@ Backend = Annotated[
     str | None,
     typer.Option("--backend", help="tensorflow, jax or torch; by default KERAS_BACKEND."),
 ]
-Epochs = Annotated[int, typer.Option("--epochs", help="Passes over the training images.")]
-Batch = Annotated[int, typer.Option("--batch", help="Images a step.")]
-Rate = Annotated[float, typer.Option("--lr", help="Peak learning rate.")]
+Recipe = Annotated[
+    str,
+    typer.Option(
+        "--recipe", help="strong, or study: the original study's 20 epochs without augmentation."
+    ),
+]
+# None means the recipe's own value.
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training images.")]
+Batch = Annotated[int | None, typer.Option("--batch", help="Images a step.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")]
+Average = Annotated[
+    float | None,
+    typer.Option("--ema", help="Momentum of the running average of the weights; 0 for none."),
+]
 Width = Annotated[float, typer.Option("--width", help="Multiplies the number of channels.")]

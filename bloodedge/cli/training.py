@@ -18,9 +18,11 @@ def train(
     size: options.Size = None,
     name: options.Name = None,
     width: options.Width = 1.0,
-    epochs: options.Epochs = 40,
-    batch: options.Batch = 64,
-    lr: options.Rate = 1e-3,
+    recipe: options.Recipe = "strong",
+    epochs: options.Epochs = None,
+    batch: options.Batch = None,
+    lr: options.Rate = None,
+    ema: options.Average = None,
     progressive: Annotated[
         str,
         typer.Option(
@@ -29,8 +31,9 @@ def train(
         ),
     ] = "",
     label_smoothing: Annotated[
-        float, typer.Option("--label-smoothing", help="Share of a target spread over all classes.")
-    ] = 0.0,
+        float | None,
+        typer.Option("--label-smoothing", help="Share of a target spread over all classes."),
+    ] = None,
     init: Annotated[
         str | None, typer.Option("--init", help="Start from the weights of this run or model.")
     ] = None,
@@ -42,14 +45,18 @@ def train(
     """Train a reference model; val chooses the epoch, a run folder holds the result."""
     from bloodedge.backend import use_backend
     from bloodedge.data.sources import load_data
-    from bloodedge.train.config import FitConfig, parse_phases
+    from bloodedge.train.config import parse_phases
+    from bloodedge.train.recipes import fit_config
     from bloodedge.train.stage import TrainConfig
     from bloodedge.train.stage import train as run
 
-    fit = FitConfig(
-        epochs,
-        batch,
-        lr,
+    fit = fit_config(
+        recipe,
+        model,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=lr,
+        ema=ema,
         label_smoothing=label_smoothing,
         progressive=parse_phases(progressive),
         seed=seed,

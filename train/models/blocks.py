@@ -29,7 +29,9 @@ def conv_bn_relu(x: Any, filters: int, name: str, *, kernel: int = 3, stride: in
         kernel_initializer="he_normal",
         name=name,
     )(x)
-    x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
+    # The running statistics must keep up within an epoch of a few hundred steps, which Keras'
+    # default of 0.99 does not.
+    x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 

@@ -16,7 +16,7 @@ from bloodedge.train.models.blocks import (
 def build_cnn_se(
     *, classes: int, size: int | None, batch: int | None = None, width: float = 1.0
 ) -> Any:
-    """Build the student: 63,284 parameters and 4.9 million MACs at width 1 and 64x64.
+    """Build the student: 59,316 parameters and 5.7 million MACs at width 1 and 64x64.
 
     The stem takes 4x4 patches with stride 4, because int8 kernels pay per pixel and hardly per
     channel: no layer works above a quarter of the input's resolution. See
@@ -25,10 +25,10 @@ def build_cnn_se(
     import keras
 
     image, x = input_and_scaling(size, batch)
-    x = conv_bn_relu(x, scaled(16, width), "stem", kernel=4, stride=4)
+    x = conv_bn_relu(x, scaled(32, width), "stem", kernel=4, stride=4)
     x = conv_bn_relu(x, scaled(32, width), "conv1")
     x = squeeze_excite(x, "se1")
     x = conv_bn_relu(x, scaled(64, width), "conv2", stride=2)
     x = squeeze_excite(x, "se2")
-    x = conv_bn_relu(x, scaled(64, width), "conv3")
+    x = conv_bn_relu(x, scaled(48, width), "conv3")
     return keras.Model(image, logits_head(x, classes, dropout=0.1), name="cnn_se")
