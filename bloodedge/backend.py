@@ -13,6 +13,22 @@ from bloodedge.quiet import quiet
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
+def check_backend(name: str | None = None) -> str:
+    """Return the backend that `use_backend` would take, without importing it.
+
+    Raises:
+        ConfigError: it is unknown or not installed.
+    """
+    name = name or os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if name not in BACKENDS:
+        raise ConfigError(f"unknown backend {name!r}", expected=", ".join(BACKENDS))
+    if util.find_spec(name) is None:
+        raise ConfigError(
+            f"the backend {name} is not installed", fix=f"pip install 'bloodedge[{name}]'"
+        )
+    return name
+
+
 def use_backend(name: str | None = None) -> ModuleType:
     """Import Keras on a backend and return it.
 
@@ -22,13 +38,7 @@ def use_backend(name: str | None = None) -> ModuleType:
     Raises:
         ConfigError: the backend is unknown or not installed, or another one is already in use.
     """
-    name = name or os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if name not in BACKENDS:
-        raise ConfigError(f"unknown backend {name!r}", expected=", ".join(BACKENDS))
-    if util.find_spec(name) is None:
-        raise ConfigError(
-            f"the backend {name} is not installed", fix=f"pip install 'bloodedge[{name}]'"
-        )
+    name = check_backend(name)
     os.environ["KERAS_BACKEND"] = name
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow turns oneDNN on by itself only where it finds AVX512-VNNI; older x86 processors

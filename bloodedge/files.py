@@ -15,6 +15,7 @@ from typing import Any, cast
 from bloodedge.errors import BloodedgeError, DataError
 
 _CHUNK = 1 << 20
+_PARTIAL = ".partial-"
 _JSON_LIMIT = 16 << 20
 
 
@@ -55,7 +56,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_PARTIAL, suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -73,6 +74,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if temporary:
             temporary.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Delete what writers left in a folder when they were killed."""
+    for path in folder.glob(f"{_PARTIAL}*"):
+        path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -23,7 +23,7 @@ from typing import Any
 
 from bloodedge._version import __version__
 from bloodedge.errors import BloodedgeError, DataError, RunError
-from bloodedge.files import fsync_folder, read_json, sha256_of, write_json
+from bloodedge.files import fsync_folder, read_json, remove_partial_files, sha256_of, write_json
 from bloodedge.hardware import describe_hardware
 
 MANIFEST = "manifest.json"
@@ -209,6 +209,7 @@ def open_run(
             if partial.exists() and not resume:
                 shutil.rmtree(partial)
             partial.mkdir(exist_ok=True)
+            remove_partial_files(partial)
             try:
                 yield RunFolder(name, partial, final)
             finally:
@@ -230,6 +231,9 @@ def _locked(path: Path, name: str) -> Iterator[None]:
             raise RunError(
                 f"another process is writing the run {name!r}", fix="wait for it, or stop it"
             ) from None
+        if not path.exists() or os.fstat(lock.fileno()).st_ino != path.stat().st_ino:
+            # Its holder deleted it between our opening and our locking it.
+            raise RunError(f"the run {name!r} has just been finished", fix="start again")
         try:
             yield
         finally:

@@ -26,6 +26,7 @@ class DistillConfig:
         student: a registered model.
         teacher_views: over how many of the eight flips and turns the teacher's logits are
             computed: 1, 2, 4 or 8. Fewer cost less; the student still sees all eight.
+        attention: `none`, `se` or `cbam` in place of the student's own design.
 
     Raises:
         ConfigError: settings that cannot work together.
@@ -41,10 +42,11 @@ class DistillConfig:
     teacher_views: int = VIEWS
     force: bool = False
     resume: bool = False
+    attention: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        spec(self.student)
+        spec(self.student).check(self.width, self.attention)
         if self.teacher_views not in (1, 2, 4, VIEWS):
             raise ConfigError(f"--teacher-views {self.teacher_views}", expected="1, 2, 4 or 8")
 
@@ -60,7 +62,9 @@ def distill(config: DistillConfig, data: Dataset) -> Run:
     with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
         bank = _bank(reference, config, data)
         labels = data["train"].labels
-        student = ModelConfig(config.student, len(data.class_names), data.size, config.width)
+        student = ModelConfig(
+            config.student, len(data.class_names), data.size, config.width, config.attention
+        )
         what = Fitted(
             "distill",
             SoftLabels(labels, bank, config.kd),

@@ -15,6 +15,7 @@ import pytest
 COMMANDS = (
     "",
     "data",
+    "models",
     "train",
     "distill",
     "export",

@@ -15,8 +15,8 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, DataError, ModelError, RunError
 from bloodedge.references import find_model
 from bloodedge.runs import load_run
-from bloodedge.train import loop
 from bloodedge.train.augment import view_of
+from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.config import FitConfig, parse_phases
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.restore import restore, save_half_weights
@@ -61,17 +61,17 @@ def test_the_manifest_figures_are_those_of_the_saved_model(colours: Dataset):
 
 def test_an_interrupted_run_resumes_to_the_same_weights(colours: Dataset, monkeypatch):
     whole = quick_train(colours, "whole")
-    record = loop._record
+    save = Checkpoints.save_if_due
 
-    def stop_after_two(model, progress, row, folder, phase_starts):
-        record(model, progress, row, folder, phase_starts)
-        if row["epoch"] == 2:
+    def stop_after_two(self, progress):
+        save(self, progress)
+        if progress.epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_record", stop_after_two)
-    with pytest.raises(KeyboardInterrupt):
-        quick_train(colours, "broken")
-    monkeypatch.setattr(loop, "_record", record)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_if_due", stop_after_two)
+        with pytest.raises(KeyboardInterrupt):
+            quick_train(colours, "broken")
     assert not (whole.path.parent / "broken").exists()
     with pytest.raises(RunError, match="--resume"):
         quick_train(colours, "broken")
@@ -81,7 +81,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(colours: Dataset, monkey
     assert resumed.manifest["resumed"] == 1
     first, second = (restore(find_model(n)).get_weights() for n in ("whole", "broken"))
     for a, b in zip(first, second, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+        np.testing.assert_array_equal(a, b)
 
 
 def test_an_existing_run_is_kept_unless_forced(colours: Dataset):
@@ -207,12 +207,15 @@ def test_another_temperature_does_not_continue_an_interrupted_distillation(
 ):
     quick_train(colours, "teacher", FitConfig(1, 16))
 
-    def interrupt(*args):
+    save = Checkpoints.save
+
+    def interrupt(self, progress):
+        save(self, progress)
         raise KeyboardInterrupt
 
     config = DistillConfig("teacher", "cnn_se", QUICK, "student", width=0.25)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_write_history", interrupt)
+        patch.setattr(Checkpoints, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
             distill(config, colours)
     changed = replace(config, kd=KdConfig(temperature=2.0), resume=True)

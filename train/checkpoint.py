@@ -1,23 +1,32 @@
-"""Checkpoints of an unfinished fit: weights, optimizer and history in one plain .npz."""
+"""Checkpoints of an unfinished fit: weights, optimizer, best weights and history in one .npz.
+
+Two generations are kept. A new one is written aside and renamed; where the newest cannot be read,
+the one before is continued, and because every batch depends on seed, epoch and step alone, either
+ends in the same weights.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import time
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodedge.console import say
 from bloodedge.data.npz import read_arrays
-from bloodedge.errors import RunError
+from bloodedge.errors import DataError, RunError
 from bloodedge.files import atomic_path
 
 _LAST = ".checkpoint.npz"
-_BEST = ".best.npz"
+_PREVIOUS = ".checkpoint-previous.npz"
 # No part of a finished run.
-FILES = (_LAST, _BEST)
+FILES = (_LAST, _PREVIOUS)
+# Writing may take this share of the time: a large net with epochs of seconds saves less often.
+_WRITING_SHARE = 0.05
 
 
 @dataclass
@@ -25,13 +34,14 @@ class Progress:
     """How far a fit has come.
 
     Attributes:
+        settings: what must be the same when the fit is continued.
         epoch: epochs completed.
         history: one row of figures per completed epoch.
         best_epoch: the epoch (from 1) whose weights are kept, 0 before the first.
         best_score: the val figures of that epoch, compared as `(accuracy, -loss)`.
         seconds: work so far, over all sessions.
         resumed: how often the fit was continued.
-        settings: what must be the same when the fit is continued.
+        best_weights: the weights of `best_epoch`.
     """
 
     settings: dict[str, Any]
@@ -41,61 +51,104 @@ class Progress:
     best_score: tuple[float, float] = (-1.0, 0.0)
     seconds: float = 0.0
     resumed: int = 0
+    best_weights: list[NDArray[Any]] = field(default_factory=list)
 
 
-def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
-    """Write the checkpoint whole or not at all."""
-    arrays = {f"w{i:04d}": np.asarray(w) for i, w in enumerate(model.get_weights())}
-    for i, variable in enumerate(optimizer.variables):
-        arrays[f"o{i:04d}"] = _to_numpy(variable)
-    for i, variable in enumerate(_dropout_seeds(model)):
-        arrays[f"s{i:04d}"] = _to_numpy(variable)
-    state = np.frombuffer(json.dumps(asdict(progress)).encode(), dtype=np.uint8)
-    with atomic_path(folder / _LAST) as path:
-        np.savez(path, state=state, **arrays)  # type: ignore[arg-type]
+class Checkpoints:
+    """The checkpoints of one fit.
 
-
-def load(folder: Path, model: Any, optimizer: Any, settings: dict[str, Any]) -> Progress:
-    """Restore a checkpoint into a model and its optimizer; without one, return a fresh `Progress`.
-
-    Raises:
-        RunError: the settings differ from those the fit was started with.
+    Args:
+        folder: where they are.
+        model: the Keras model that is trained.
+        optimizer: its optimizer.
     """
-    if not (folder / _LAST).exists():
-        return Progress(settings)
-    arrays = read_arrays(folder / _LAST)
-    state = json.loads(arrays.pop("state").tobytes())
-    changed = [k for k, v in state["settings"].items() if v != json.loads(json.dumps(settings))[k]]
-    if changed:
-        raise RunError(
-            f"the interrupted run was started with another {', '.join(changed)}",
-            fix="repeat the first command with --resume, or start over with --force",
-        )
-    model.set_weights([arrays[k] for k in sorted(arrays) if k[0] == "w"])
-    optimizer.build(model.trainable_variables)
-    for group, variables in (("o", optimizer.variables), ("s", _dropout_seeds(model))):
-        values = [arrays[k] for k in sorted(arrays) if k[0] == group]
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
-    progress = Progress(**state)
-    progress.best_score = (progress.best_score[0], progress.best_score[1])
-    progress.resumed += 1
-    return progress
+
+    def __init__(self, folder: Path, model: Any, optimizer: Any) -> None:
+        self._folder = folder
+        self._model = model
+        self._optimizer = optimizer
+        self._saved_at = 0.0
+        self._took = 0.0
+
+    def save_if_due(self, progress: Progress) -> None:
+        """Write a checkpoint, unless that would cost more than a twentieth of the time."""
+        if time.monotonic() - self._saved_at > self._took / _WRITING_SHARE:
+            self.save(progress)
+
+    def save(self, progress: Progress) -> None:
+        """Write a checkpoint whole or not at all; what was the newest becomes the previous."""
+        started = time.monotonic()
+        state = {f.name: getattr(progress, f.name) for f in fields(progress)}
+        del state["best_weights"]
+        arrays = {
+            "state": np.frombuffer(json.dumps(state).encode(), dtype=np.uint8),
+            **_numbered("w", self._model.get_weights()),
+            **_numbered("b", progress.best_weights),
+            **_numbered("o", [_to_numpy(v) for v in self._optimizer.variables]),
+            **_numbered("s", [_to_numpy(v) for v in _random_states(self._model)]),
+        }
+        last = self._folder / _LAST
+        with atomic_path(last) as path:
+            np.savez(path, **arrays)  # type: ignore[arg-type]
+            if last.exists():
+                last.replace(self._folder / _PREVIOUS)
+        self._saved_at = time.monotonic()
+        self._took = self._saved_at - started
+
+    def load(self, settings: dict[str, Any]) -> Progress:
+        """Restore the newest checkpoint that can be read; without one, start afresh.
+
+        Raises:
+            RunError: the settings differ from those the fit was started with, or no checkpoint
+                can be read although there are some.
+        """
+        arrays = self._newest()
+        if arrays is None:
+            return Progress(settings)
+        state = json.loads(arrays.pop("state").tobytes())
+        now = json.loads(json.dumps(settings))
+        changed = [key for key, value in state["settings"].items() if value != now.get(key)]
+        if changed:
+            raise RunError(
+                f"the interrupted run was started with another {', '.join(changed)}",
+                fix="repeat the first command with --resume, or start over with --force",
+            )
+        self._model.set_weights(_group(arrays, "w"))
+        self._optimizer.build(self._model.trainable_variables)
+        for group, variables in (
+            ("o", self._optimizer.variables),
+            ("s", _random_states(self._model)),
+        ):
+            for variable, value in zip(variables, _group(arrays, group), strict=True):
+                variable.assign(value)
+        progress = Progress(**state, best_weights=_group(arrays, "b"))
+        progress.best_score = (progress.best_score[0], progress.best_score[1])
+        progress.resumed += 1
+        return progress
+
+    def _newest(self) -> dict[str, NDArray[Any]] | None:
+        found = [path for name in FILES if (path := self._folder / name).exists()]
+        for path in found:
+            try:
+                return read_arrays(path)
+            except DataError as error:
+                say(f"a checkpoint cannot be read ({error}); trying the one before")
+        if found:
+            raise RunError(
+                f"no checkpoint in {self._folder} can be read", fix="start over with --force"
+            )
+        return None
 
 
-def save_best(folder: Path, weights: list[NDArray[Any]]) -> None:
-    """Keep the best weights so far."""
-    with atomic_path(folder / _BEST) as path:
-        np.savez(path, **{f"w{i:04d}": w for i, w in enumerate(weights)})  # type: ignore[arg-type]
+def _numbered(letter: str, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {f"{letter}{i:04d}": np.asarray(array) for i, array in enumerate(arrays)}
 
 
-def load_best(folder: Path) -> list[NDArray[Any]]:
-    """Return the best weights."""
-    arrays = read_arrays(folder / _BEST)
-    return [arrays[k] for k in sorted(arrays)]
+def _group(arrays: dict[str, NDArray[Any]], letter: str) -> list[NDArray[Any]]:
+    return [arrays[name] for name in sorted(arrays) if name[0] == letter and name[1:].isdecimal()]
 
 
-def _dropout_seeds(model: Any) -> list[Any]:
+def _random_states(model: Any) -> list[Any]:
     """Return the states of the random layers, which are variables but no weights."""
     return [v for v in model.non_trainable_variables if v.path.endswith("seed_generator_state")]
 

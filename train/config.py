@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from bloodedge.errors import ConfigError
 from bloodedge.train.augment import AugmentConfig
 
+PRECISIONS = ("auto", "float32", "bfloat16")
 OPTIMIZERS = ("adamw", "sgd")
 Phases = tuple[tuple[int, int], ...]
 
@@ -27,8 +28,13 @@ class FitConfig:
             0 for none.
         warmup: the fraction of all steps in which the rate rises linearly.
         label_smoothing: the share of each target spread over all classes.
+        balance: how far rare classes are drawn more often, from 0 (every image once an epoch) to
+            1 (every class alike); an image's odds are the size of its class to the power of
+            minus `balance`.
         progressive: `(epochs, size)` phases trained on smaller images before the full size, which
             saves most of a large model's time (Howard's progressive resizing).
+        precision: of the activations: `float32`, `bfloat16`, or `auto` for the second where there
+            is an accelerator; weights and loss stay float32.
         seed: fixes order, augmentation and initial weights.
 
     Raises:
@@ -44,8 +50,10 @@ class FitConfig:
     ema: float = 0.0
     warmup: float = 0.05
     label_smoothing: float = 0.0
+    balance: float = 0.0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     progressive: Phases = ()
+    precision: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,7 +62,10 @@ class FitConfig:
         _check("--lr", self.learning_rate, 1e-8, 10)
         if self.optimizer not in OPTIMIZERS:
             raise ConfigError(f"--optimizer {self.optimizer!r}", expected=" or ".join(OPTIMIZERS))
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"--precision {self.precision!r}", expected=" or ".join(PRECISIONS))
         _check("--ema", self.ema, 0, 0.99999)
+        _check("--balance", self.balance, 0, 1)
         _check("weight decay", self.weight_decay, 0, 1)
         _check("warm-up", self.warmup, 0, 0.5)
         _check("label smoothing", self.label_smoothing, 0, 0.5)

@@ -66,7 +66,8 @@ def make_learner(net: Any, config: FitConfig, factor: int, store: NDArray[np.uin
             else:
                 images = keras.ops.take(self.store, batch["index"], axis=0)
             x = shrink_by(augment(images, batch, config.augment), factor)
-            return self.net(x, training=training)
+            # In half precision the loss is still computed in single.
+            return keras.ops.cast(self.net(x, training=training), "float32")
 
         def compute_loss(
             self,
@@ -109,11 +110,19 @@ class Feed:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch, counted from 0."""
         c = self._config
-        order = np.random.default_rng([c.seed, epoch]).permutation(len(self._train))
+        order = self._order(np.random.default_rng([c.seed, epoch]))
         for step in range(self.steps):
             index = order[step * c.batch : (step + 1) * c.batch]
             rng = np.random.default_rng([c.seed, epoch, step])
             yield self._batch(index, rng)
+
+    def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        count = len(self._train)
+        if not self._config.balance:
+            return rng.permutation(count)
+        labels = self._train.labels
+        odds = np.bincount(labels)[labels] ** -self._config.balance
+        return rng.choice(count, count, p=odds / odds.sum())
 
     def _batch(self, index: NDArray[np.int64], rng: np.random.Generator) -> Batch:
         side = self._train.images.shape[1]

@@ -73,7 +73,12 @@ def entry_config(entry: Mapping[str, Any]) -> ModelConfig:
     try:
         config = entry["config"]
         return ModelConfig(
-            str(config["name"]), int(config["classes"]), int(config["size"]), float(config["width"])
+            str(config["name"]),
+            int(config["classes"]),
+            int(config["size"]),
+            float(config["width"]),
+            # Manifests written before models took an attention lack the field.
+            str(config.get("attention", "")),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"the manifest's model entry is damaged: {error!r}") from error

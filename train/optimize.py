@@ -1,8 +1,7 @@
-"""The optimizer and its schedule, and what the device it runs on allows."""
+"""The optimizer and its schedule."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from bloodedge.train.config import FitConfig
@@ -44,32 +43,3 @@ def make_optimizer(config: FitConfig, steps: int) -> Any:
     if config.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
-
-
-def has_accelerator() -> bool:
-    """Return whether Keras computes on something else than the CPU."""
-    import keras
-
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return bool(tf.config.list_physical_devices("GPU"))
-    if backend == "jax":
-        import jax
-
-        return bool(jax.default_backend() != "cpu")
-    return bool(sys.modules["torch"].cuda.is_available())
-
-
-def use_jit() -> bool:
-    """Return whether to compile with XLA.
-
-    It pays on a GPU; on a CPU, TensorFlow's own oneDNN kernels are at least as fast and start
-    sooner. JAX knows nothing else.
-    """
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        return has_accelerator()
-    return bool(keras.backend.backend() == "jax")

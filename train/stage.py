@@ -16,6 +16,7 @@ from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
 from bloodedge.train import checkpoint
 from bloodedge.train.config import FitConfig
+from bloodedge.train.device import precision, resolve_precision
 from bloodedge.train.loop import FitResult, fit, predict_logits
 from bloodedge.train.modelio import fixed_size, model_entry, save_model
 from bloodedge.train.registry import ModelConfig, build, spec
@@ -31,9 +32,11 @@ class TrainConfig:
 
     Attributes:
         init: a run, file or zoo model of the same architecture whose weights to start from.
+        attention: `none`, `se` or `cbam` in place of the model's own design.
 
     Raises:
-        ConfigError: progressive resizing for a model tied to one image size.
+        ConfigError: progressive resizing for a model tied to one image size, or a width or
+            attention that the model does not take.
         ModelError: an unknown model.
     """
 
@@ -44,10 +47,12 @@ class TrainConfig:
     init: str | None = None
     force: bool = False
     resume: bool = False
+    attention: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name)
         entry = spec(self.model)
+        entry.check(self.width, self.attention)
         if self.fit.progressive and not entry.any_size:
             raise ConfigError(f"{self.model} is tied to one image size", fix="drop --progressive")
 
@@ -76,7 +81,7 @@ def train(config: TrainConfig, data: Dataset) -> Run:
         ModelError: the model to start from is missing, damaged, or has another architecture.
     """
     classes = len(data.class_names)
-    model = ModelConfig(config.model, classes, data.size, config.width)
+    model = ModelConfig(config.model, classes, data.size, config.width, config.attention)
     labels = data["train"].labels
     targets = HardLabels(labels, classes, config.fit.label_smoothing)
     init = find_model(config.init) if config.init else None
@@ -91,14 +96,17 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
     import keras
 
     keras.utils.set_random_seed(what.fit.seed)
-    model = build(what.model)
+    half = resolve_precision(what.fit.precision)
+    with precision(half):
+        model = build(what.model)
     if what.init:
         _start_from(model, what.init)
     say(
         f"{run.name}: {what.model.name}, {model.count_params():,} parameters, "
-        f"{len(data['train']):,} images of {data.title}, on {keras.backend.backend()}"
+        f"{len(data['train']):,} images of {data.title}, "
+        f"on {keras.backend.backend()} in {half}"
     )
-    settings = _settings(what, data)
+    settings = _settings(what, data) | {"precision": half}
     result = fit(model, data["train"], data["val"], what.targets, what.fit, run.path, settings)
     fixed = fixed_size(model, what.model)
     save_model(fixed, run.path / MODEL_FILE)

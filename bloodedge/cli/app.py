@@ -7,6 +7,8 @@ import typer
 from bloodedge.cli import benchmarking, compressing, deploying, evaluating, reporting, training
 from bloodedge.cli.data import data_app
 from bloodedge.cli.demo import demo
+from bloodedge.cli.models import models
+from bloodedge.cli.reproducing import reproduce_app
 
 app = typer.Typer(
     name="bloodedge",
@@ -16,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.command("models")(models)
 app.command("train")(training.train)
 app.command("distill")(compressing.distill)
 app.command("export")(deploying.export)
@@ -23,4 +26,5 @@ app.command("evaluate")(evaluating.evaluate)
 app.command("benchmark")(benchmarking.benchmark)
 app.command("report")(reporting.report)
 app.command("predict")(evaluating.predict)
+app.add_typer(reproduce_app, name="reproduce")
 app.command("demo")(demo)

@@ -18,6 +18,7 @@ def distill(
     size: options.Size = None,
     name: options.Name = None,
     width: options.Width = 1.0,
+    attention: options.Attention = "",
     epochs: options.Epochs = None,
     batch: options.Batch = None,
     lr: options.Rate = None,
@@ -37,6 +38,8 @@ def distill(
     ] = 8,
     seed: options.Seed = 0,
     backend: options.Backend = None,
+    precision: options.Precision = "auto",
+    devices: options.Devices = "1",
     resume: options.Resume = False,
     force: options.Force = False,
 ) -> None:
@@ -45,26 +48,41 @@ def distill(
     The teacher runs once over the flips and turns of every training image; its logits are kept
     and reused by later students.
     """
-    from bloodedge.backend import use_backend
+    from bloodedge.backend import check_backend, use_backend
     from bloodedge.cli.training import print_run
     from bloodedge.compress.distill import DistillConfig
     from bloodedge.compress.distill import distill as run
     from bloodedge.compress.targets import KdConfig
     from bloodedge.data.sources import load_data
+    from bloodedge.references import find_model
+    from bloodedge.train.device import spread_over
     from bloodedge.train.recipes import fit_config
 
+    fit = fit_config(
+        "strong",
+        student,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=lr,
+        ema=ema,
+        precision=precision,
+        seed=seed,
+    )
     config = DistillConfig(
         teacher,
         student,
-        fit_config(
-            "strong", student, epochs=epochs, batch=batch, learning_rate=lr, ema=ema, seed=seed
-        ),
+        fit,
         name or student,
         KdConfig(temperature, alpha),
         width,
         teacher_views,
         force,
         resume,
+        attention,
     )
+    check_backend(backend)
+    find_model(teacher)
+    images = load_data(data, size=size)
     use_backend(backend)
-    print_run(run(config, load_data(data, size=size)))
+    spread_over(devices, fit.batch)
+    print_run(run(config, images))

@@ -41,4 +41,15 @@ Average = Annotated[
     float | None,
     typer.Option("--ema", help="Momentum of the running average of the weights; 0 for none."),
 ]
+Precision = Annotated[
+    str,
+    typer.Option("--precision", help="float32, bfloat16, or auto: the second on an accelerator."),
+]
+Devices = Annotated[
+    str, typer.Option("--devices", help="How many devices share a batch: a number, or all.")
+]
 Width = Annotated[float, typer.Option("--width", help="Multiplies the number of channels.")]
+Attention = Annotated[
+    str,
+    typer.Option("--attention", help="none, se or cbam; by default the model's own design."),
+]

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 def train(
-    model: Annotated[str, typer.Option("--model", help="What to train: vgg16 or cnn_se.")],
+    model: Annotated[str, typer.Option("--model", help="What to train; see bloodedge models.")],
     data: options.Data = "bloodmnist",
     size: options.Size = None,
     name: options.Name = None,
     width: options.Width = 1.0,
+    attention: options.Attention = "",
     recipe: options.Recipe = "strong",
     epochs: options.Epochs = None,
     batch: options.Batch = None,
@@ -34,18 +35,25 @@ def train(
         float | None,
         typer.Option("--label-smoothing", help="Share of a target spread over all classes."),
     ] = None,
+    balance: Annotated[
+        float | None,
+        typer.Option("--balance", help="Draw rare classes more often: 0 not at all, 1 alike."),
+    ] = None,
     init: Annotated[
         str | None, typer.Option("--init", help="Start from the weights of this run or model.")
     ] = None,
     seed: options.Seed = 0,
     backend: options.Backend = None,
+    precision: options.Precision = "auto",
+    devices: options.Devices = "1",
     resume: options.Resume = False,
     force: options.Force = False,
 ) -> None:
     """Train a reference model; val chooses the epoch, a run folder holds the result."""
-    from bloodedge.backend import use_backend
+    from bloodedge.backend import check_backend, use_backend
     from bloodedge.data.sources import load_data
     from bloodedge.train.config import parse_phases
+    from bloodedge.train.device import spread_over
     from bloodedge.train.recipes import fit_config
     from bloodedge.train.stage import TrainConfig
     from bloodedge.train.stage import train as run
@@ -58,12 +66,17 @@ def train(
         learning_rate=lr,
         ema=ema,
         label_smoothing=label_smoothing,
+        balance=balance,
         progressive=parse_phases(progressive),
+        precision=precision,
         seed=seed,
     )
-    config = TrainConfig(model, fit, name or model, width, init, force, resume)
+    config = TrainConfig(model, fit, name or model, width, init, force, resume, attention)
+    check_backend(backend)
+    images = load_data(data, size=size)
     use_backend(backend)
-    print_run(run(config, load_data(data, size=size)))
+    spread_over(devices, fit.batch)
+    print_run(run(config, images))
 
 
 def print_run(result: Run) -> None:

@@ -1,0 +1,138 @@
+"""`bloodedge reproduce study`: every row of the original study, under its recipe and under ours.
+
+The study trained on the official split of BloodMNIST at 64x64 for 20 epochs without augmentation,
+one run a row. Each row here is a `train` run and an evaluation on test; a row whose runs are there
+is not trained again, and an interrupted one is continued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bloodedge.console import say
+from bloodedge.data.dataset import Dataset
+from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
+from bloodedge.errors import ConfigError
+from bloodedge.runs import MANIFEST, Run, load_run, runs_root
+from bloodedge.train.recipes import RECIPES, fit_config
+from bloodedge.train.stage import TrainConfig, train
+
+# The study's test accuracy in percent, in the order of its table.
+PUBLISHED = {
+    "study_vgg16_dropout": 96.43,
+    "study_vgg16": 95.03,
+    "study_resnet": 95.67,
+    "study_cnn_bn": 95.59,
+    "study_cnn_se": 95.03,
+    "study_cnn4": 88.78,
+    "study_inception": 88.02,
+    "study_vgg16_cbam": 93.31,
+    "study_vgg16_se": 91.70,
+}
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Which rows to train.
+
+    Attributes:
+        models: rows of the study; the smallest first where time is short.
+        recipes: `study`, `strong` or both.
+        seeds: one run a row for each.
+        epochs: another number of epochs than the recipe's, for a trial.
+
+    Raises:
+        ConfigError: an unknown row or recipe, or no seed.
+    """
+
+    models: tuple[str, ...] = tuple(PUBLISHED)
+    recipes: tuple[str, ...] = ("study", "strong")
+    seeds: tuple[int, ...] = (0,)
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        for given, known, what in (
+            (self.models, PUBLISHED, "row of the study"),
+            (self.recipes, RECIPES, "recipe"),
+        ):
+            unknown = [name for name in given if name not in known]
+            if unknown or not given:
+                raise ConfigError(
+                    f"no {what} {', '.join(map(repr, unknown))}", expected=", ".join(known)
+                )
+        if not self.seeds:
+            raise ConfigError("no seed", expected="at least one")
+
+
+def run_name(model: str, recipe: str, seed: int) -> str:
+    """Return the name of a row's run."""
+    return f"{model}-{recipe}" + (f"-seed{seed}" if seed else "")
+
+
+def reproduce(config: StudyConfig, data: Dataset) -> None:
+    """Train and evaluate what is missing, one run after the other.
+
+    Raises:
+        TrainingError, RunError, ConfigError: see `bloodedge.train.stage.train`.
+    """
+    for recipe in config.recipes:
+        for model in config.models:
+            for seed in config.seeds:
+                _one(model, recipe, seed, config.epochs, data)
+
+
+def _one(model: str, recipe: str, seed: int, epochs: int | None, data: Dataset) -> None:
+    name = run_name(model, recipe, seed)
+    if not _exists(name):
+        fit = fit_config(recipe, model, epochs=epochs, seed=seed)
+        train(TrainConfig(model, fit, name, resume=True), data)
+    if not _exists(f"{name}-test"):
+        evaluate(EvaluateConfig(name), data)
+    else:
+        say(f"{name}: done before")
+
+
+def _exists(name: str) -> bool:
+    return (runs_root() / name / MANIFEST).is_file()
+
+
+def table(config: StudyConfig) -> str:
+    """Return what has been run as a Markdown table; what has not says so."""
+    lines = [
+        "| row | study, % | " + " | ".join(f"{r} recipe, % [95 %]" for r in config.recipes) + " |",
+        "| --- | --- |" + " --- |" * len(config.recipes),
+    ]
+    for model in config.models:
+        cells = [_cell(model, recipe, config.seeds) for recipe in config.recipes]
+        lines.append(f"| {model} | {PUBLISHED[model]:.2f} | " + " | ".join(cells) + " |")
+    titles = sorted({run.manifest["data"]["title"] for run in _tests(config)})
+    if titles:
+        lines += ["", f"Test accuracy on {'; '.join(titles)}. The study: official split, one run."]
+    return "\n".join(lines)
+
+
+def _tests(config: StudyConfig) -> list[Run]:
+    names = (
+        f"{run_name(m, r, s)}-test"
+        for m in config.models
+        for r in config.recipes
+        for s in config.seeds
+    )
+    return [load_run(runs_root() / name) for name in names if _exists(name)]
+
+
+def _cell(model: str, recipe: str, seeds: Sequence[int]) -> str:
+    scores: list[dict[str, Any]] = [
+        run.manifest["metrics"]["test"]
+        for run in _tests(StudyConfig((model,), (recipe,), tuple(seeds)))
+    ]
+    if not scores:
+        return "not run yet"
+    accuracy = [100 * score["accuracy"] for score in scores]
+    if len(scores) == 1:
+        low, high = (100 * bound for bound in scores[0]["accuracy_95ci"])
+        return f"{accuracy[0]:.2f} [{low:.2f}, {high:.2f}]"
+    mean = sum(accuracy) / len(accuracy)
+    return f"{mean:.2f}, {len(scores)} seeds from {min(accuracy):.2f} to {max(accuracy):.2f}"

@@ -1,0 +1,188 @@
+"""Compare our training loop with the obvious Keras one, in one run on whatever hardware is there.
+
+    python -m bloodedge.benchmarks.train_speed [--models cnn_se,vgg16] [--batch 64] [--seconds 10]
+        [--backend B] [--precision P]
+
+For each model, in turns, images a second of: our loop; Keras' `fit` on tf.data with the same
+augmentation by tf.image, image by image; and `fit` on one constant batch, whose input costs
+nothing. The last column is the arithmetic of our loop in percent of a large matrix product's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Callable
+from importlib import util
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from bloodedge.backend import use_backend
+from bloodedge.data.dataset import Split
+from bloodedge.errors import BloodedgeError
+from bloodedge.train.augment import AugmentConfig
+from bloodedge.train.config import PRECISIONS, FitConfig
+from bloodedge.train.cost import count_macs
+from bloodedge.train.device import precision, resolve_precision, use_jit
+from bloodedge.train.registry import ModelConfig, build
+from bloodedge.train.targets import HardLabels
+from bloodedge.train.trainer import Trainer
+
+_SIDE, _CLASSES, _ROUNDS, _MOST_IMAGES = 64, 8, 3, 12_800
+# A step computes the forward pass, and products of the same size for two gradients.
+_STEP_OVER_FORWARD = 3
+Epoch = Callable[[], object]
+
+
+def random_split(images: int) -> Split:
+    """Return noise in the shape of the blood cells: speed does not depend on what is seen."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (images, _SIDE, _SIDE, 3), dtype=np.uint8)
+    return Split(pixels, rng.integers(0, _CLASSES, images))
+
+
+def our_epoch(net: Any, split: Split, batch: int) -> Epoch:
+    """Return one epoch as `bloodedge train` runs it."""
+    config = FitConfig(epochs=10_000, batch=batch)
+    trainer = Trainer(net, split, HardLabels(split.labels, _CLASSES), config)
+    numbers = itertools.count()
+    return lambda: trainer.train_epoch(next(numbers), _SIDE)
+
+
+def tf_data_epoch(net: Any, split: Split, batch: int) -> Epoch:
+    """Return one epoch of `fit` on tf.data with tf.image, image by image."""
+    import tensorflow as tf
+
+    limits = AugmentConfig()
+    reach = round(limits.shift * _SIDE)
+
+    def augment(image: Any, label: Any) -> tuple[Any, Any]:
+        image = tf.cast(image, tf.float32)
+        image = tf.image.random_flip_left_right(tf.image.random_flip_up_down(image))
+        image = tf.image.rot90(image, tf.random.uniform((), 0, 4, tf.int32))
+        image = tf.pad(image, [[reach, reach], [reach, reach], [0, 0]], mode="REFLECT")
+        image = tf.image.random_crop(image, (_SIDE, _SIDE, 3))
+        image *= tf.random.uniform((1, 1, 3), 1 - limits.colour, 1 + limits.colour)
+        image = tf.image.random_brightness(image, 255 * limits.brightness)
+        return tf.clip_by_value(image, 0.0, 255.0), label
+
+    data = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).shuffle(len(split))
+    data = data.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+    data = data.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    _compile(net)
+    return lambda: net.fit(data, verbose=0)
+
+
+def constant_epoch(net: Any, split: Split, batch: int) -> Epoch:
+    """Return as many steps of `fit` on one batch that is ready."""
+    import keras
+
+    images = keras.ops.convert_to_tensor(split.images[:batch].astype(np.float32))
+    labels = keras.ops.convert_to_tensor(split.labels[:batch])
+    steps = len(split) // batch
+    _compile(net)
+    batches = (images, labels)
+    return lambda: net.fit(itertools.repeat(batches, steps), steps_per_epoch=steps, verbose=0)
+
+
+def _compile(net: Any) -> None:
+    import keras
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    net.compile(keras.optimizers.AdamW(1e-3), loss, metrics=["accuracy"], jit_compile=use_jit())
+
+
+def seconds_of(epoch: Epoch) -> float:
+    """Return how long one epoch takes."""
+    start = time.perf_counter()
+    epoch()
+    return time.perf_counter() - start
+
+
+def gemm_macs_per_second(kind: str) -> float:
+    """Return the multiply-accumulates a second of a large square matrix product."""
+    import keras
+    from keras import ops
+
+    from bloodedge.train.device import has_accelerator
+
+    side = 8192 if has_accelerator() else 2048
+
+    class Product(keras.Model):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return ops.sum(ops.matmul(x, x), axis=-1)
+
+    product = Product()
+    product.jit_compile = use_jit()
+    x = ops.cast(ops.ones((side, side)), kind)
+    product.predict_on_batch(x)
+    return side**3 / min(seconds_of(lambda: product.predict_on_batch(x)) for _ in range(10))
+
+
+def compare(name: str, batch: int, seconds: float, kind: str, peak: float) -> str:
+    """Measure one model and return a row of the table."""
+    config = ModelConfig(name, _CLASSES, _SIDE)
+
+    def fresh() -> Any:
+        with precision(kind):
+            return build(config, size=_SIDE)
+
+    pilot = our_epoch(fresh(), random_split(2 * batch), batch)
+    pilot()
+    steps = max(2, min(_MOST_IMAGES // batch, round(2 * seconds / seconds_of(pilot))))
+    split = random_split(steps * batch)
+    makers = {"ours": our_epoch, "constant": constant_epoch}
+    if util.find_spec("tensorflow"):
+        makers["tf.data"] = tf_data_epoch
+    epochs = {label: make(fresh(), split, batch) for label, make in makers.items()}
+    for epoch in epochs.values():
+        epoch()
+    taken: dict[str, list[float]] = {label: [] for label in epochs}
+    for _ in range(_ROUNDS):
+        for label, epoch in epochs.items():
+            taken[label].append(seconds_of(epoch))
+    rate = {label: len(split) / median(times) for label, times in taken.items()}
+    forward = count_macs(fresh())
+    used = 100 * rate["ours"] * _STEP_OVER_FORWARD * forward / peak
+    naive = rate.get("tf.data")
+    return (
+        f"| {name} | {forward / 1e6:,.1f} M | {rate['ours']:,.0f} | "
+        + (f"{naive:,.0f} | {rate['ours'] / naive:.2f} | " if naive else "- | - | ")
+        + f"{rate['constant']:,.0f} | {rate['ours'] / rate['constant']:.3f} | {used:.0f} % |"
+    )
+
+
+def main() -> int:
+    """Run the comparison and return its exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--models", default="cnn_se,vgg16", help="[cnn_se,vgg16]")
+    parser.add_argument("--batch", type=int, default=64, help="images a step [64]")
+    parser.add_argument("--seconds", type=float, default=10.0, help="a round, about [10]")
+    parser.add_argument("--backend", help="tensorflow, jax or torch")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    args = parser.parse_args()
+    try:
+        keras = use_backend(args.backend)
+        kind = resolve_precision(args.precision)
+        peak = gemm_macs_per_second(kind)
+        print(
+            f"{keras.backend.backend()}, {kind}, batch {args.batch}; a large matrix product: "
+            f"{peak / 1e9:,.0f} GMAC/s\n\n"
+            "| model | MACs | ours, images/s | tf.data | ratio | constant | ratio | of peak |\n"
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            flush=True,
+        )
+        for name in args.models.split(","):
+            print(compare(name, args.batch, args.seconds, kind, peak), flush=True)
+    except BloodedgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

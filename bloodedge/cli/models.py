@@ -1,0 +1,93 @@
+"""`bloodedge models`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from bloodedge.train.models.spec import ModelSpec
+
+_CLASSES = 8
+
+
+def models(
+    size: Annotated[int, typer.Option("--size", help="Side of the images in pixels.")] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the models: what each is for, and what it costs with 8 classes.
+
+    MACs are multiply-accumulates for one image; the size is that of the weights in float32.
+    """
+    import json
+
+    from bloodedge.backend import use_backend
+    from bloodedge.console import Meter
+    from bloodedge.train import registry
+
+    # Refuses a size that no model takes, before anything heavy is imported.
+    registry.ModelConfig("cnn_se", _CLASSES, size)
+    use_backend()
+    entries = registry.models()
+    rows = []
+    with Meter("models", len(entries)) as meter:
+        for entry in entries.values():
+            rows.append(_row(entry, size))
+            meter.update(entry.name)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _print_tables(rows, size)
+
+
+def _row(entry: ModelSpec, size: int) -> dict[str, Any]:
+    """Build one model and say what it costs, or why it cannot be built."""
+    from bloodedge.errors import ConfigError
+    from bloodedge.train.cost import model_cost
+    from bloodedge.train.registry import ModelConfig, blueprint
+
+    row: dict[str, Any] = {
+        "name": entry.name,
+        "role": entry.role,
+        "purpose": entry.purpose,
+        "attention": list(entry.attention),
+        "scalable": entry.scalable,
+        "any_size": entry.any_size,
+        "size": size,
+    }
+    keys = ("parameters", "non_trainable", "macs", "float32_bytes")
+    try:
+        cost = model_cost(blueprint(ModelConfig(entry.name, _CLASSES, size)))
+    except ConfigError as error:
+        return row | dict.fromkeys(keys) | {"note": str(error)}
+    figures = (cost.parameters, cost.fixed, cost.macs, cost.float_bytes)
+    return row | dict(zip(keys, figures, strict=True)) | {"note": ""}
+
+
+def _print_tables(rows: list[dict[str, Any]], size: int) -> None:
+    """Print a table for each role, aligned with each other."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    longest = max(len(row["name"]) for row in rows)
+    for role in dict.fromkeys(row["role"] for row in rows):
+        title = f"{role}: {size}x{size} pixels, {_CLASSES} classes"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("model", min_width=longest, no_wrap=True)
+        for column, width in (("parameters", 10), ("MMACs", 7), ("float32 MB", 10)):
+            table.add_column(column, min_width=width, no_wrap=True, justify="right")
+        table.add_column("what for")
+        for row in rows:
+            if row["role"] == role:
+                table.add_row(row["name"], *_figures(row), row["note"] or row["purpose"])
+        console.print(table)
+
+
+def _figures(row: dict[str, Any]) -> tuple[str, str, str]:
+    if row["macs"] is None:
+        return "-", "-", "-"
+    megabytes = f"{row['float32_bytes'] / 1e6:.2f}"
+    return f"{row['parameters']:,}", f"{row['macs'] / 1e6:,.1f}", megabytes

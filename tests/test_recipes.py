@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bloodedge.benchmarks import recipe_ablation, study
+from bloodedge.data.dataset import Dataset, Split
+from bloodedge.errors import ConfigError, ModelError
+from bloodedge.train.augment import NO_AUGMENTATION
+from bloodedge.train.config import FitConfig
+from bloodedge.train.learner import Feed
+from bloodedge.train.recipes import RECIPES, fit_config
+from bloodedge.train.registry import models
+from bloodedge.train.targets import HardLabels
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+@pytest.mark.parametrize("model", sorted(models()))
+def test_every_recipe_fits_every_model(recipe: str, model: str):
+    assert fit_config(recipe, model).epochs >= 20
+
+
+def test_the_study_recipe_is_what_the_study_says():
+    fit = fit_config("study", "study_vgg16")
+    assert (fit.epochs, fit.learning_rate, fit.weight_decay) == (20, 1e-3, 0.0)
+    assert fit.augment == NO_AUGMENTATION
+    assert fit_config("study", "study_resnet").optimizer == "sgd"
+
+
+def test_only_what_is_given_changes_a_recipe():
+    base = fit_config("strong", "cnn_se")
+    assert fit_config("strong", "cnn_se", epochs=None, seed=3).epochs == base.epochs
+    assert fit_config("strong", "cnn_se", epochs=2).epochs == 2
+
+
+def test_unknown_recipes_and_models_are_refused():
+    with pytest.raises(ConfigError, match="strong or study"):
+        fit_config("weak", "cnn_se")
+    with pytest.raises(ModelError, match="did you mean"):
+        fit_config("strong", "cnn_see")
+
+
+def feed(balance: float) -> np.ndarray:
+    """Return the classes drawn in an epoch from 90 images of class 0 and 10 of class 1."""
+    labels = np.repeat([0, 1], [900, 100])
+    split = Split(np.zeros((1000, 4, 4, 3), np.uint8), labels)
+    config = FitConfig(1, 50, balance=balance)
+    batches = Feed(split, HardLabels(labels, 2), config, on_device=True).epoch(0)
+    return labels[np.concatenate([inputs["index"] for inputs, _ in batches])]
+
+
+def test_without_balance_every_image_is_seen_once():
+    drawn = feed(0.0)
+    assert np.bincount(drawn).tolist() == [900, 100]
+
+
+def test_full_balance_draws_classes_alike():
+    assert abs(feed(1.0).mean() - 0.5) < 0.06
+    # Half a balance: odds as the square roots, 30 to 10.
+    assert abs(feed(0.5).mean() - 0.25) < 0.06
+
+
+def test_every_ablation_variant_changes_the_recipe():
+    base = recipe_ablation.variant_fit("cnn_se", "strong", 12, 0)
+    for variant in recipe_ablation.VARIANTS:
+        changed = recipe_ablation.variant_fit("cnn_se", variant, 12, 0) != base
+        assert changed == (variant != "strong")
+
+
+def test_the_studys_rows_are_registered():
+    assert set(study.PUBLISHED) == {name for name, e in models().items() if e.role == "study"}
+
+
+@pytest.mark.parametrize("bad", [{"models": ("vgg",)}, {"recipes": ("weak",)}, {"seeds": ()}])
+def test_unknown_rows_of_the_study_are_refused(bad: dict):
+    with pytest.raises(ConfigError):
+        study.StudyConfig(**bad)
+
+
+@pytest.mark.slow
+def test_reproducing_trains_what_is_missing_and_keeps_the_rest(colours: Dataset, isolated_runs):
+    from bloodedge.backend import use_backend
+
+    use_backend()
+    config = study.StudyConfig(("study_cnn_bn",), ("study",), (0,), epochs=1)
+    assert "not run yet" in study.table(config)
+    study.reproduce(config, colours)
+    manifest = isolated_runs / "study_cnn_bn-study" / "manifest.json"
+    before = manifest.stat().st_mtime_ns
+    study.reproduce(config, colours)
+    assert manifest.stat().st_mtime_ns == before
+    row = next(line for line in study.table(config).splitlines() if "study_cnn_bn" in line)
+    assert "95.59" in row
+    assert "not run yet" not in row
+    assert "synthetic colours" in study.table(config)

@@ -1,0 +1,157 @@
+"""A fit that is killed, damaged or starved ends as if nothing happened, or in one clear line."""
+
+from __future__ import annotations
+
+import errno
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bloodedge.backend import use_backend
+from bloodedge.data.dataset import Dataset
+from bloodedge.errors import BloodedgeError, RunError, TrainingError
+from bloodedge.references import find_model
+from bloodedge.runs import load_run, runs_root
+from bloodedge.train.augment import AugmentConfig
+from bloodedge.train.checkpoint import FILES, Checkpoints
+from bloodedge.train.config import FitConfig
+from bloodedge.train.restore import restore
+from bloodedge.train.stage import TrainConfig, train
+from bloodedge.train.targets import HardLabels
+
+FIT = FitConfig(4, 16, 5e-3, ema=0.9, augment=AugmentConfig(mixup=0.2))
+KILLS = 20
+
+
+@pytest.fixture(autouse=True, scope="module")
+def backend():
+    use_backend()
+
+
+def fit(data: Dataset, name: str, **options):
+    return train(TrainConfig("cnn_se", FIT, name, 0.25, **options), data)
+
+
+def weights(name: str) -> list[np.ndarray]:
+    return restore(find_model(name)).get_weights()
+
+
+def interrupt_after(epochs: int, data: Dataset, name: str, monkeypatch) -> Path:
+    """Stop a fit right after a checkpoint and return its unfinished folder."""
+
+    def save_and_stop(self, progress):
+        self.save(progress)
+        if progress.epoch == epochs:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_if_due", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(data, name)
+    folder = runs_root() / f".{name}.partial"
+    assert all((folder / file).exists() for file in FILES)
+    return folder
+
+
+@pytest.fixture
+def whole(colours: Dataset) -> list[np.ndarray]:
+    fit(colours, "whole")
+    return weights("whole")
+
+
+def test_a_damaged_checkpoint_is_detected_and_the_previous_one_continued(
+    colours: Dataset, whole, monkeypatch, capsys
+):
+    folder = interrupt_after(3, colours, "broken", monkeypatch)
+    newest = folder / FILES[0]
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    newest.write_bytes(content)
+    fit(colours, "broken", resume=True)
+    assert "trying the one before" in capsys.readouterr().err
+    for expected, found in zip(whole, weights("broken"), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_fit_whose_checkpoints_are_all_damaged_says_so(colours: Dataset, monkeypatch):
+    folder = interrupt_after(2, colours, "broken", monkeypatch)
+    for file in FILES:
+        path = folder / file
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(RunError, match=r"no checkpoint .* --force"):
+        fit(colours, "broken", resume=True)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(colours: Dataset, whole, monkeypatch):
+    save, savez = Checkpoints.save, np.savez
+
+    def full(*args, **kwargs):
+        savez(*args, **kwargs)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def save_until_full(self, progress):
+        if progress.epoch == 3:
+            monkeypatch.setattr(np, "savez", full)
+        save(self, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_if_due", save_until_full)
+        with pytest.raises(BloodedgeError, match="No space left"):
+            fit(colours, "starved")
+    monkeypatch.setattr(np, "savez", savez)
+    run = fit(colours, "starved", resume=True)
+    assert run.manifest["resumed"] == 1
+    assert len((run.path / "history.csv").read_text().splitlines()) == 5
+    for expected, found in zip(whole, weights("starved"), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_loss_that_is_no_number_stops_the_fit_and_names_the_step(colours: Dataset, monkeypatch):
+    for_batch = HardLabels.for_batch
+    calls = []
+
+    def poison(self, index, views):
+        calls.append(1)
+        rows = for_batch(self, index, views)
+        return rows * np.nan if len(calls) == 15 else rows
+
+    monkeypatch.setattr(HardLabels, "for_batch", poison)
+    # 12 steps an epoch.
+    with pytest.raises(TrainingError, match="epoch 2, step 3"):
+        fit(colours, "poisoned")
+
+
+@pytest.mark.slow
+def test_a_run_killed_twenty_times_ends_in_the_weights_of_one_never_killed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    splits = {}
+    for split, n in (("train", 64), ("val", 24), ("test", 24)):
+        splits[f"{split}_labels"] = np.arange(n).reshape(-1, 1) % 3
+        splits[f"{split}_images"] = rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", **splits)
+    command = [sys.executable, "-m", "bloodedge", "train", "--model", "cnn_se", "--width", "0.25"]
+    command += ["--epochs", "150", "--batch", "16", "--ema", "0.9", "--data", "noise.npz"]
+    subprocess.run([*command, "--name", "whole"], check=True, capture_output=True)
+    killed = [*command, "--name", "killed", "--resume"]
+    chance = random.Random(0)
+    for kill in range(KILLS):
+        with subprocess.Popen(killed, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr
+            if kill % 5:
+                # Most kills strike while it trains and saves, the others while it starts.
+                next((line for line in process.stderr if line.startswith("epoch ")), None)
+            time.sleep(chance.uniform(0, 0.5))
+            assert process.poll() is None, "it finished before the last kill: train longer"
+            process.kill()
+    subprocess.run(killed, check=True, capture_output=True)
+    manifest = load_run(tmp_path / "runs" / "killed").manifest
+    assert manifest["resumed"] >= KILLS // 2
+    assert not list((tmp_path / "runs" / "killed").glob(".*"))
+    for expected, found in zip(weights("whole"), weights("killed"), strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -1,0 +1,101 @@
+"""What the hardware under Keras allows: compilation, half precision, several devices."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bloodedge.errors import ConfigError
+
+
+def has_accelerator() -> bool:
+    """Return whether Keras computes on something else than the CPU."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    if backend == "jax":
+        import jax
+
+        return bool(jax.default_backend() != "cpu")
+    return bool(sys.modules["torch"].cuda.is_available())
+
+
+def use_jit() -> bool:
+    """Return whether to compile with XLA.
+
+    It pays on a GPU; on a CPU, TensorFlow's own oneDNN kernels are at least as fast and start
+    sooner. JAX knows nothing else.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        return has_accelerator()
+    return bool(keras.backend.backend() == "jax")
+
+
+def resolve_precision(wanted: str) -> str:
+    """Return `float32` or `bfloat16`; `auto` is half precision where there is an accelerator."""
+    if wanted == "auto":
+        return "bfloat16" if has_accelerator() else "float32"
+    return wanted
+
+
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Build the models inside for a precision; weights stay float32 in either."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if name == "bfloat16" else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def spread_over(devices: str, batch: int) -> int:
+    """Make everything built afterwards train data-parallel on several devices.
+
+    Each device holds the weights and a part of the batch; the step computes what one device would.
+
+    Args:
+        devices: `all`, or a number.
+        batch: images a step, which the devices share.
+
+    Returns:
+        How many devices.
+
+    Raises:
+        ConfigError: there are not so many, they cannot share the batch evenly, or the backend
+            gives Keras no data parallelism.
+    """
+    import keras
+
+    if devices == "1":
+        return 1
+    if keras.backend.backend() != "jax":
+        raise ConfigError(
+            f"several devices with {keras.backend.backend()}", fix="--backend jax, or --devices 1"
+        )
+    found: list[Any] = keras.distribution.list_devices()
+    count = len(found) if devices == "all" else _number(devices)
+    if not 1 <= count <= len(found):
+        raise ConfigError(f"--devices {devices}", expected=f"all, or 1 to {len(found)}")
+    if batch % count:
+        raise ConfigError(
+            f"{count} devices cannot share a batch of {batch}",
+            fix=f"--batch {batch // count * count or count}",
+        )
+    parallel = keras.distribution.DataParallel(devices=found[:count], auto_shard_dataset=False)
+    keras.distribution.set_distribution(parallel)
+    return count
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0

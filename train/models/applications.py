@@ -1,0 +1,74 @@
+"""Full-size references from `keras.applications`, without pretrained weights.
+
+They are built into our own input and head; only MobileNet takes a width, none an attention.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bloodedge.train.models.blocks import input_and_scaling, logits_head
+
+
+def build_resnet50(
+    *,
+    classes: int,
+    size: int | None,
+    batch: int | None = None,
+    width: float = 1.0,
+    attention: str = "",
+) -> Any:
+    """Build ResNet-50 (He et al. 2016): 23.6 million parameters.
+
+    See `bloodedge.train.models.spec.Builder` for the arguments; it has one width and no attention.
+    """
+    import keras
+
+    image, x = input_and_scaling(size, batch)
+    net = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=x)
+    return keras.Model(image, logits_head(net.output, classes, dropout=0.1), name="resnet50")
+
+
+def build_inception_v3(
+    *,
+    classes: int,
+    size: int | None,
+    batch: int | None = None,
+    width: float = 1.0,
+    attention: str = "",
+) -> Any:
+    """Build Inception-v3 (Szegedy et al. 2016): 21.8 million parameters.
+
+    It needs 75 pixels a side, so the images are first enlarged to twice theirs, bilinearly. See
+    `bloodedge.train.models.spec.Builder` for the arguments; it has one width and no attention.
+    """
+    import keras
+
+    image, x = input_and_scaling(size, batch)
+    x = keras.layers.UpSampling2D(2, interpolation="bilinear", name="enlarge")(x)
+    net = keras.applications.InceptionV3(include_top=False, weights=None, input_tensor=x)
+    return keras.Model(image, logits_head(net.output, classes, dropout=0.2), name="inception_v3")
+
+
+def build_mobilenet_v3_small(
+    *,
+    classes: int,
+    size: int | None,
+    batch: int | None = None,
+    width: float = 1.0,
+    attention: str = "",
+) -> Any:
+    """Build MobileNetV3-Small (Howard et al. 2019): 0.9 million parameters at width 1.
+
+    Its own preprocessing is left out, ours is the same; global pooling and one dense layer replace
+    the wide head meant for a thousand classes. `width` is the paper's multiplier. See
+    `bloodedge.train.models.spec.Builder` for the arguments; it has its own SE blocks only.
+    """
+    import keras
+
+    image, x = input_and_scaling(size, batch)
+    net = keras.applications.MobileNetV3Small(
+        include_top=False, weights=None, input_tensor=x, alpha=width, include_preprocessing=False
+    )
+    logits = logits_head(net.output, classes, dropout=0.2)
+    return keras.Model(image, logits, name="mobilenet_v3_small")
