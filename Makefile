@@ -22,7 +22,7 @@ demo: setup
 	$(BIN)/python -m bloodedge demo
 
 test: setup lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

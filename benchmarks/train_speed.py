@@ -14,6 +14,7 @@ import argparse
 import itertools
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from importlib import util
 from statistics import median
@@ -81,12 +82,17 @@ def constant_epoch(net: Any, split: Split, batch: int) -> Epoch:
     """Return as many steps of `fit` on one batch that is ready."""
     import keras
 
-    images = keras.ops.convert_to_tensor(split.images[:batch].astype(np.float32))
-    labels = keras.ops.convert_to_tensor(split.labels[:batch])
+    images, labels = split.images[:batch].astype(np.float32), split.labels[:batch]
     steps = len(split) // batch
     _compile(net)
-    batches = (images, labels)
-    return lambda: net.fit(itertools.repeat(batches, steps), steps_per_epoch=steps, verbose=0)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # A generator would copy the batch at every step.
+        data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
+        return lambda: net.fit(data, verbose=0)
+    ready = (keras.ops.convert_to_tensor(images), keras.ops.convert_to_tensor(labels))
+    return lambda: net.fit((ready for _ in range(steps)), steps_per_epoch=steps, verbose=0)
 
 
 def _compile(net: Any) -> None:
@@ -165,6 +171,8 @@ def main() -> int:
     parser.add_argument("--backend", help="tensorflow, jax or torch")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     args = parser.parse_args()
+    # Keras warns that it does not shuffle what comes shuffled.
+    warnings.filterwarnings("ignore", message=".*shuffle=True.*")
     try:
         keras = use_backend(args.backend)
         kind = resolve_precision(args.precision)
