@@ -20,6 +20,11 @@ settings.register_profile("bloodedge", deadline=None)
 settings.load_profile("bloodedge")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with what takes long, so that no worker is left alone with it in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def deliver_ctrl_c() -> None:
     """Let child processes get SIGINT: a shell's background jobs inherit that it is ignored."""
