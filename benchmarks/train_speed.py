@@ -1,6 +1,6 @@
 """Compare our training loop with the obvious Keras one, in one run on whatever hardware is there.
 
-    python -m bloodedge.benchmarks.train_speed [--models cnn_se,vgg16] [--batch 64] [--seconds 10]
+    python -m bloodedge.benchmarks.train_speed [--models cnn_se,vgg16] [--batch 64] [--seconds 2]
         [--backend B] [--precision P]
 
 For each model, in turns, images a second of: our loop; Keras' `fit` on tf.data with the same
@@ -33,7 +33,7 @@ from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.targets import HardLabels
 from bloodedge.train.trainer import Trainer
 
-_SIDE, _CLASSES, _ROUNDS, _MOST_IMAGES = 64, 8, 3, 12_800
+_SIDE, _CLASSES, _ROUNDS, _MOST_IMAGES = 64, 8, 9, 12_800
 # A step computes the forward pass, and products of the same size for two gradients.
 _STEP_OVER_FORWARD = 3
 Epoch = Callable[[], object]
@@ -167,7 +167,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--models", default="cnn_se,vgg16", help="[cnn_se,vgg16]")
     parser.add_argument("--batch", type=int, default=64, help="images a step [64]")
-    parser.add_argument("--seconds", type=float, default=10.0, help="a round, about [10]")
+    parser.add_argument("--seconds", type=float, default=2.0, help="a round, about [2]")
     parser.add_argument("--backend", help="tensorflow, jax or torch")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     args = parser.parse_args()
