@@ -21,7 +21,7 @@ from typing import Any
 from bloodedge.backend import use_backend
 from bloodedge.data.sources import load_data
 from bloodedge.errors import BloodedgeError, ConfigError
-from bloodedge.runs import MANIFEST, load_run, runs_root
+from bloodedge.runs import is_finished, load_run, runs_root
 from bloodedge.train.config import FitConfig
 from bloodedge.train.recipes import fit_config
 from bloodedge.train.stage import TrainConfig, train
@@ -61,8 +61,8 @@ def run_name(model: str, variant: str, epochs: int, seed: int) -> str:
 
 def scores(model: str, variant: str, epochs: int, seeds: int) -> list[tuple[float, float]]:
     """Return val accuracy in percent and the last epochs' val loss of the seeds that were run."""
-    folders = [runs_root() / run_name(model, variant, epochs, seed) for seed in range(seeds)]
-    return [_score(folder) for folder in folders if (folder / MANIFEST).is_file()]
+    names = [run_name(model, variant, epochs, seed) for seed in range(seeds)]
+    return [_score(runs_root() / name) for name in names if is_finished(name)]
 
 
 def _score(folder: Path) -> tuple[float, float]:
@@ -115,7 +115,7 @@ def main() -> int:
                 for variant in variants:
                     name = run_name(args.model, variant, args.epochs, seed)
                     fit = variant_fit(args.model, variant, args.epochs, seed)
-                    if not (runs_root() / name / MANIFEST).is_file():
+                    if not is_finished(name):
                         train(TrainConfig(args.model, fit, name, resume=True), data)
         print(table(args.model, variants, args.epochs, args.seeds))
     except BloodedgeError as error:

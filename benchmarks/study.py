@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
 from bloodedge.errors import ConfigError
-from bloodedge.runs import MANIFEST, Run, load_run, runs_root
+from bloodedge.runs import Run, is_finished, load_run, runs_root
 from bloodedge.train.recipes import RECIPES, fit_config
 from bloodedge.train.stage import TrainConfig, train
 
@@ -85,17 +84,13 @@ def reproduce(config: StudyConfig, data: Dataset) -> None:
 
 def _one(model: str, recipe: str, seed: int, epochs: int | None, data: Dataset) -> None:
     name = run_name(model, recipe, seed)
-    if not _exists(name):
+    if not is_finished(name):
         fit = fit_config(recipe, model, epochs=epochs, seed=seed)
         train(TrainConfig(model, fit, name, resume=True), data)
-    if not _exists(f"{name}-test"):
+    if not is_finished(f"{name}-test"):
         evaluate(EvaluateConfig(name), data)
     else:
         say(f"{name}: done before")
-
-
-def _exists(name: str) -> bool:
-    return (runs_root() / name / MANIFEST).is_file()
 
 
 def table(config: StudyConfig) -> str:
@@ -107,27 +102,26 @@ def table(config: StudyConfig) -> str:
     for model in config.models:
         cells = [_cell(model, recipe, config.seeds) for recipe in config.recipes]
         lines.append(f"| {model} | {PUBLISHED[model]:.2f} | " + " | ".join(cells) + " |")
-    titles = sorted({run.manifest["data"]["title"] for run in _tests(config)})
+    titles = sorted(
+        {
+            run.manifest["data"]["title"]
+            for model in config.models
+            for recipe in config.recipes
+            for run in _tests(model, recipe, config.seeds)
+        }
+    )
     if titles:
         lines += ["", f"Test accuracy on {'; '.join(titles)}. The study: official split, one run."]
     return "\n".join(lines)
 
 
-def _tests(config: StudyConfig) -> list[Run]:
-    names = (
-        f"{run_name(m, r, s)}-test"
-        for m in config.models
-        for r in config.recipes
-        for s in config.seeds
-    )
-    return [load_run(runs_root() / name) for name in names if _exists(name)]
+def _tests(model: str, recipe: str, seeds: Sequence[int]) -> list[Run]:
+    names = (f"{run_name(model, recipe, seed)}-test" for seed in seeds)
+    return [load_run(runs_root() / name) for name in names if is_finished(name)]
 
 
 def _cell(model: str, recipe: str, seeds: Sequence[int]) -> str:
-    scores: list[dict[str, Any]] = [
-        run.manifest["metrics"]["test"]
-        for run in _tests(StudyConfig((model,), (recipe,), tuple(seeds)))
-    ]
+    scores = [run.manifest["metrics"]["test"] for run in _tests(model, recipe, seeds)]
     if not scores:
         return "not run yet"
     accuracy = [100 * score["accuracy"] for score in scores]

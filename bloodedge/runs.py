@@ -111,6 +111,11 @@ def check_name(name: str) -> str:
     return name
 
 
+def is_finished(name: str) -> bool:
+    """Return whether a finished run of that name is in the runs folder."""
+    return (runs_root() / name / MANIFEST).is_file()
+
+
 def load_run(folder: Path) -> Run:
     """Read a finished run's manifest.
 

@@ -148,19 +148,19 @@ def shrink(batch: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     n, side = batch.shape[:2]
     if side == size:
         return batch
-    check_divides(side, size)
-    k = side // size
+    k = shrink_factor(side, size)
     small: NDArray[np.float32] = batch.reshape(n, size, k, size, k, 3).mean(
         axis=(2, 4), dtype=np.float32
     )
     return small
 
 
-def check_divides(side: int, size: int) -> None:
-    """Refuse a size to shrink to that is no whole divisor.
+def shrink_factor(side: int, size: int) -> int:
+    """Return by how much images of `side` pixels are shrunk to `size`.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: `size` is no whole divisor.
     """
     if side % size:
         raise ConfigError(f"cannot shrink {side} pixels to {size}", expected="a whole divisor")
+    return side // size

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.data.dataset import Split
-from bloodedge.train.augment import Draws, check_divides, draw
+from bloodedge.train.augment import Draws, draw
 from bloodedge.train.augment_ops import augment, mix_targets, shrink_by
 from bloodedge.train.config import FitConfig
 from bloodedge.train.targets import Targets
@@ -133,13 +133,3 @@ class Feed:
         else:
             inputs["images"] = self._train.images[index]
         return inputs, rows
-
-
-def shrink_factor(full: int, size: int) -> int:
-    """Return by how much images of `full` pixels are shrunk to `size`.
-
-    Raises:
-        ConfigError: `size` is no whole divisor.
-    """
-    check_divides(full, size)
-    return full // size

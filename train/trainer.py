@@ -8,9 +8,10 @@ from typing import Any
 from bloodedge.console import Meter
 from bloodedge.data.dataset import Split
 from bloodedge.errors import TrainingError
+from bloodedge.train.augment import shrink_factor
 from bloodedge.train.config import FitConfig
 from bloodedge.train.device import has_accelerator, use_jit
-from bloodedge.train.learner import Feed, make_learner, shrink_factor
+from bloodedge.train.learner import Feed, make_learner
 from bloodedge.train.optimize import make_optimizer
 from bloodedge.train.targets import Targets
 

@@ -22,7 +22,17 @@ def input_and_scaling(
 
 
 def conv_bn_relu(x: Any, filters: int, name: str, *, kernel: int = 3, stride: int = 1) -> Any:
-    """Apply a same-padded convolution without bias, batch norm and ReLU (He initialisation)."""
+    """Apply `conv_bn` and ReLU."""
+    import keras
+
+    x = conv_bn(x, filters, name, kernel=kernel, stride=stride)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def conv_bn(
+    x: Any, filters: int, name: str, *, kernel: int = 3, stride: int = 1, bias: bool = False
+) -> Any:
+    """Apply a same-padded convolution (He initialisation) and batch norm."""
     import keras
 
     x = keras.layers.Conv2D(
@@ -30,14 +40,13 @@ def conv_bn_relu(x: Any, filters: int, name: str, *, kernel: int = 3, stride: in
         kernel,
         strides=stride,
         padding="same",
-        use_bias=False,
+        use_bias=bias,
         kernel_initializer="he_normal",
         name=name,
     )(x)
     # The running statistics must keep up within an epoch of a few hundred steps, which Keras'
     # default of 0.99 does not.
-    x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
-    return keras.layers.ReLU(name=f"{name}_relu")(x)
+    return keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
 
 
 def squeeze_excite(x: Any, name: str, *, ratio: int = 8, least: int = 4, l2: float = 0.0) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bloodedge.train.models.blocks import attend, input_and_scaling, logits_head, scaled
+from bloodedge.train.models.blocks import attend, conv_bn, input_and_scaling, logits_head, scaled
 
 _STAGES = (64, 128, 256, 512)
 
@@ -55,7 +55,7 @@ def build_study_resnet(
 def _residual_stages(x: Any, width: float, attention: str, *, bias: bool) -> Any:
     import keras
 
-    x = _conv_bn(x, scaled(_STAGES[0], width), 7, 2, "stem", bias=bias)
+    x = conv_bn(x, scaled(_STAGES[0], width), "stem", kernel=7, stride=2, bias=bias)
     x = keras.layers.ReLU(name="stem_relu")(x)
     x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
     for stage, channels in enumerate(_STAGES, start=1):
@@ -70,26 +70,10 @@ def _block(x: Any, filters: int, stride: int, attention: str, name: str, *, bias
     """Two 3x3 convolutions beside a shortcut, which a 1x1 convolution fits to a new shape."""
     import keras
 
-    y = _conv_bn(x, filters, 3, stride, f"{name}_a", bias=bias)
+    y = conv_bn(x, filters, f"{name}_a", stride=stride, bias=bias)
     y = keras.layers.ReLU(name=f"{name}_a_relu")(y)
-    y = _conv_bn(y, filters, 3, 1, f"{name}_b", bias=bias)
+    y = conv_bn(y, filters, f"{name}_b", bias=bias)
     y = attend(y, attention, f"{name}_attend")
     if stride > 1 or x.shape[-1] != filters:
-        x = _conv_bn(x, filters, 1, stride, f"{name}_shortcut", bias=bias)
+        x = conv_bn(x, filters, f"{name}_shortcut", kernel=1, stride=stride, bias=bias)
     return keras.layers.ReLU(name=f"{name}_relu")(keras.layers.Add(name=f"{name}_add")([x, y]))
-
-
-def _conv_bn(x: Any, filters: int, kernel: int, stride: int, name: str, *, bias: bool) -> Any:
-    import keras
-
-    x = keras.layers.Conv2D(
-        filters,
-        kernel,
-        strides=stride,
-        padding="same",
-        use_bias=bias,
-        kernel_initializer="he_normal",
-        name=name,
-    )(x)
-    # As in `blocks.conv_bn_relu`: Keras' default of 0.99 lags behind in short epochs.
-    return keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
