@@ -1,7 +1,8 @@
-"""A teacher's logits over the eight flips and turns of every training image, computed once.
+"""A teacher's answers over the eight flips and turns of every training image, computed once.
 
 A teacher's passes dominate distillation on a CPU. The eight views are a finite set, so the
-logits can be computed once, stored in half precision and reused by every student.
+answers can be computed once, stored in half precision and reused by every student.
+`python -m bloodedge.benchmarks.distill_speed` measures what that saves.
 """
 
 from __future__ import annotations
@@ -34,57 +35,112 @@ class BankKey:
         teacher: SHA-256 of the teacher's file.
         data: the data set's fingerprint.
         views: how many of the eight views it covers.
+        what: `logits`, or `features` for what the last dense layer looks at.
     """
 
     teacher: str
     data: str
     views: int
+    what: str = "logits"
 
     @property
     def path(self) -> Path:
         """The cache file of this bank, below the runs folder."""
         text = f"{self.teacher}:{self.data}:{self.views}"
+        if self.what != "logits":
+            text += f":{self.what}"
         digest = hashlib.sha256(text.encode()).hexdigest()
         return runs_root() / ".teacher-logits" / f"{digest[:16]}.npz"
 
 
-def teacher_logits(key: BankKey, teacher: Any, data: Dataset) -> Bank:
-    """Return the `(N, views, C)` logits of the teacher on train, computing what is not cached.
+def teacher_answers(key: BankKey, teacher: Any, data: Dataset) -> Bank:
+    """Return the `(N, views, K)` answers of the teacher on train, computing what is not cached.
 
     Each view is stored when it is complete, so an interrupted computation continues there.
 
     Args:
         key: names the cache file.
-        teacher: a Keras model, logits out.
+        teacher: a Keras model with `(B, K)` outputs, such as logits.
         data: its train split is used.
 
     Raises:
         DataError: the cached file is damaged.
     """
-    images, classes = data["train"].images, len(data.class_names)
-    done = _read(key.path) if key.path.exists() else []
-    _check(done, (len(images), classes), key)
+    images, outputs = data["train"].images, int(teacher.output_shape[-1])
+    done = _read_views(key.path) if key.path.exists() else []
+    if len(done) > min(key.views, VIEWS) or any(v.shape != (len(images), outputs) for v in done):
+        raise DataError(f"the teacher's {key.what} in {key.path} do not fit", fix="delete the file")
     if len(done) == key.views:
-        say(f"teacher logits over {key.views} views: reused from {key.path}")
+        say(f"teacher {key.what} over {key.views} views: reused from {key.path}")
     for view in range(len(done), key.views):
-        label = f"teacher logits, view {view + 1}/{key.views}"
+        label = f"teacher {key.what}, view {view + 1}/{key.views}"
         turned = np.ascontiguousarray(view_of(images, view))
         done.append(predict_logits(teacher, turned, label=label).astype(np.float16))
-        _write(key.path, done)
+        _write(key.path, {f"view{i}": v for i, v in enumerate(done)})
         say(f"{label}: done")
     return np.stack(done, axis=1)
 
 
-def _read(path: Path) -> list[Bank]:
+@dataclass(frozen=True)
+class BankFile:
+    """Teacher logits that are kept, and used without the teacher (`--teacher-logits`).
+
+    Attributes:
+        logits: `(N, V, C)` float16.
+        teachers: the names of the models whose mean they are.
+        data: the fingerprint of the data set they belong to.
+    """
+
+    logits: Bank
+    teachers: tuple[str, ...]
+    data: str
+
+
+def write_bank(bank: BankFile, path: Path) -> None:
+    """Write teacher logits with what they belong to: an .npz of plain arrays."""
+    arrays = {f"view{i}": bank.logits[:, i] for i in range(bank.logits.shape[1])}
+    about = {"teachers": np.array(bank.teachers), "data": np.array(bank.data)}
+    _write(path, {**arrays, **about})
+
+
+def read_bank(path: Path, data: Dataset) -> BankFile:
+    """Read teacher logits and check that they belong to the data.
+
+    Raises:
+        DataError: the file is missing, damaged, or belongs to other data.
+    """
     arrays = read_arrays(path)
-    return [arrays[name] for name in sorted(arrays)]
+    teachers, belongs = arrays.get("teachers"), arrays.get("data")
+    if teachers is None or belongs is None or teachers.dtype.kind != "U":
+        raise DataError(
+            f"{path} holds no teacher logits", expected="a file that --teacher-logits has written"
+        )
+    if str(belongs) != data.fingerprint:
+        raise DataError(
+            f"the teacher logits in {path} belong to other images than {data.title}",
+            fix="name the data they were made from with --data, or write them again",
+        )
+    shape = (len(data["train"]), len(data.class_names))
+    views = _views(arrays)
+    if len(views) not in (1, 2, 4, VIEWS) or any(v.shape != shape for v in views):
+        raise DataError(f"the teacher logits in {path} do not fit", expected=f"{shape} a view")
+    logits = np.stack(views, axis=1)
+    if not np.isfinite(logits).all():
+        raise DataError(f"the teacher logits in {path} are not all finite", fix="write them again")
+    return BankFile(logits, tuple(str(t) for t in teachers.ravel()), data.fingerprint)
 
 
-def _write(path: Path, views: list[Bank]) -> None:
+def _read_views(path: Path) -> list[Bank]:
+    return _views(read_arrays(path))
+
+
+def _views(arrays: dict[str, NDArray[Any]]) -> list[Bank]:
+    names = sorted(name for name in arrays if name.startswith("view"))
+    if any(arrays[name].dtype != np.float16 for name in names):
+        return []
+    return [arrays[name] for name in names]
+
+
+def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     with atomic_path(path) as temporary:
-        np.savez(temporary, **{f"view{i}": v for i, v in enumerate(views)})  # type: ignore[arg-type]
-
-
-def _check(views: list[Bank], shape: tuple[int, int], key: BankKey) -> None:
-    if len(views) > min(key.views, VIEWS) or any(v.shape != shape for v in views):
-        raise DataError(f"the teacher logits in {key.path} do not fit", fix="delete the file")
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]

@@ -2,20 +2,15 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bloodedge.backend import use_backend
-from bloodedge.compress.bank import BankKey, teacher_logits
-from bloodedge.compress.distill import DistillConfig, distill
-from bloodedge.compress.targets import KdConfig, SoftLabels
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import ConfigError, DataError, ModelError, RunError
+from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.references import find_model
 from bloodedge.runs import load_run
-from bloodedge.train.augment import view_of
 from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.config import FitConfig, parse_phases
 from bloodedge.train.loop import predict_logits
@@ -132,101 +127,6 @@ def test_hard_label_loss_is_the_cross_entropy():
     logits = np.array([[1.0, 2.0, 0.5]], np.float32)
     log_p = logits - np.log(np.exp(logits).sum())
     np.testing.assert_allclose(np.asarray(targets.loss(rows, logits)), -(rows * log_p).sum(1), 1e-5)
-
-
-def softmax(z: np.ndarray) -> np.ndarray:
-    return np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
-
-
-@pytest.mark.parametrize(("alpha", "temperature"), [(0.0, 4.0), (1.0, 1.0), (0.7, 3.0)])
-def test_distillation_loss_is_the_published_formula(alpha: float, temperature: float):
-    rng = np.random.default_rng(0)
-    bank = rng.normal(size=(5, 8, 4)).astype(np.float16)
-    labels = np.array([0, 1, 2, 3, 0])
-    targets = SoftLabels(labels, bank, KdConfig(temperature, alpha))
-    index, views = np.array([3, 1]), np.array([7, 2])
-    rows = targets.for_batch(index, views)
-    logits = rng.normal(size=(2, 4)).astype(np.float32)
-    teacher = bank[index, views].astype(np.float64)
-    p, q = softmax(teacher / temperature), softmax(logits / temperature)
-    kl = (p * (np.log(p) - np.log(q))).sum(axis=1)
-    ce = -np.log(softmax(logits)[np.arange(2), labels[index]])
-    expected = (1 - alpha) * ce + alpha * temperature**2 * kl
-    np.testing.assert_allclose(np.asarray(targets.loss(rows, logits)), expected, rtol=1e-4)
-
-
-def test_a_bank_of_fewer_views_drops_the_transpose_first():
-    bank = np.arange(4, dtype=np.float16)[None, :, None] * np.ones((1, 4, 2), np.float16)
-    rows = SoftLabels(np.array([0]), bank, KdConfig()).for_batch(np.zeros(8, int), np.arange(8))
-    np.testing.assert_array_equal(rows[:, 2], [0, 1, 2, 3, 0, 1, 2, 3])
-
-
-def test_the_bank_holds_the_teachers_logits_of_each_view(colours: Dataset, monkeypatch):
-    quick_train(colours, "teacher", FitConfig(1, 16))
-    reference = find_model("teacher")
-    key = BankKey(reference.sha256, colours.fingerprint, 8)
-    teacher = restore(reference)
-    bank = teacher_logits(key, teacher, colours)
-    images = np.ascontiguousarray(view_of(colours["train"].images, 5))
-    np.testing.assert_allclose(bank[:, 5], predict_logits(teacher, images), atol=0.01)
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("the teacher ran again")
-
-    monkeypatch.setattr("bloodedge.compress.bank.predict_logits", refuse)
-    np.testing.assert_array_equal(teacher_logits(key, teacher, colours), bank)
-    key.path.write_bytes(key.path.read_bytes()[:100])
-    with pytest.raises(DataError):
-        teacher_logits(key, teacher, colours)
-
-
-def test_distilling_learns_and_records_its_teacher(colours: Dataset):
-    quick_train(colours, "teacher")
-    # Batch norm's running statistics need some hundred steps.
-    longer = FitConfig(epochs=15, batch=16, learning_rate=5e-3)
-    run = distill(DistillConfig("teacher", "cnn_se", longer, "student", width=0.25), colours)
-    assert run.manifest["kind"] == "distill"
-    assert run.manifest["parents"] == {"teacher": find_model("teacher").sha256}
-    assert run.manifest["metrics"]["val"]["accuracy"] > 0.9
-
-
-def test_a_teacher_of_other_classes_or_size_is_refused(colours: Dataset):
-    quick_train(colours, "teacher", FitConfig(1, 16))
-    config = DistillConfig("teacher", "cnn_se", QUICK, "student", width=0.25)
-    two = {name: type(s)(s.images, s.labels % 2) for name, s in colours.splits.items()}
-    with pytest.raises(ModelError, match="3 classes, the data 2"):
-        distill(config, Dataset("two", "npz", "two", ("a", "b"), two, {}))
-    small = {n: type(s)(s.images[:, ::2, ::2], s.labels) for n, s in colours.splits.items()}
-    with pytest.raises(ModelError, match="16x16 images, the data has 8"):
-        distill(config, Dataset("small", "npz", "small", ("r", "g", "b"), small, {}))
-    assert not (load_run(find_model("teacher").path.parent).path.parent / "student").exists()
-
-
-def test_another_temperature_does_not_continue_an_interrupted_distillation(
-    colours: Dataset, monkeypatch
-):
-    quick_train(colours, "teacher", FitConfig(1, 16))
-
-    save = Checkpoints.save
-
-    def interrupt(self, progress):
-        save(self, progress)
-        raise KeyboardInterrupt
-
-    config = DistillConfig("teacher", "cnn_se", QUICK, "student", width=0.25)
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            distill(config, colours)
-    changed = replace(config, kd=KdConfig(temperature=2.0), resume=True)
-    with pytest.raises(RunError, match="another kd"):
-        distill(changed, colours)
-
-
-def test_an_unknown_teacher_suggests_the_nearest(colours: Dataset):
-    quick_train(colours, "teacher", FitConfig(1, 16))
-    with pytest.raises(ModelError, match="did you mean 'teacher'"):
-        distill(DistillConfig("teachr", "cnn_se", QUICK, "student"), colours)
 
 
 def test_half_precision_weights_restore_to_the_same_predictions(colours: Dataset, tmp_path):

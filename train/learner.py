@@ -21,13 +21,13 @@ def make_learner(net: Any, config: FitConfig, factor: int, store: NDArray[np.uin
     """Wrap a net so that it takes the batches of `Feed` and trains on augmented images.
 
     Args:
-        net: a Keras model, logits out; its weights are trained in place.
+        net: a Keras model whose rows start with the logits; it is trained in place.
         config: what varies.
         factor: by how much the images are shrunk after augmentation, 1 for not at all.
         store: `(M, S, S, 3)` all images, to be kept on the device; None if batches bring theirs.
 
     Returns:
-        A Keras model whose outputs are the logits, and in training the mixed targets beside them.
+        A Keras model whose outputs are the net's.
     """
     import keras
 

@@ -12,13 +12,19 @@ class Targets(Protocol):
     """The targets of one fit.
 
     `for_batch` yields one float32 row an image whose first `classes` entries are the label,
-    one-hot or smoothed; `loss` takes such rows and the model's logits.
+    one-hot or smoothed; `loss` takes such rows and what the answering model says.
     """
 
     def for_batch(self, index: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return `(B, K)` targets for the images `index`, seen in the views `views`."""
 
-    def loss(self, target: Any, logits: Any) -> Any:
+    def respond(self, net: Any) -> Any:
+        """Return the Keras model on the net's weights whose outputs the loss takes.
+
+        Its rows start with the net's logits; what a loss needs beside them may follow.
+        """
+
+    def loss(self, target: Any, outputs: Any) -> Any:
         """Return the `(B,)` losses, in Keras operations."""
 
 
@@ -40,8 +46,12 @@ class HardLabels:
         rows: NDArray[np.float32] = self._rows[index]
         return rows
 
-    def loss(self, target: Any, logits: Any) -> Any:
+    def respond(self, net: Any) -> Any:
+        """Return the net: its logits are all that the loss takes."""
+        return net
+
+    def loss(self, target: Any, outputs: Any) -> Any:
         """Return the cross-entropy of each image."""
         import keras
 
-        return keras.losses.categorical_crossentropy(target, logits, from_logits=True)
+        return keras.losses.categorical_crossentropy(target, outputs, from_logits=True)

@@ -30,7 +30,8 @@ class Trainer:
     """
 
     def __init__(self, net: Any, train: Split, targets: Targets, config: FitConfig) -> None:
-        self._net = net
+        self._classes = int(net.output_shape[-1])
+        self._answering = targets.respond(net)
         self._images = train.images
         self._targets = targets
         self._config = config
@@ -43,11 +44,11 @@ class Trainer:
         if size not in self._learners:
             factor = shrink_factor(int(self._images.shape[1]), size)
             store = self._images if self._on_device else None
-            learner = make_learner(self._net, self._config, factor, store)
+            learner = make_learner(self._answering, self._config, factor, store)
             learner.compile(
                 self.optimizer,
                 loss=self._targets.loss,
-                metrics=[_label_accuracy(int(self._net.output_shape[-1]))],
+                metrics=[_label_accuracy(self._classes)],
                 jit_compile=use_jit(),
             )
             # One compiled step at a time: another size will not come back.
@@ -87,13 +88,13 @@ class Trainer:
 
 
 def _label_accuracy(classes: int) -> Any:
-    """Return the accuracy against the labels, which lead every row of targets."""
+    """Return the accuracy of the logits against the labels, which lead every row of both."""
 
-    def accuracy(target: Any, logits: Any) -> Any:
+    def accuracy(target: Any, outputs: Any) -> Any:
         from keras import ops
 
         truth = ops.argmax(target[:, :classes], axis=-1)
-        return ops.cast(ops.equal(truth, ops.argmax(logits, axis=-1)), "float32")
+        return ops.cast(ops.equal(truth, ops.argmax(outputs[:, :classes], axis=-1)), "float32")
 
     return accuracy
 

@@ -10,10 +10,21 @@ from bloodedge.cli import options
 
 
 def distill(
-    teacher: Annotated[
-        str, typer.Option("--teacher", help="A run's name, a path, or a model of the zoo.")
-    ],
     student: Annotated[str, typer.Option("--student", help="A model, such as cnn_se.")],
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--teacher",
+            help="A run's name, a path, or a model of the zoo. Given several times: their mean.",
+        ),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="kd, dkd, dist, feature; or patient: live, blended images, no labels.",
+        ),
+    ] = "kd",
     data: options.Data = "bloodmnist",
     size: options.Size = None,
     name: options.Name = None,
@@ -27,8 +38,12 @@ def distill(
         float, typer.Option("--temperature", help="Softens teacher and student.")
     ] = 4.0,
     alpha: Annotated[
-        float, typer.Option("--alpha", help="Weight of the teacher against the labels, 0 to 1.")
-    ] = 0.9,
+        float | None,
+        typer.Option(
+            "--alpha",
+            help="Weight of the teacher against the labels, 0 to 1; by default the method's own.",
+        ),
+    ] = None,
     teacher_views: Annotated[
         int,
         typer.Option(
@@ -36,6 +51,23 @@ def distill(
             help="Over how many of the eight flips and turns the teacher runs: 1, 2, 4 or 8.",
         ),
     ] = 8,
+    teacher_logits: Annotated[
+        str,
+        typer.Option(
+            "--teacher-logits",
+            help="A file that keeps the teacher's logits: written with --teacher, used without.",
+        ),
+    ] = "",
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="The teacher sees every image as the student does. Slow without a GPU."
+        ),
+    ] = False,
+    mixup: Annotated[
+        float | None,
+        typer.Option("--mixup", help="Blend pairs of images: alpha of mixup. Needs --live."),
+    ] = None,
     seed: options.Seed = 0,
     backend: options.Backend = None,
     precision: options.Precision = "auto",
@@ -48,16 +80,19 @@ def distill(
     The teacher runs once over the flips and turns of every training image; its logits are kept
     and reused by later students.
     """
+    from dataclasses import replace
+
     from bloodedge.backend import check_backend, use_backend
     from bloodedge.cli.training import print_run
     from bloodedge.compress.distill import DistillConfig
     from bloodedge.compress.distill import distill as run
-    from bloodedge.compress.targets import KdConfig
+    from bloodedge.compress.targets import METHODS, KdConfig
+    from bloodedge.compress.teaching import TeachingConfig, parents
     from bloodedge.data.sources import load_data
-    from bloodedge.references import find_model
     from bloodedge.train.device import spread_over
     from bloodedge.train.recipes import fit_config
 
+    patient = method == "patient"
     fit = fit_config(
         "strong",
         student,
@@ -68,20 +103,17 @@ def distill(
         precision=precision,
         seed=seed,
     )
-    config = DistillConfig(
-        teacher,
-        student,
-        fit,
-        name or student,
-        KdConfig(temperature, alpha),
-        width,
-        teacher_views,
-        force,
-        resume,
-        attention,
+    if mixup is None and patient:
+        mixup = 1.0
+    if mixup is not None:
+        fit = replace(fit, augment=replace(fit.augment, mixup=mixup))
+    kd = KdConfig(temperature, METHODS.get(method, 0.0) if alpha is None else alpha, method)
+    teaching = TeachingConfig(
+        tuple(teacher or ()), kd, teacher_views, teacher_logits, live or patient
     )
+    config = DistillConfig(teaching, student, fit, name or student, width, force, resume, attention)
     check_backend(backend)
-    find_model(teacher)
+    parents(teaching)
     images = load_data(data, size=size)
     use_backend(backend)
     spread_over(devices, fit.batch)

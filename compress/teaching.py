@@ -1,0 +1,142 @@
+"""Who teaches, and how: teachers by name, or their stored logits, as targets for a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bloodedge.compress.bank import (
+    Bank,
+    BankFile,
+    BankKey,
+    read_bank,
+    teacher_answers,
+    write_bank,
+)
+from bloodedge.compress.features import with_features
+from bloodedge.compress.targets import KdConfig, LiveTeachers, SoftLabels
+from bloodedge.console import say
+from bloodedge.data.dataset import Dataset
+from bloodedge.errors import ConfigError, ModelError
+from bloodedge.files import sha256_of
+from bloodedge.references import ModelReference, find_model
+from bloodedge.train.augment import VIEWS
+from bloodedge.train.restore import restore
+from bloodedge.train.targets import Targets
+
+
+@dataclass(frozen=True)
+class TeachingConfig:
+    """Who teaches, and how.
+
+    Attributes:
+        teachers: runs, paths or zoo models; several teach by the mean of their logits.
+        kd: the loss.
+        views: over how many of the eight flips and turns the teachers' answers are computed:
+            1, 2, 4 or 8. Fewer cost less; the student still sees all eight.
+        logits: a file of teacher logits: written when there are teachers, otherwise used.
+        live: the teachers see every image exactly as the student does, shifted, tinted and
+            blended, inside the training step. Without a GPU that costs a large teacher's pass
+            for every image of every epoch.
+
+    Raises:
+        ConfigError: settings that cannot work together.
+    """
+
+    teachers: tuple[str, ...]
+    kd: KdConfig = field(default_factory=KdConfig)
+    views: int = VIEWS
+    logits: str = ""
+    live: bool = False
+
+    def __post_init__(self) -> None:
+        if self.views not in (1, 2, 4, VIEWS):
+            raise ConfigError(f"--teacher-views {self.views}", expected="1, 2, 4 or 8")
+        if not self.teachers and not self.logits:
+            raise ConfigError("no teacher", fix="name one with --teacher, or give --teacher-logits")
+        if self.kd.method == "feature" and len(self.teachers) != 1:
+            raise ConfigError(
+                f"--method feature with {len(self.teachers)} teachers", expected="one --teacher"
+            )
+        if self.kd.method == "patient" and not self.live:
+            raise ConfigError("patient distillation needs a live teacher", fix="add --live")
+        if self.live and (self.logits or not self.teachers):
+            raise ConfigError(
+                "a live teacher answers for itself", fix="name it with --teacher, without logits"
+            )
+
+
+def teach(config: TeachingConfig, data: Dataset) -> Targets:
+    """Return the targets of a student: stored answers, computed where they are missing, or live.
+
+    Raises:
+        ModelError: a teacher is missing, damaged, or has other classes or images than the data.
+        DataError: stored logits are missing, damaged, or belong to other data.
+    """
+    labels = data["train"].labels
+    if not config.teachers:
+        bank = read_bank(Path(config.logits), data)
+        say(f"teacher logits of {', '.join(bank.teachers)} from {config.logits}")
+        return SoftLabels(labels, bank.logits, config.kd)
+    teachers = [_load(find_model(name), data) for name in config.teachers]
+    if config.live:
+        return LiveTeachers(labels, tuple(model for _, model in teachers), config.kd)
+    if config.kd.method == "feature":
+        reference, model = teachers[0]
+        key = BankKey(reference.sha256, data.fingerprint, config.views, "features")
+        answers = teacher_answers(key, with_features(model), data)
+        classes = len(data.class_names)
+        return SoftLabels(labels, answers[..., :classes], config.kd, answers[..., classes:])
+    logits = _mean_logits(teachers, config.views, data)
+    if config.logits:
+        names = tuple(reference.name for reference, _ in teachers)
+        write_bank(BankFile(logits, names, data.fingerprint), Path(config.logits))
+        say(f"teacher logits kept in {config.logits}")
+    return SoftLabels(labels, logits, config.kd)
+
+
+def parents(config: TeachingConfig) -> dict[str, str]:
+    """Return the SHA-256 of each teacher, by role, for the manifest.
+
+    Raises:
+        ModelError: a teacher is missing.
+        OSError: the file of teacher logits is.
+    """
+    if not config.teachers:
+        return {"teacher_logits": sha256_of(Path(config.logits))}
+    roles = ["teacher", *(f"teacher_{i}" for i in range(2, len(config.teachers) + 1))]
+    shas = (find_model(name).sha256 for name in config.teachers)
+    return dict(zip(roles, shas, strict=True))
+
+
+def _mean_logits(teachers: list[tuple[ModelReference, Any]], views: int, data: Dataset) -> Bank:
+    """Return `(N, V, C)`: the mean of the teachers' logits, each first centred over the classes."""
+    total = np.zeros((1, 1, 1), np.float32)
+    for reference, model in teachers:
+        key = BankKey(reference.sha256, data.fingerprint, views)
+        logits = teacher_answers(key, model, data).astype(np.float32)
+        if len(teachers) == 1:
+            return logits.astype(np.float16)
+        total = total + logits - logits.mean(axis=-1, keepdims=True)
+    mean: Bank = (total / len(teachers)).astype(np.float16)
+    return mean
+
+
+def _load(reference: ModelReference, data: Dataset) -> tuple[ModelReference, Any]:
+    """Restore a teacher that fits the data."""
+    teacher = restore(reference)
+    outputs, size = teacher.output_shape[-1], teacher.input_shape[1]
+    if outputs != len(data.class_names):
+        raise ModelError(
+            f"the teacher {reference.name} has {outputs} classes, the data {len(data.class_names)}",
+            fix="train a teacher on this data",
+        )
+    if size not in (None, data.size):
+        raise ModelError(
+            f"the teacher {reference.name} takes {size}x{size} images, the data has {data.size}",
+            fix=f"--size {size}, or train a teacher at this size",
+        )
+    return reference, teacher

@@ -1,0 +1,339 @@
+"""Distillation: losses against their formulas, stored answers, live teachers, the stage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bloodedge.backend import use_backend
+from bloodedge.compress import losses
+from bloodedge.compress.bank import BankFile, BankKey, read_bank, teacher_answers, write_bank
+from bloodedge.compress.distill import DistillConfig, distill
+from bloodedge.compress.features import with_features
+from bloodedge.compress.targets import METHODS, KdConfig, LiveTeachers, SoftLabels
+from bloodedge.compress.teaching import TeachingConfig, teach
+from bloodedge.data.dataset import Dataset
+from bloodedge.errors import ConfigError, DataError, ModelError, RunError
+from bloodedge.references import find_model
+from bloodedge.runs import load_run
+from bloodedge.train.augment import NO_AUGMENTATION, AugmentConfig, view_of
+from bloodedge.train.checkpoint import Checkpoints
+from bloodedge.train.config import FitConfig
+from bloodedge.train.loop import predict_logits
+from bloodedge.train.registry import ModelConfig, build
+from bloodedge.train.restore import restore
+from bloodedge.train.stage import TrainConfig, train
+from bloodedge.train.trainer import Trainer
+
+QUICK = FitConfig(epochs=2, batch=16, learning_rate=5e-3)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def backend():
+    use_backend()
+
+
+def quick_train(data: Dataset, name: str, fit: FitConfig = QUICK):
+    return train(TrainConfig("cnn_se", fit, name, 0.25), data)
+
+
+def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return (p * (np.log(p) - np.log(q))).sum(axis=-1)
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    return np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize(("alpha", "temperature"), [(0.0, 4.0), (1.0, 1.0), (0.7, 3.0)])
+def test_distillation_loss_is_the_published_formula(alpha: float, temperature: float):
+    rng = np.random.default_rng(0)
+    bank = rng.normal(size=(5, 8, 4)).astype(np.float16)
+    labels = np.array([0, 1, 2, 3, 0])
+    targets = SoftLabels(labels, bank, KdConfig(temperature, alpha))
+    index, views = np.array([3, 1]), np.array([7, 2])
+    rows = targets.for_batch(index, views)
+    logits = rng.normal(size=(2, 4)).astype(np.float32)
+    teacher = bank[index, views].astype(np.float64)
+    p, q = softmax(teacher / temperature), softmax(logits / temperature)
+    kl = (p * (np.log(p) - np.log(q))).sum(axis=1)
+    ce = -np.log(softmax(logits)[np.arange(2), labels[index]])
+    expected = (1 - alpha) * ce + alpha * temperature**2 * kl
+    np.testing.assert_allclose(np.asarray(targets.loss(rows, logits)), expected, rtol=1e-4)
+
+
+def test_a_bank_of_fewer_views_drops_the_transpose_first():
+    bank = np.arange(4, dtype=np.float16)[None, :, None] * np.ones((1, 4, 2), np.float16)
+    rows = SoftLabels(np.array([0]), bank, KdConfig()).for_batch(np.zeros(8, int), np.arange(8))
+    np.testing.assert_array_equal(rows[:, 2], [0, 1, 2, 3, 0, 1, 2, 3])
+
+
+def test_the_bank_holds_the_teachers_logits_of_each_view(colours: Dataset, monkeypatch):
+    quick_train(colours, "teacher", FitConfig(1, 16))
+    reference = find_model("teacher")
+    key = BankKey(reference.sha256, colours.fingerprint, 8)
+    teacher = restore(reference)
+    bank = teacher_answers(key, teacher, colours)
+    images = np.ascontiguousarray(view_of(colours["train"].images, 5))
+    np.testing.assert_allclose(bank[:, 5], predict_logits(teacher, images), atol=0.01)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the teacher ran again")
+
+    monkeypatch.setattr("bloodedge.compress.bank.predict_logits", refuse)
+    np.testing.assert_array_equal(teacher_answers(key, teacher, colours), bank)
+    key.path.write_bytes(key.path.read_bytes()[:100])
+    with pytest.raises(DataError):
+        teacher_answers(key, teacher, colours)
+
+
+def test_distilling_learns_and_records_its_teacher(colours: Dataset):
+    quick_train(colours, "teacher")
+    # Batch norm's running statistics need some hundred steps.
+    longer = FitConfig(epochs=15, batch=16, learning_rate=5e-3)
+    run = distill(
+        DistillConfig(TeachingConfig(("teacher",)), "cnn_se", longer, "student", width=0.25),
+        colours,
+    )
+    assert run.manifest["kind"] == "distill"
+    assert run.manifest["parents"] == {"teacher": find_model("teacher").sha256}
+    assert run.manifest["metrics"]["val"]["accuracy"] > 0.9
+
+
+def test_a_teacher_of_other_classes_or_size_is_refused(colours: Dataset):
+    quick_train(colours, "teacher", FitConfig(1, 16))
+    config = DistillConfig(TeachingConfig(("teacher",)), "cnn_se", QUICK, "student", width=0.25)
+    two = {name: type(s)(s.images, s.labels % 2) for name, s in colours.splits.items()}
+    with pytest.raises(ModelError, match="3 classes, the data 2"):
+        distill(config, Dataset("two", "npz", "two", ("a", "b"), two, {}))
+    small = {n: type(s)(s.images[:, ::2, ::2], s.labels) for n, s in colours.splits.items()}
+    with pytest.raises(ModelError, match="16x16 images, the data has 8"):
+        distill(config, Dataset("small", "npz", "small", ("r", "g", "b"), small, {}))
+    assert not (load_run(find_model("teacher").path.parent).path.parent / "student").exists()
+
+
+def test_another_temperature_does_not_continue_an_interrupted_distillation(
+    colours: Dataset, monkeypatch
+):
+    quick_train(colours, "teacher", FitConfig(1, 16))
+
+    save = Checkpoints.save
+
+    def interrupt(self, progress):
+        save(self, progress)
+        raise KeyboardInterrupt
+
+    config = DistillConfig(TeachingConfig(("teacher",)), "cnn_se", QUICK, "student", width=0.25)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            distill(config, colours)
+    colder = TeachingConfig(("teacher",), KdConfig(temperature=2.0))
+    changed = replace(config, teaching=colder, resume=True)
+    with pytest.raises(RunError, match="another teaching"):
+        distill(changed, colours)
+
+
+def test_an_unknown_teacher_suggests_the_nearest(colours: Dataset):
+    quick_train(colours, "teacher", FitConfig(1, 16))
+    with pytest.raises(ModelError, match="did you mean 'teacher'"):
+        distill(DistillConfig(TeachingConfig(("teachr",)), "cnn_se", QUICK, "student"), colours)
+
+
+@pytest.fixture
+def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One-hot labels, and logits of a teacher and a student."""
+    rng = np.random.default_rng(1)
+    label = np.eye(5, dtype=np.float32)[[0, 3, 4, 3, 1, 2]]
+    return label, *(rng.normal(size=(2, 6, 5)) * 2).astype(np.float32)
+
+
+def test_decoupled_distillation_is_the_two_parts_of_the_published_formula(pair):
+    label, teacher, student = pair
+    t = 4.0
+    p, q = softmax(teacher / t), softmax(student / t)
+    own = label.argmax(1)
+    pt, qt = p[np.arange(6), own], q[np.arange(6), own]
+    target = kl(np.stack([pt, 1 - pt], 1), np.stack([qt, 1 - qt], 1))
+    rest = ~label.astype(bool)
+    others = kl(
+        p[rest].reshape(6, 4) / (1 - pt)[:, None], q[rest].reshape(6, 4) / (1 - qt)[:, None]
+    )
+    # The authors' identity: plain distillation weighs the second part by 1 - p_target.
+    np.testing.assert_allclose(kl(p, q), target + (1 - pt) * others, rtol=1e-4)
+    found = np.asarray(losses.dkd(label, teacher, student, t))
+    np.testing.assert_allclose(found, t**2 * (target + 8 * others), rtol=1e-3)
+
+
+def test_dist_is_one_minus_pearson_within_images_and_within_classes(pair):
+    _, teacher, student = pair
+    p, q = softmax(teacher), softmax(student)
+    between = [1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p, q, strict=True)]
+    within = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p.T, q.T, strict=True)])
+    found = np.asarray(losses.dist(teacher, student))
+    np.testing.assert_allclose(found, np.array(between) + within, rtol=1e-4)
+
+
+def test_similarity_compares_which_images_are_alike_whatever_the_basis():
+    rng = np.random.default_rng(2)
+    teacher, student = rng.normal(size=(6, 8)), rng.normal(size=(6, 3))
+    turn, _ = np.linalg.qr(rng.normal(size=(8, 8)))
+    turned = (3 * teacher @ turn).astype(np.float32)
+    same = losses.similarity(teacher.astype(np.float32), turned)
+    np.testing.assert_allclose(np.asarray(same), 0, atol=1e-6)
+
+    def gram(f):
+        g = f @ f.T
+        return g / np.linalg.norm(g, axis=1, keepdims=True)
+
+    found = losses.similarity(teacher.astype(np.float32), student.astype(np.float32))
+    expected = ((gram(teacher) - gram(student)) ** 2).sum(1)
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_live_teacher_and_its_stored_answers_give_the_same_loss(method: str, colours: Dataset):
+    """Where the student sees the plain views, nothing is left that could differ."""
+    teacher = build(ModelConfig("cnn_se", 3, 16, 0.5))
+    student = build(ModelConfig("cnn_se", 3, 16, 0.25))
+    # Dropout would make the two passes of the student differ.
+    for net in (teacher, student):
+        net.get_layer("dropout").rate = 0.0
+    config = KdConfig(3.0, METHODS[method], method)
+    images, labels = colours["train"].images[:16], colours["train"].labels[:16]
+    whole = with_features(teacher) if method == "feature" else teacher
+    answers = predict_logits(whole, images)[:, None, :]
+    features = answers[..., 3:] if method == "feature" else None
+    stored = SoftLabels(labels, answers[..., :3], config, features)
+    live = LiveTeachers(labels, (teacher,), config)
+    index, views = np.arange(16), np.zeros(16, np.int64)
+    found = [
+        np.asarray(
+            targets.loss(
+                targets.for_batch(index, views), targets.respond(student)(images.astype("float32"))
+            )
+        )
+        for targets in (stored, live)
+    ]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-5)
+
+
+def test_several_live_teachers_teach_by_their_mean(colours: Dataset):
+    one, two = (build(ModelConfig("cnn_se", 3, 16, 0.25)) for _ in range(2))
+    images = colours["train"].images[:4]
+    live = LiveTeachers(colours["train"].labels, (one, two), KdConfig())
+    rows = np.asarray(live.respond(one)(images.astype("float32")))
+    mean = (predict_logits(one, images) + predict_logits(two, images)) / 2
+    np.testing.assert_allclose(rows[:, 3:], mean, rtol=1e-4, atol=1e-5)
+
+
+def test_a_live_teacher_is_left_as_it_was(colours: Dataset):
+    teacher, student = (build(ModelConfig("cnn_se", 3, 16, 0.25)) for _ in range(2))
+    before = [net.get_weights() for net in (teacher, student)]
+    fit = replace(QUICK, augment=AugmentConfig(mixup=1.0))
+    config = KdConfig(4.0, 1.0, "patient")
+    live = LiveTeachers(colours["train"].labels, (teacher,), config)
+    Trainer(student, colours["train"], live, fit).train_epoch(0, 16)
+    for old, new in zip(before[0], teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+    assert all((a != b).any() for a, b in zip(before[1], student.get_weights(), strict=True))
+
+
+def test_patient_distillation_needs_no_label(colours: Dataset):
+    """A student that never saw a label follows its teacher."""
+    quick_train(colours, "teacher", FitConfig(6, 16, 5e-3))
+    fit = FitConfig(10, 16, 5e-3, augment=AugmentConfig(mixup=1.0))
+    teaching = TeachingConfig(("teacher",), KdConfig(4.0, 1.0, "patient"), live=True)
+    train_split = colours["train"]
+    blind = type(train_split)(train_split.images, np.zeros_like(train_split.labels))
+    unlabelled = replace(colours, splits={**colours.splits, "train": blind})
+    run = distill(DistillConfig(teaching, "cnn_se", fit, "student", width=0.25), unlabelled)
+    assert run.manifest["metrics"]["val"]["accuracy"] > 0.9
+
+
+def test_stored_logits_of_several_teachers_are_the_mean_of_their_centred_logits(colours: Dataset):
+    quick_train(colours, "a", FitConfig(1, 16))
+    quick_train(colours, "b", FitConfig(1, 16, seed=1))
+    targets = teach(TeachingConfig(("a", "b"), views=1), colours)
+    images = colours["train"].images
+    logits = [predict_logits(restore(find_model(name)), images) for name in ("a", "b")]
+    expected = np.mean([z - z.mean(axis=1, keepdims=True) for z in logits], axis=0)
+    rows = targets.for_batch(np.arange(len(images)), np.zeros(len(images), np.int64))
+    np.testing.assert_allclose(rows[:, 3:6], expected, atol=0.02)
+
+
+def test_kept_logits_teach_without_the_teacher(colours: Dataset, tmp_path):
+    quick_train(colours, "teacher", FitConfig(1, 16))
+    kept = str(tmp_path / "logits.npz")
+    with_teacher = teach(TeachingConfig(("teacher",), logits=kept), colours)
+    alone = teach(TeachingConfig((), logits=kept), colours)
+    index, views = np.arange(8), np.arange(8)
+    np.testing.assert_array_equal(
+        alone.for_batch(index, views), with_teacher.for_batch(index, views)
+    )
+    assert read_bank(tmp_path / "logits.npz", colours).teachers == ("teacher",)
+    other = {n: type(s)(s.images[::-1].copy(), s.labels) for n, s in colours.splits.items()}
+    with pytest.raises(DataError, match="belong to other images"):
+        teach(TeachingConfig((), logits=kept), replace(colours, splits=other))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"view0": np.zeros((192, 3), np.float16)}, "holds no teacher logits"),
+        ({"logits": np.full((192, 1, 2), 0, np.float16)}, "do not fit"),
+        ({"logits": np.full((192, 3, 3), 0, np.float16)}, "do not fit"),
+        ({"logits": np.full((192, 1, 3), np.nan, np.float16)}, "not all finite"),
+    ],
+)
+def test_damaged_logits_are_refused(arrays, message: str, colours: Dataset, tmp_path):
+    path = tmp_path / "logits.npz"
+    if "logits" in arrays:
+        write_bank(BankFile(arrays["logits"], ("t",), colours.fingerprint), path)
+    else:
+        np.savez(path, **arrays)
+    with pytest.raises(DataError, match=message):
+        read_bank(path, colours)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"teachers": ()}, "no teacher"),
+        ({"teachers": ("a", "b"), "kd": KdConfig(method="feature")}, "feature with 2 teachers"),
+        ({"teachers": (), "logits": "f", "kd": KdConfig(method="feature")}, "with 0 teachers"),
+        ({"teachers": ("a",), "kd": KdConfig(4.0, 1.0, "patient")}, "live teacher"),
+        ({"teachers": (), "logits": "f", "live": True}, "answers for itself"),
+        ({"teachers": ("a",), "views": 3}, "--teacher-views 3"),
+    ],
+)
+def test_teaching_that_cannot_work_is_refused_when_built(settings, message: str):
+    with pytest.raises(ConfigError, match=message):
+        TeachingConfig(**settings)
+
+
+def test_blended_images_need_a_live_teacher():
+    fit = replace(QUICK, augment=replace(NO_AUGMENTATION, mixup=0.2))
+    with pytest.raises(ConfigError, match="add --live"):
+        DistillConfig(TeachingConfig(("a",)), "cnn_se", fit, "student")
+
+
+def test_patient_distillation_knows_no_labels():
+    with pytest.raises(ConfigError, match="drop --alpha"):
+        KdConfig(4.0, 0.5, "patient")
+
+
+def test_an_unknown_method_names_the_known_ones():
+    with pytest.raises(ConfigError, match="kd, dkd, dist, patient, feature"):
+        KdConfig(method="hint")
+
+
+def test_features_need_a_dense_head():
+    import keras
+
+    image = keras.Input((16, 16, 3))
+    net = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image), name="means")
+    with pytest.raises(ModelError, match="means ends in GlobalAveragePooling2D"):
+        with_features(net)
