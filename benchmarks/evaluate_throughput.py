@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.benchmarks.host import BenchmarkConfig, run_benchmark
 from bloodedge.deploy.interpreter import Classifier, predict_parallel, probe
-from bloodedge.errors import BloodedgeError, DataError
+from bloodedge.errors import DataError
 from bloodedge.hardware import usable_cores
 
 GOAL = 0.8
@@ -69,12 +70,8 @@ def main() -> int:
     parser.add_argument("model", type=Path, metavar="MODEL.tflite")
     parser.add_argument("--seconds", type=float, default=10.0, help="about this long [10]")
     args = parser.parse_args()
-    try:
-        return int(compare(args.model, max(1.0, args.seconds)) < GOAL)
-    except BloodedgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return int(compare(args.model, max(1.0, args.seconds)) < GOAL)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

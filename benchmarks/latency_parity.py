@@ -18,8 +18,9 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.benchmarks.host import RUNNER, load_result
-from bloodedge.errors import BloodedgeError, DataError
+from bloodedge.errors import DataError
 
 OFFICIAL = "ai_edge_litert.tools.benchmark_litert_model"
 LIMIT = 0.10
@@ -82,14 +83,10 @@ def main() -> int:
     args = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    try:
-        ratio = median(compare(args.model, max(1, args.rounds)))
-    except BloodedgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    ratio = median(compare(args.model, max(1, args.rounds)))
     print(f"median ratio {ratio:.3f}")
     return int(abs(ratio - 1) > LIMIT)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from bloodedge.backend import use_backend
+from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.data.dataset import Split
-from bloodedge.errors import BloodedgeError
 from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.config import PRECISIONS, FitConfig
 from bloodedge.train.cost import count_macs
@@ -33,7 +33,7 @@ from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.targets import HardLabels
 from bloodedge.train.trainer import Trainer
 
-_SIDE, _CLASSES, _ROUNDS, _MOST_IMAGES = 64, 8, 9, 12_800
+SIDE, CLASSES, _ROUNDS, _MOST_IMAGES = 64, 8, 9, 12_800
 # A step computes the forward pass, and products of the same size for two gradients.
 _STEP_OVER_FORWARD = 3
 Epoch = Callable[[], object]
@@ -42,16 +42,16 @@ Epoch = Callable[[], object]
 def random_split(images: int) -> Split:
     """Return noise in the shape of the blood cells: speed does not depend on what is seen."""
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (images, _SIDE, _SIDE, 3), dtype=np.uint8)
-    return Split(pixels, rng.integers(0, _CLASSES, images))
+    pixels = rng.integers(0, 256, (images, SIDE, SIDE, 3), dtype=np.uint8)
+    return Split(pixels, rng.integers(0, CLASSES, images))
 
 
 def our_epoch(net: Any, split: Split, batch: int) -> Epoch:
     """Return one epoch as `bloodedge train` runs it."""
     config = FitConfig(epochs=10_000, batch=batch)
-    trainer = Trainer(net, split, HardLabels(split.labels, _CLASSES), config)
+    trainer = Trainer(net, split, HardLabels(split.labels, CLASSES), config)
     numbers = itertools.count()
-    return lambda: trainer.train_epoch(next(numbers), _SIDE)
+    return lambda: trainer.train_epoch(next(numbers), SIDE)
 
 
 def tf_data_epoch(net: Any, split: Split, batch: int) -> Epoch:
@@ -59,14 +59,14 @@ def tf_data_epoch(net: Any, split: Split, batch: int) -> Epoch:
     import tensorflow as tf
 
     limits = AugmentConfig()
-    reach = round(limits.shift * _SIDE)
+    reach = round(limits.shift * SIDE)
 
     def augment(image: Any, label: Any) -> tuple[Any, Any]:
         image = tf.cast(image, tf.float32)
         image = tf.image.random_flip_left_right(tf.image.random_flip_up_down(image))
         image = tf.image.rot90(image, tf.random.uniform((), 0, 4, tf.int32))
         image = tf.pad(image, [[reach, reach], [reach, reach], [0, 0]], mode="REFLECT")
-        image = tf.image.random_crop(image, (_SIDE, _SIDE, 3))
+        image = tf.image.random_crop(image, (SIDE, SIDE, 3))
         image *= tf.random.uniform((1, 1, 3), 1 - limits.colour, 1 + limits.colour)
         image = tf.image.random_brightness(image, 255 * limits.brightness)
         return tf.clip_by_value(image, 0.0, 255.0), label
@@ -131,11 +131,11 @@ def gemm_macs_per_second(kind: str) -> float:
 
 def compare(name: str, batch: int, seconds: float, kind: str, peak: float) -> str:
     """Measure one model and return a row of the table."""
-    config = ModelConfig(name, _CLASSES, _SIDE)
+    config = ModelConfig(name, CLASSES, SIDE)
 
     def fresh() -> Any:
         with precision(kind):
-            return build(config, size=_SIDE)
+            return build(config, size=SIDE)
 
     pilot = our_epoch(fresh(), random_split(2 * batch), batch)
     pilot()
@@ -162,8 +162,8 @@ def compare(name: str, batch: int, seconds: float, kind: str, peak: float) -> st
     )
 
 
-def main() -> int:
-    """Run the comparison and return its exit code."""
+def main() -> None:
+    """Run the comparison."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--models", default="cnn_se,vgg16", help="[cnn_se,vgg16]")
     parser.add_argument("--batch", type=int, default=64, help="images a step [64]")
@@ -173,24 +173,19 @@ def main() -> int:
     args = parser.parse_args()
     # Keras warns that it does not shuffle what comes shuffled.
     warnings.filterwarnings("ignore", message=".*shuffle=True.*")
-    try:
-        keras = use_backend(args.backend)
-        kind = resolve_precision(args.precision)
-        peak = gemm_macs_per_second(kind)
-        print(
-            f"{keras.backend.backend()}, {kind}, batch {args.batch}; a large matrix product: "
-            f"{peak / 1e9:,.0f} GMAC/s\n\n"
-            "| model | MACs | ours, images/s | tf.data | ratio | constant | ratio | of peak |\n"
-            "| --- | --- | --- | --- | --- | --- | --- | --- |",
-            flush=True,
-        )
-        for name in args.models.split(","):
-            print(compare(name, args.batch, args.seconds, kind, peak), flush=True)
-    except BloodedgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    keras = use_backend(args.backend)
+    kind = resolve_precision(args.precision)
+    peak = gemm_macs_per_second(kind)
+    print(
+        f"{keras.backend.backend()}, {kind}, batch {args.batch}; a large matrix product: "
+        f"{peak / 1e9:,.0f} GMAC/s\n\n"
+        "| model | MACs | ours, images/s | tf.data | ratio | constant | ratio | of peak |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        flush=True,
+    )
+    for name in args.models.split(","):
+        print(compare(name, args.batch, args.seconds, kind, peak), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -1,0 +1,106 @@
+"""Several ways to train the same thing, each with several seeds, as runs and as one table on val.
+
+Every seed of a variant is an ordinary run: what was interrupted continues, what is there is not
+trained again, and the table holds what has been run. Test is not read.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from bloodedge.errors import BloodedgeError, ConfigError
+from bloodedge.runs import is_finished, load_run, runs_root
+
+_LAST_EPOCHS = 3
+_EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a comparison.
+
+    Attributes:
+        name: its name in the table.
+        run_name: the name of the run of a seed.
+        train: makes the run of a seed, continuing an interrupted one.
+    """
+
+    name: str
+    run_name: Callable[[int], str]
+    train: Callable[[int], object]
+
+
+def run_missing(variants: Sequence[Variant], seeds: int) -> None:
+    """Train what is missing: all variants with the first seed, then with the next."""
+    for seed in range(seeds):
+        for variant in variants:
+            if not is_finished(variant.run_name(seed)):
+                variant.train(seed)
+
+
+def table(variants: Sequence[Variant], seeds: int, base: str) -> str:
+    """Return the comparison as Markdown.
+
+    Beside the accuracy of the epoch that val chose stands the loss over the last three epochs,
+    which is less noisy. Differences are to the mean of the variant named `base`.
+    """
+    scores = {v.name: _scores(v, seeds) for v in variants}
+    against = [accuracy for accuracy, _ in scores.get(base, [])]
+    lines = [
+        f"| variant | seeds | val accuracy, % | lowest to highest | against {base} | val loss |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, found in scores.items():
+        if not found:
+            lines.append(f"| {name} | 0 | not run yet | | | |")
+            continue
+        accuracy, losses = zip(*found, strict=True)
+        difference = f"{mean(accuracy) - mean(against):+.2f}" if against else ""
+        lines.append(
+            f"| {name} | {len(found)} | {mean(accuracy):.2f} | "
+            f"{min(accuracy):.2f} to {max(accuracy):.2f} | {difference} | {mean(losses):.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def _scores(variant: Variant, seeds: int) -> list[tuple[float, float]]:
+    """Return val accuracy in percent and the last epochs' val loss of the seeds that were run."""
+    names = [variant.run_name(seed) for seed in range(seeds)]
+    return [_score(runs_root() / name) for name in names if is_finished(name)]
+
+
+def _score(folder: Path) -> tuple[float, float]:
+    with (folder / "history.csv").open(newline="") as file:
+        losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
+    accuracy = load_run(folder).manifest["metrics"]["val"]["accuracy"]
+    return 100 * accuracy, mean(losses[-_LAST_EPOCHS:])
+
+
+def chosen(names: str, known: Sequence[str], what: str) -> list[str]:
+    """Return the names of a list with commas.
+
+    Raises:
+        ConfigError: one of them is unknown.
+    """
+    wanted = names.split(",")
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise ConfigError(f"no {what} {', '.join(unknown)}", expected=", ".join(known))
+    return wanted
+
+
+def exit_code(script: Callable[[], int | None]) -> int:
+    """Run a script and return its exit code; an error or Ctrl-C is one line, not a traceback."""
+    try:
+        return script() or 0
+    except BloodedgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where it can", file=sys.stderr)
+        return _EXIT_INTERRUPTED
