@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import random
-import subprocess
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -126,6 +127,31 @@ def test_a_loss_that_is_no_number_stops_the_fit_and_names_the_step(colours: Data
         fit(colours, "poisoned")
 
 
+def start(arguments: list[str], monkeypatch) -> multiprocessing.Process:
+    """Start `bloodedge` as a process of its own, forked from one that has imported TensorFlow."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["keras", "tensorflow", "bloodedge.train.stage"])
+    # A child takes over the parent's arguments.
+    monkeypatch.setattr(sys, "argv", ["bloodedge", *arguments])
+    run = {"run_name": "__main__", "alter_sys": True}
+    process = context.Process(target=runpy.run_module, args=("bloodedge",), kwargs=run)
+    process.start()
+    return process
+
+
+def finish(arguments: list[str], monkeypatch) -> None:
+    process = start(arguments, monkeypatch)
+    process.join()
+    assert process.exitcode == 0
+
+
+def wait_for_an_epoch(process: multiprocessing.Process, history: Path) -> None:
+    """Wait until the process has written its history, or has ended."""
+    before = history.stat().st_mtime_ns if history.exists() else 0
+    while process.is_alive() and not (history.exists() and history.stat().st_mtime_ns > before):
+        time.sleep(0.01)
+
+
 @pytest.mark.slow
 def test_a_run_killed_twenty_times_ends_in_the_weights_of_one_never_killed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -135,23 +161,23 @@ def test_a_run_killed_twenty_times_ends_in_the_weights_of_one_never_killed(tmp_p
         splits[f"{split}_labels"] = np.arange(n).reshape(-1, 1) % 3
         splits[f"{split}_images"] = rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
     np.savez(tmp_path / "noise.npz", **splits)
-    command = [sys.executable, "-m", "bloodedge", "train", "--model", "cnn_se", "--width", "0.25"]
-    command += ["--epochs", "150", "--batch", "16", "--ema", "0.9", "--data", "noise.npz"]
-    subprocess.run([*command, "--name", "whole"], check=True, capture_output=True)
+    command = ["train", "--model", "cnn_se", "--width", "0.25", "--epochs", "150"]
+    command += ["--batch", "16", "--ema", "0.9", "--data", "noise.npz"]
+    finish([*command, "--name", "whole"], monkeypatch)
     killed = [*command, "--name", "killed", "--resume"]
     chance = random.Random(0)
     for kill in range(KILLS):
-        with subprocess.Popen(killed, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr
-            if kill % 5:
-                # Most kills strike while it trains and saves, the others while it starts.
-                next((line for line in process.stderr if line.startswith("epoch ")), None)
-            time.sleep(chance.uniform(0, 0.5))
-            assert process.poll() is None, "it finished before the last kill: train longer"
-            process.kill()
-    subprocess.run(killed, check=True, capture_output=True)
-    manifest = load_run(tmp_path / "runs" / "killed").manifest
+        process = start(killed, monkeypatch)
+        if kill % 5:
+            # Most kills strike while it trains and saves, the others while it starts.
+            wait_for_an_epoch(process, runs_root() / ".killed.partial" / "history.csv")
+        time.sleep(chance.uniform(0, 0.5))
+        assert process.is_alive(), "it finished before the last kill: train longer"
+        process.kill()
+        process.join()
+    finish(killed, monkeypatch)
+    manifest = load_run(runs_root() / "killed").manifest
     assert manifest["resumed"] >= KILLS // 2
-    assert not list((tmp_path / "runs" / "killed").glob(".*"))
+    assert not list((runs_root() / "killed").glob(".*"))
     for expected, found in zip(weights("whole"), weights("killed"), strict=True):
         np.testing.assert_array_equal(found, expected)
