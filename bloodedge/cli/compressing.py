@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from bloodedge.cli import options
+from bloodedge.cli.starting import start_training
 
 
 def distill(
@@ -82,14 +83,11 @@ def distill(
     """
     from dataclasses import replace
 
-    from bloodedge.backend import check_backend, use_backend
     from bloodedge.cli.training import print_run
     from bloodedge.compress.distill import DistillConfig
     from bloodedge.compress.distill import distill as run
     from bloodedge.compress.targets import METHODS, KdConfig
     from bloodedge.compress.teaching import TeachingConfig, parents
-    from bloodedge.data.sources import load_data
-    from bloodedge.train.device import spread_over
     from bloodedge.train.recipes import fit_config
 
     patient = method == "patient"
@@ -112,9 +110,6 @@ def distill(
         tuple(teacher or ()), kd, teacher_views, teacher_logits, live or patient
     )
     config = DistillConfig(teaching, student, fit, name or student, width, force, resume, attention)
-    check_backend(backend)
     parents(teaching)
-    images = load_data(data, size=size)
-    use_backend(backend)
-    spread_over(devices, fit.batch)
+    images = start_training(data, size=size, backend=backend, devices=devices, batch=fit.batch)
     print_run(run(config, images))

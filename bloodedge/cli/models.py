@@ -51,6 +51,7 @@ def _row(entry: ModelSpec, size: int) -> dict[str, Any]:
         "name": entry.name,
         "role": entry.role,
         "purpose": entry.purpose,
+        "published": entry.published,
         "attention": list(entry.attention),
         "scalable": entry.scalable,
         "any_size": entry.any_size,
@@ -82,7 +83,7 @@ def _print_tables(rows: list[dict[str, Any]], size: int) -> None:
         table.add_column("what for")
         for row in rows:
             if row["role"] == role:
-                table.add_row(row["name"], *_figures(row), row["note"] or row["purpose"])
+                table.add_row(row["name"], *_figures(row), _what_for(row))
         console.print(table)
 
 
@@ -91,3 +92,8 @@ def _figures(row: dict[str, Any]) -> tuple[str, str, str]:
         return "-", "-", "-"
     megabytes = f"{row['float32_bytes'] / 1e6:.2f}"
     return f"{row['parameters']:,}", f"{row['macs'] / 1e6:,.1f}", megabytes
+
+
+def _what_for(row: dict[str, Any]) -> str:
+    published = f" ({row['published']:.2f} %)" if row["published"] else ""
+    return row["note"] or f"{row['purpose']}{published}"

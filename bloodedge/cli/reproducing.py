@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from bloodedge.cli import options
+from bloodedge.cli.starting import start_training
 
 reproduce_app = typer.Typer(help="Train published results again and compare.", no_args_is_help=True)
 
@@ -19,6 +20,7 @@ def group() -> None:
 @reproduce_app.command("study")
 def study(
     data: options.Data = "bloodmnist",
+    size: options.Size = None,
     models: Annotated[
         list[str] | None, typer.Option("--model", help="A row, repeatable; by default all.")
     ] = None,
@@ -31,25 +33,26 @@ def study(
         bool, typer.Option("--show", help="Only print the table of what has been run.")
     ] = False,
     backend: options.Backend = None,
+    precision: options.Precision = "auto",
+    devices: options.Devices = "1",
 ) -> None:
     """Train every row of the original study under its recipe and under ours.
 
     What has been run is kept and what was interrupted continues, so the command can be repeated
     until the table is full.
     """
-    from bloodedge.backend import check_backend, use_backend
     from bloodedge.benchmarks.study import PUBLISHED, StudyConfig, reproduce, table
-    from bloodedge.data.sources import load_data
 
     config = StudyConfig(
         tuple(models or PUBLISHED),
         tuple(recipes or ("study", "strong")),
         tuple(range(seeds)),
         epochs,
+        precision,
     )
     if not show:
-        check_backend(backend)
-        images = load_data(data)
-        use_backend(backend)
+        images = start_training(
+            data, size=size, backend=backend, devices=devices, batch=config.batch
+        )
         reproduce(config, images)
     print(table(config))

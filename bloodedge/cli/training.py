@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bloodedge.cli import options
+from bloodedge.cli.starting import start_training
 
 if TYPE_CHECKING:
     from bloodedge.runs import Run
@@ -50,10 +51,7 @@ def train(
     force: options.Force = False,
 ) -> None:
     """Train a reference model; val chooses the epoch, a run folder holds the result."""
-    from bloodedge.backend import check_backend, use_backend
-    from bloodedge.data.sources import load_data
     from bloodedge.train.config import parse_phases
-    from bloodedge.train.device import spread_over
     from bloodedge.train.recipes import fit_config
     from bloodedge.train.stage import TrainConfig
     from bloodedge.train.stage import train as run
@@ -72,10 +70,7 @@ def train(
         seed=seed,
     )
     config = TrainConfig(model, fit, name or model, width, init, force, resume, attention)
-    check_backend(backend)
-    images = load_data(data, size=size)
-    use_backend(backend)
-    spread_over(devices, fit.batch)
+    images = start_training(data, size=size, backend=backend, devices=devices, batch=fit.batch)
     print_run(run(config, images))
 
 

@@ -49,6 +49,7 @@ class ModelSpec:
         min_size: the smallest images it can take, in pixels a side.
         attention: which of `ATTENTION` it takes.
         scalable: whether `width` has an effect.
+        published: the test accuracy in percent that the study gives for this row of it.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ModelSpec:
     min_size: int = 16
     attention: tuple[str, ...] = ()
     scalable: bool = True
+    published: float | None = None
 
     def check(self, width: float, attention: str) -> None:
         """Refuse what this model cannot be asked for.
