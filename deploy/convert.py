@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodedge.deploy.dead import without_dead_layers
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.quiet import quiet
 
@@ -48,6 +49,8 @@ def convert(model: Any, variant: str, calibration: NDArray[np.uint8]) -> bytes:
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if variant == "int8":
+                model = without_dead_layers(model, calibration)
             twin = export_twin(model, int(calibration.shape[1]))
             return bytes(_converter(twin, variant, calibration).convert())
     # The converter raises whatever MLIR, Keras or the calibrator meet.

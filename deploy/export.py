@@ -16,7 +16,7 @@ from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import verify
 from bloodedge.deploy.calibration import calibration_indices
 from bloodedge.deploy.convert import VARIANTS, convert
-from bloodedge.deploy.interpreter import predict_parallel
+from bloodedge.deploy.interpreter import predict_parallel, probe
 from bloodedge.deploy.labels import append_labels
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.files import atomic_path, gzip_size
@@ -159,6 +159,8 @@ def _make(variant: str, parent: _Parent, data: Dataset) -> tuple[bytes, verify.C
         path = Path(folder) / f"{variant}{TFLITE_SUFFIX}"
         # With the labels, so that what is checked is what is written.
         path.write_bytes(append_labels(content, parent.class_names))
+        # A tensor that is constantly 0 can make a file that ends the process which loads it.
+        probe(path)
         child = predict_parallel(path, parent.val.images)
         content = path.read_bytes()
     tie = verify.GATES[variant].tie
