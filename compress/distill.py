@@ -8,6 +8,7 @@ from bloodedge.compress.teaching import TeachingConfig, parents, teach
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
 from bloodedge.runs import Run, check_name, open_run
+from bloodedge.train.architecture import Registered
 from bloodedge.train.config import FitConfig
 from bloodedge.train.registry import ModelConfig, spec
 from bloodedge.train.stage import Fitted, fit_run
@@ -57,8 +58,10 @@ def distill(config: DistillConfig, data: Dataset) -> Run:
     with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
         # First: a teacher that does not fit says so before anything is built.
         targets = teach(config.teaching, data)
-        student = ModelConfig(
-            config.student, len(data.class_names), data.size, config.width, config.attention
+        student = Registered(
+            ModelConfig(
+                config.student, len(data.class_names), data.size, config.width, config.attention
+            )
         )
         what = Fitted("distill", targets, student, config.fit, asdict(config), by_role)
         return fit_run(what, data, run)

@@ -20,12 +20,12 @@ from bloodedge.compress.features import with_features
 from bloodedge.compress.targets import KdConfig, LiveTeachers, SoftLabels
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import ConfigError, ModelError
+from bloodedge.errors import ConfigError
 from bloodedge.files import sha256_of
 from bloodedge.references import ModelReference, find_model
 from bloodedge.train.augment import VIEWS
-from bloodedge.train.restore import restore
-from bloodedge.train.targets import Targets
+from bloodedge.train.restore import restore_for
+from bloodedge.train.targets import HardLabels, Targets
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def teach(config: TeachingConfig, data: Dataset) -> Targets:
         bank = read_bank(Path(config.logits), data)
         say(f"teacher logits of {', '.join(bank.teachers)} from {config.logits}")
         return SoftLabels(labels, bank.logits, config.kd)
-    teachers = [_load(find_model(name), data) for name in config.teachers]
+    references = [find_model(name) for name in config.teachers]
+    teachers = [(found, restore_for(found, data, "teacher")) for found in references]
     if config.live:
         return LiveTeachers(labels, tuple(model for _, model in teachers), config.kd)
     if config.kd.method == "feature":
@@ -96,6 +97,24 @@ def teach(config: TeachingConfig, data: Dataset) -> Targets:
         write_bank(BankFile(logits, names, data.fingerprint), Path(config.logits))
         say(f"teacher logits kept in {config.logits}")
     return SoftLabels(labels, logits, config.kd)
+
+
+def teach_or_label(
+    config: TeachingConfig | None, data: Dataset, smoothing: float = 0.0
+) -> tuple[Targets, dict[str, str]]:
+    """Return the targets of a fine-tuning with teachers or without, and the teachers' SHA-256.
+
+    Args:
+        config: who teaches; None for labels alone.
+        data: its train split.
+        smoothing: of the labels, where they are all there is.
+
+    Raises:
+        ModelError, DataError: as `teach`.
+    """
+    if config is None:
+        return HardLabels(data["train"].labels, len(data.class_names), smoothing), {}
+    return teach(config, data), parents(config)
 
 
 def parents(config: TeachingConfig) -> dict[str, str]:
@@ -123,20 +142,3 @@ def _mean_logits(teachers: list[tuple[ModelReference, Any]], views: int, data: D
         total = total + logits - logits.mean(axis=-1, keepdims=True)
     mean: Bank = (total / len(teachers)).astype(np.float16)
     return mean
-
-
-def _load(reference: ModelReference, data: Dataset) -> tuple[ModelReference, Any]:
-    """Restore a teacher that fits the data."""
-    teacher = restore(reference)
-    outputs, size = teacher.output_shape[-1], teacher.input_shape[1]
-    if outputs != len(data.class_names):
-        raise ModelError(
-            f"the teacher {reference.name} has {outputs} classes, the data {len(data.class_names)}",
-            fix="train a teacher on this data",
-        )
-    if size not in (None, data.size):
-        raise ModelError(
-            f"the teacher {reference.name} takes {size}x{size} images, the data has {data.size}",
-            fix=f"--size {size}, or train a teacher at this size",
-        )
-    return reference, teacher

@@ -57,7 +57,19 @@ def count_macs(model: Any) -> int:
     Raises:
         ModelError: as `model_cost`.
     """
-    return sum(_call_macs(layer, inputs, output) for layer, inputs, output in _calls(model))
+    return sum(macs_by_layer(model).values())
+
+
+def macs_by_layer(model: Any) -> dict[str, int]:
+    """Return the multiply-accumulates of each layer, by its name, over all its calls.
+
+    Raises:
+        ModelError: as `model_cost`.
+    """
+    macs: dict[str, int] = {}
+    for layer, inputs, output in _calls(model):
+        macs[layer.name] = macs.get(layer.name, 0) + _call_macs(layer, inputs, output)
+    return macs
 
 
 def _is_number(weight: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodedge.data.dataset import Dataset
 from bloodedge.data.npz import read_arrays
 from bloodedge.errors import ModelError
 from bloodedge.files import atomic_path
@@ -28,6 +29,32 @@ def restore(reference: ModelReference) -> Any:
     if reference.path.name.endswith(WEIGHTS_SUFFIX):
         return _from_half_weights(reference.path, reference.manifest)
     raise ModelError(f"{reference.path} is no Keras model", expected="a .keras file or a run")
+
+
+def restore_for(reference: ModelReference, data: Dataset, role: str) -> Any:
+    """Return the Keras model of a reference if it can be used with a data set.
+
+    Args:
+        reference: what to load.
+        data: whose images and classes it must take.
+        role: what it is to the user, such as `teacher`.
+
+    Raises:
+        ModelError: the file is damaged, or the model has other classes or images than the data.
+    """
+    model = restore(reference)
+    outputs, size = model.output_shape[-1], model.input_shape[1]
+    if outputs != len(data.class_names):
+        raise ModelError(
+            f"the {role} {reference.name} has {outputs} classes, the data {len(data.class_names)}",
+            fix=f"name the data it was trained on with --data, or train a {role} on this data",
+        )
+    if size not in (None, data.size):
+        raise ModelError(
+            f"the {role} {reference.name} takes {size}x{size} images, the data has {data.size}",
+            fix=f"--size {size}, or train a {role} at this size",
+        )
+    return model
 
 
 def save_half_weights(model: Any, path: Path) -> None:

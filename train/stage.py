@@ -15,11 +15,12 @@ from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
 from bloodedge.train import checkpoint
+from bloodedge.train.architecture import Architecture, Registered
 from bloodedge.train.config import FitConfig
 from bloodedge.train.device import precision, resolve_precision
 from bloodedge.train.loop import FitResult, fit, predict_logits
-from bloodedge.train.modelio import fixed_size, model_entry, save_model
-from bloodedge.train.registry import ModelConfig, build, spec
+from bloodedge.train.modelio import save_model
+from bloodedge.train.registry import ModelConfig, spec
 from bloodedge.train.restore import restore
 from bloodedge.train.targets import HardLabels, Targets
 
@@ -59,11 +60,11 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fit to be turned into a run: shared by training and distillation."""
+    """A fit to be turned into a run: shared by training, distillation and pruning."""
 
     kind: str
     targets: Targets
-    model: ModelConfig
+    model: Architecture
     fit: FitConfig
     config: dict[str, Any]
     parents: dict[str, str] = field(default_factory=dict)
@@ -81,7 +82,9 @@ def train(config: TrainConfig, data: Dataset) -> Run:
         ModelError: the model to start from is missing, damaged, or has another architecture.
     """
     classes = len(data.class_names)
-    model = ModelConfig(config.model, classes, data.size, config.width, config.attention)
+    model = Registered(
+        ModelConfig(config.model, classes, data.size, config.width, config.attention)
+    )
     labels = data["train"].labels
     targets = HardLabels(labels, classes, config.fit.label_smoothing)
     init = find_model(config.init) if config.init else None
@@ -92,13 +95,13 @@ def train(config: TrainConfig, data: Dataset) -> Run:
 
 
 def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
-    """Fit a fresh model towards `what.targets` inside an open run folder, and commit it."""
+    """Fit `what.model` towards `what.targets` inside an open run folder, and commit it."""
     import keras
 
     keras.utils.set_random_seed(what.fit.seed)
     half = resolve_precision(what.fit.precision)
     with precision(half):
-        model = build(what.model)
+        model = what.model.build()
     if what.init:
         _start_from(model, what.init)
     say(
@@ -108,9 +111,21 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
     )
     settings = _settings(what, data) | {"precision": half}
     result = fit(model, data["train"], data["val"], what.targets, what.fit, run.path, settings)
-    fixed = fixed_size(model, what.model)
-    save_model(fixed, run.path / MODEL_FILE)
-    metrics = _val_figures(fixed, data, run, result)
+    return commit_run(what, what.model.fixed(model), result, data, run)
+
+
+def commit_run(what: Fitted, model: Any, result: FitResult, data: Dataset, run: RunFolder) -> Run:
+    """Save a model that has been fitted, evaluate it on val, and commit its run.
+
+    Args:
+        what: how it was made.
+        model: as it is kept, in float32 and with a static image size.
+        result: what the fit yielded.
+        data: val is used.
+        run: the open run folder.
+    """
+    save_model(model, run.path / MODEL_FILE)
+    metrics = _val_figures(model, data, run, result)
     return run.commit(
         Manifest(
             kind=what.kind,
@@ -118,7 +133,7 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
             config=what.config,
             data=data.describe(),
             parents=what.parents,
-            model=model_entry(what.model, fixed, data.class_names),
+            model=what.model.entry(model, data.class_names),
             metrics=metrics,
             seed=what.fit.seed,
             duration_s=result.seconds,
@@ -150,7 +165,8 @@ def _val_figures(model: Any, data: Dataset, run: RunFolder, result: FitResult) -
     metrics = classification_metrics(val.labels, softmax(predict_logits(model, val.images)))
     if can_draw():
         note = f"{run.name} - {data.title}"
-        learning_curves(result.history, note, run.path / "learning_curves.png")
+        if result.history:
+            learning_curves(result.history, note, run.path / "learning_curves.png")
         matrix = np.asarray(metrics["confusion"])
         title = f"{note}, val, {100 * metrics['accuracy']:.2f} %"
         confusion_figure(matrix, data.class_names, title, run.path / "confusion_val.png")
