@@ -75,6 +75,7 @@ import sys
 for name in ("tensorflow", "cv2", "medmnist", "sklearn", "matplotlib", "ai_edge_litert"):
     sys.modules[name] = None
 import bloodedge.cli
+import bloodedge.compress.channels.stage
 import bloodedge.compress.distill, bloodedge.data.sources, bloodedge.train.restore
 import bloodedge.train.stage
 """

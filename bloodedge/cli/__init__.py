@@ -25,7 +25,7 @@ def main() -> None:
         if stop.code == EXIT_INTERRUPTED:
             _fail(
                 "interrupted; no finished result was changed; the same command with --resume "
-                "continues training or distillation",
+                "continues training, distillation or pruning",
                 EXIT_INTERRUPTED,
             )
         raise

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from bloodedge.cli import benchmarking, compressing, deploying, evaluating, reporting, training
+from bloodedge.cli import (
+    benchmarking,
+    compressing,
+    deploying,
+    evaluating,
+    pruning,
+    reporting,
+    training,
+)
 from bloodedge.cli.data import data_app
 from bloodedge.cli.demo import demo
 from bloodedge.cli.models import models
@@ -21,6 +29,7 @@ app.add_typer(data_app, name="data")
 app.command("models")(models)
 app.command("train")(training.train)
 app.command("distill")(compressing.distill)
+app.command("prune")(pruning.prune)
 app.command("export")(deploying.export)
 app.command("evaluate")(evaluating.evaluate)
 app.command("benchmark")(benchmarking.benchmark)

@@ -7,25 +7,13 @@ from typing import Annotated
 import typer
 
 from bloodedge.cli import options
-from bloodedge.cli.starting import start_training
+from bloodedge.cli.starting import start_training, teaching_config
 
 
 def distill(
     student: Annotated[str, typer.Option("--student", help="A model, such as cnn_se.")],
-    teacher: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--teacher",
-            help="A run's name, a path, or a model of the zoo. Given several times: their mean.",
-        ),
-    ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            help="kd, dkd, dist, feature; or patient: live, blended images, no labels.",
-        ),
-    ] = "kd",
+    teacher: options.Teachers = None,
+    method: options.Method = "kd",
     data: options.Data = "bloodmnist",
     size: options.Size = None,
     name: options.Name = None,
@@ -35,23 +23,9 @@ def distill(
     batch: options.Batch = None,
     lr: options.Rate = None,
     ema: options.Average = None,
-    temperature: Annotated[
-        float, typer.Option("--temperature", help="Softens teacher and student.")
-    ] = 4.0,
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            "--alpha",
-            help="Weight of the teacher against the labels, 0 to 1; by default the method's own.",
-        ),
-    ] = None,
-    teacher_views: Annotated[
-        int,
-        typer.Option(
-            "--teacher-views",
-            help="Over how many of the eight flips and turns the teacher runs: 1, 2, 4 or 8.",
-        ),
-    ] = 8,
+    temperature: options.Temperature = 4.0,
+    alpha: options.Alpha = None,
+    teacher_views: options.TeacherViews = 8,
     teacher_logits: Annotated[
         str,
         typer.Option(
@@ -86,8 +60,7 @@ def distill(
     from bloodedge.cli.training import print_run
     from bloodedge.compress.distill import DistillConfig
     from bloodedge.compress.distill import distill as run
-    from bloodedge.compress.targets import METHODS, KdConfig
-    from bloodedge.compress.teaching import TeachingConfig, parents
+    from bloodedge.compress.teaching import parents
     from bloodedge.train.recipes import fit_config
 
     patient = method == "patient"
@@ -105,9 +78,14 @@ def distill(
         mixup = 1.0
     if mixup is not None:
         fit = replace(fit, augment=replace(fit.augment, mixup=mixup))
-    kd = KdConfig(temperature, METHODS.get(method, 0.0) if alpha is None else alpha, method)
-    teaching = TeachingConfig(
-        tuple(teacher or ()), kd, teacher_views, teacher_logits, live or patient
+    teaching = teaching_config(
+        teacher,
+        method=method,
+        temperature=temperature,
+        alpha=alpha,
+        views=teacher_views,
+        logits=teacher_logits,
+        live=live or patient,
     )
     config = DistillConfig(teaching, student, fit, name or student, width, force, resume, attention)
     parents(teaching)

@@ -53,3 +53,35 @@ Attention = Annotated[
     str,
     typer.Option("--attention", help="none, se or cbam; by default the model's own design."),
 ]
+Temperature = Annotated[float, typer.Option("--temperature", help="Softens teacher and student.")]
+# None means the method's own value.
+Alpha = Annotated[
+    float | None,
+    typer.Option(
+        "--alpha",
+        help="Weight of the teacher against the labels, 0 to 1; by default the method's own.",
+    ),
+]
+Teachers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--teacher",
+        help="Whose logits to learn: a run's name, a path, or a model of the zoo. Given several "
+        "times: their mean.",
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        help="How to learn from a teacher: kd, dkd, dist, feature; distill alone: patient (live, "
+        "blended images, no labels).",
+    ),
+]
+TeacherViews = Annotated[
+    int,
+    typer.Option(
+        "--teacher-views",
+        help="Over how many of the eight flips and turns the teacher runs: 1, 2, 4 or 8.",
+    ),
+]

@@ -1,10 +1,13 @@
-"""What every training command does first, the cheap refusals before the heavy imports."""
+"""What commands that train share: the cheap refusals come before the heavy imports."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bloodedge.compress.teaching import TeachingConfig
     from bloodedge.data.dataset import Dataset
 
 
@@ -26,3 +29,26 @@ def start_training(
     use_backend(backend)
     spread_over(devices, batch)
     return images
+
+
+def teaching_config(
+    teachers: Sequence[str] | None,
+    *,
+    method: str,
+    temperature: float,
+    alpha: float | None,
+    views: int,
+    logits: str = "",
+    live: bool = False,
+) -> TeachingConfig:
+    """Return who teaches, and how; `alpha` None is the method's own.
+
+    Raises:
+        ConfigError: settings that cannot work together, or out of range.
+    """
+    from bloodedge.compress.targets import METHODS, KdConfig
+    from bloodedge.compress.teaching import TeachingConfig
+
+    weight = METHODS.get(method, 0.0) if alpha is None else alpha
+    kd = KdConfig(temperature, weight, method)
+    return TeachingConfig(tuple(teachers or ()), kd, views, logits, live)

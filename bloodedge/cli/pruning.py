@@ -1,0 +1,137 @@
+"""`bloodedge prune`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bloodedge.cli import options
+from bloodedge.cli.starting import start_training, teaching_config
+
+if TYPE_CHECKING:
+    from bloodedge.compress.channels.plan import Plan
+
+
+def prune(
+    model: Annotated[str, typer.Argument(help="A run's name, a path, or a model of the zoo.")],
+    channels: Annotated[
+        bool, typer.Option("--channels", help="Remove whole channels: smaller and faster.")
+    ] = False,
+    macs: Annotated[
+        float | None, typer.Option("--macs", help="Share of the multiply-accumulates to keep.")
+    ] = None,
+    kb: Annotated[
+        float | None,
+        typer.Option("--kb", help="KB of int8 weights to keep, without the file's tables."),
+    ] = None,
+    ratio: Annotated[
+        float | None, typer.Option("--ratio", help="Share of the channels to keep.")
+    ] = None,
+    importance: Annotated[
+        str, typer.Option("--importance", help="What ranks channels: taylor, l1 or bn.")
+    ] = "taylor",
+    floor: Annotated[
+        float, typer.Option("--floor", help="Share of its channels that every layer keeps.")
+    ] = 0.1,
+    teacher: options.Teachers = None,
+    method: options.Method = "kd",
+    temperature: options.Temperature = 4.0,
+    alpha: options.Alpha = None,
+    teacher_views: options.TeacherViews = 8,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and write nothing.")
+    ] = False,
+    data: options.Data = "bloodmnist",
+    size: options.Size = None,
+    name: options.Name = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Epochs of fine-tuning, 0 for none.")
+    ] = None,
+    batch: options.Batch = None,
+    lr: options.Rate = None,
+    ema: options.Average = None,
+    seed: options.Seed = 0,
+    backend: options.Backend = None,
+    precision: options.Precision = "auto",
+    devices: options.Devices = "1",
+    resume: options.Resume = False,
+    force: options.Force = False,
+) -> None:
+    """Remove what matters least from a trained model and fine-tune the rest.
+
+    The budget is one of --macs, --kb and --ratio. Layers keep a multiple of 8 channels.
+    """
+    from bloodedge.cli.training import print_run
+    from bloodedge.compress.channels.stage import PruneConfig, plan_channels, prune_channels
+    from bloodedge.compress.teaching import parents
+    from bloodedge.errors import ConfigError
+    from bloodedge.references import find_model
+    from bloodedge.train.recipes import fine_tuning
+
+    if not channels:
+        raise ConfigError("prune what?", expected="--channels")
+    fit = fine_tuning(
+        epochs=epochs or None,
+        batch=batch,
+        learning_rate=lr,
+        ema=ema,
+        precision=precision,
+        seed=seed,
+    )
+    teaching = None
+    if teacher:
+        teaching = teaching_config(
+            teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
+        )
+    config = PruneConfig(
+        model,
+        name or f"{find_model(model).name}-pruned",
+        fit,
+        macs,
+        kb,
+        ratio,
+        importance,
+        floor,
+        epochs != 0,
+        teaching,
+        force,
+        resume,
+    )
+    if teaching:
+        parents(teaching)
+    images = start_training(data, size=size, backend=backend, devices=devices, batch=fit.batch)
+    if dry_run:
+        _print_plan(plan_channels(config, images))
+    else:
+        print_run(prune_channels(config, images))
+
+
+def _print_plan(plan: Plan) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("layer", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("channels", "kMACs", "int8 bytes"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("why not")
+    for row in plan.layers:
+        table.add_row(
+            escape(row.name),
+            _change(row.channels, row.channels_left),
+            _change(row.macs // 1000, row.macs_left // 1000),
+            _change(row.bytes, row.bytes_left),
+            escape(row.why_not),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    totals = plan.totals()
+    for name, unit in (("macs", "MACs"), ("bytes", "bytes of int8 weights")):
+        before, after = totals[name], totals[f"{name}_left"]
+        console.print(f"{unit}: {before:,} -> {after:,} ({100 * after / before:.1f} %)")
+
+
+def _change(before: int, after: int) -> str:
+    return f"{before:,}" if before == after else f"{before:,} -> {after:,}"

@@ -1,0 +1,212 @@
+"""`bloodedge prune --channels` from a trained run to a run that works wherever a run does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bloodedge.backend import use_backend
+from bloodedge.cli.app import app
+from bloodedge.compress.channels.stage import PruneConfig, plan_channels, prune_channels
+from bloodedge.compress.distill import DistillConfig, distill
+from bloodedge.compress.teaching import TeachingConfig
+from bloodedge.data.dataset import Dataset
+from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
+from bloodedge.deploy.export import ExportConfig, export
+from bloodedge.errors import ConfigError, ModelError, RunError
+from bloodedge.files import sha256_of
+from bloodedge.references import find_model
+from bloodedge.runs import runs_root
+from bloodedge.train.architecture import Ready
+from bloodedge.train.checkpoint import Checkpoints
+from bloodedge.train.config import FitConfig
+from bloodedge.train.cost import count_macs
+from bloodedge.train.device import precision
+from bloodedge.train.loop import predict_logits
+from bloodedge.train.registry import ModelConfig, build
+from bloodedge.train.restore import restore
+from bloodedge.train.stage import TrainConfig, train
+
+FIT = FitConfig(epochs=2, batch=16, learning_rate=3e-3)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def backend():
+    use_backend()
+
+
+@pytest.fixture(scope="module")
+def trained(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is trained once for all tests."""
+    fit = FitConfig(epochs=3, batch=16, learning_rate=5e-3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLOODEDGE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        return train(TrainConfig("cnn_se", fit, "parent", 0.5), colours).path
+
+
+@pytest.fixture
+def parent(trained: Path, isolated_runs: Path) -> Path:
+    return Path(shutil.copytree(trained, isolated_runs / "parent"))
+
+
+def pruned(data: Dataset, name: str = "small", **options: Any) -> Any:
+    budget = options.keys() & {"macs", "kb", "ratio"}
+    options = options if budget else {"ratio": 0.7, **options}
+    return prune_channels(PruneConfig(options.pop("model", "parent"), name, FIT, **options), data)
+
+
+def test_a_pruned_run_is_a_run_like_any_other(parent: Path, colours: Dataset):
+    before = sha256_of(parent / "model.keras")
+    run = pruned(colours, macs=0.6, teaching=TeachingConfig(("parent",), views=1))
+    assert sha256_of(parent / "model.keras") == before
+    assert run.manifest["kind"] == "prune"
+    assert run.manifest["parents"] == {"parent": before, "teacher": before}
+    plan = run.manifest["config"]["plan"]
+    assert plan["macs_left"] <= 0.6 * plan["macs"]
+    model = restore(find_model("small"))
+    assert count_macs(model) == plan["macs_left"]
+    assert run.manifest["model"]["parameters"] == model.count_params()
+    assert run.manifest["metrics"]["best_epoch"] in (1, 2)
+    logits = predict_logits(model, colours["val"].images)
+    accuracy = (logits.argmax(axis=1) == colours["val"].labels).mean()
+    assert run.manifest["metrics"]["val"]["accuracy"] == pytest.approx(accuracy)
+    assert accuracy > 0.6
+    assert {"plan.json", "history.csv", "model.keras"} <= set(run.manifest["files"])
+
+    evaluated = evaluate(EvaluateConfig(find_model("small"), "val", "small-val"), colours)
+    assert evaluated.manifest["metrics"]["val"]["accuracy"] == pytest.approx(accuracy)
+    exported = export(ExportConfig("small", "small-tflite", ("float32",)), colours)
+    assert exported.manifest["metrics"]["variants"]["float32"]["agreement"] == 1
+    teaching = TeachingConfig(("small",), views=1)
+    student = DistillConfig(teaching, "cnn_se", FIT, "student", width=0.25)
+    assert distill(student, colours).manifest["parents"] == {"teacher": find_model("small").sha256}
+    again = pruned(colours, "smaller", model="small", ratio=0.95, fine_tune=False)
+    assert again.manifest["config"]["plan"]["macs"] == plan["macs_left"]
+    assert again.manifest["parents"] == {"parent": find_model("small").sha256}
+
+
+def test_a_ready_model_is_trained_in_half_precision_and_kept_in_single():
+    model = build(ModelConfig("cnn_se", 3, 16, 0.25, "cbam"), size=16)
+    ready = Ready(model, {})
+    with precision("bfloat16"):
+        half = ready.build()
+    assert half.get_layer("conv1").compute_dtype == "bfloat16"
+    single = ready.fixed(half)
+    assert {layer.compute_dtype for layer in single.layers} == {"float32"}
+    for copy in (half, single):
+        for a, b in zip(copy.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert single.get_layer("conv1") is not model.get_layer("conv1")
+
+
+def test_without_fine_tuning_the_cut_is_all(parent: Path, colours: Dataset):
+    run = pruned(colours, fine_tune=False, importance="l1")
+    plan = json.loads((run.path / "plan.json").read_text())
+    assert run.manifest["metrics"]["val"]["accuracy"] == plan["val_accuracy_after_cut"]
+    assert run.manifest["metrics"]["best_epoch"] == 0
+    assert not (run.path / "history.csv").exists()
+    source, cut = restore(find_model("parent")), restore(find_model("small"))
+    kernel, bias = source.get_layer("conv3").get_weights()[0], cut.get_layer("conv3")
+    kept = np.ix_(*(range(3),) * 2, plan["kept"].get("conv2", range(32)), plan["kept"]["conv3"])
+    np.testing.assert_array_equal(bias.get_weights()[0], kernel[kept])
+
+
+def test_an_interrupted_pruning_resumes_to_the_same_weights(
+    parent: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    pruned(colours, "whole")
+    save = Checkpoints.save
+
+    def stop(self: Checkpoints, progress: Any) -> None:
+        save(self, progress)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_if_due", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pruned(colours, "broken")
+    with pytest.raises(RunError, match="--resume"):
+        pruned(colours, "broken")
+    with pytest.raises(RunError, match="another ratio"):
+        pruned(colours, "broken", ratio=0.9, resume=True)
+    # The plan is that of the first start, whatever this machine would choose now.
+    monkeypatch.setattr("bloodedge.compress.channels.stage.make_plan", None)
+    assert pruned(colours, "broken", resume=True).manifest["resumed"] == 1
+    first, second = (restore(find_model(name)).get_weights() for name in ("whole", "broken"))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("content", ['{"kept": {"stem": [99]}}', '{"kept": 3}', "{}"])
+def test_a_damaged_plan_is_not_continued(parent: Path, colours: Dataset, content: str):
+    folder = runs_root() / ".small.partial"
+    folder.mkdir()
+    (folder / "plan.json").write_text(content)
+    with pytest.raises(RunError, match=r"plan\.json does not fit.*--force"):
+        pruned(colours, resume=True)
+
+
+def test_planning_writes_nothing(parent: Path, colours: Dataset):
+    before = sorted(runs_root().rglob("*"))
+    plan = plan_channels(PruneConfig("parent", "small", FIT, kb=4.0), colours)
+    assert plan.totals()["bytes_left"] <= 4000
+    assert sorted(runs_root().rglob("*")) == before
+
+
+def test_a_budget_out_of_reach_leaves_no_run(parent: Path, colours: Dataset):
+    with pytest.raises(ConfigError, match="smallest reachable"):
+        pruned(colours, macs=0.001)
+    assert [path.name for path in runs_root().iterdir()] == ["parent"]
+
+
+def test_a_model_of_other_classes_is_refused(parent: Path, colours: Dataset):
+    two = {name: type(s)(s.images, s.labels % 2) for name, s in colours.splits.items()}
+    with pytest.raises(ModelError, match="parent has 3 classes, the data 2"):
+        pruned(Dataset("two", "npz", "two", ("a", "b"), two, {}))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "0 budgets"),
+        ({"macs": 0.5, "kb": 3.0}, "2 budgets"),
+        ({"macs": 2.0}, "--macs 2.0"),
+        ({"macs": 0.5, "importance": "luck"}, "--importance 'luck'"),
+        ({"macs": 0.5, "floor": 1.5}, "--floor 1.5"),
+        (
+            {"macs": 0.5, "teaching": TeachingConfig(("t",)), "fine_tune": False},
+            "teacher without fine-tuning",
+        ),
+        ({"macs": 0.5, "fit": FitConfig(3, progressive=((1, 8),))}, "--progressive"),
+    ],
+)
+def test_bad_settings_are_refused_when_built(options: dict[str, Any], words: str):
+    with pytest.raises(ConfigError, match=words):
+        PruneConfig("parent", "small", **{"fit": FIT, **options})
+
+
+def test_the_command_prints_the_plan(parent: Path, colours: Dataset, tmp_path: Path):
+    arrays = {f"{name}_images": split.images for name, split in colours.splits.items()}
+    arrays |= {f"{name}_labels": split.labels[:, None] for name, split in colours.splits.items()}
+    np.savez(tmp_path / "colours.npz", **arrays)  # type: ignore[arg-type]
+    command = ["prune", "parent", "--channels", "--importance", "l1"]
+    command += ["--data", str(tmp_path / "colours.npz")]
+    done = CliRunner().invoke(app, [*command, "--ratio", "0.8", "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "32 -> " in done.stdout
+    assert "the logits" in done.stdout
+    assert not (runs_root() / "parent-pruned").exists()
+    done = CliRunner().invoke(app, [*command, "--ratio", "0.8", "--epochs", "0"])
+    assert done.exit_code == 0, done.output
+    assert find_model("parent-pruned").manifest["kind"] == "prune"
+    refused = CliRunner().invoke(app, [*command, "--ratio", "0.01", "--dry-run"])
+    assert refused.exit_code != 0
+    assert "smallest reachable" in str(refused.exception)
+    nothing = CliRunner().invoke(app, ["prune", "parent", "--ratio", "0.5"])
+    assert "--channels" in str(nothing.exception)
