@@ -86,6 +86,11 @@ def make_learner(net: Any, config: FitConfig, factor: int, store: NDArray[np.uin
     return Learner()
 
 
+def steps_per_epoch(images: int, batch: int) -> int:
+    """Return how many whole batches an epoch has, at least one."""
+    return max(1, images // batch)
+
+
 class Feed:
     """The batches of each epoch: images or their numbers, the draws, and the targets.
 
@@ -105,7 +110,7 @@ class Feed:
         self._targets = targets
         self._config = config
         self._on_device = on_device
-        self.steps = max(1, len(train) // config.batch)
+        self.steps = steps_per_epoch(len(train), config.batch)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch, counted from 0."""

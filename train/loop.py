@@ -52,6 +52,8 @@ def fit(
     config: FitConfig,
     folder: Path,
     settings: dict[str, Any],
+    *,
+    search_from: int = 0,
 ) -> FitResult:
     """Train a model and leave it with its best weights by val.
 
@@ -63,6 +65,7 @@ def fit(
         config: how.
         folder: where checkpoints and `history.csv` go; a checkpoint found there is continued.
         settings: everything that must be unchanged when the fit is continued.
+        search_from: the first epoch (from 0) whose weights may be kept in the end.
 
     Raises:
         TrainingError: the loss became infinite or NaN.
@@ -71,6 +74,7 @@ def fit(
     checkpoints = Checkpoints(folder, net, trainer.optimizer)
     progress = checkpoints.load(settings)
     full = int(train.images.shape[1])
+    starts = _phase_starts(config, full) | {search_from}
     for epoch in range(progress.epoch, config.epochs):
         started = time.monotonic()
         size = config.size_at(epoch, full)
@@ -78,7 +82,7 @@ def fit(
         with _averaged(net, trainer.optimizer):
             row |= _validate(net, val, size)
             row["seconds"] = round(time.monotonic() - started, 2)
-            _keep_best(net, progress, row, _starts_phase(config, epoch, full))
+            _keep_best(net, progress, row, epoch in starts)
         _record(progress, row, folder)
         checkpoints.save_if_due(progress)
     net.set_weights(progress.best_weights)
@@ -138,9 +142,10 @@ def _validate(model: Any, val: Split, size: int) -> dict[str, float]:
     }
 
 
-def _starts_phase(config: FitConfig, epoch: int, full: int) -> bool:
+def _phase_starts(config: FitConfig, full: int) -> set[int]:
     """Scores at another image size do not compare, so each phase starts its own search."""
-    return epoch == 0 or config.size_at(epoch, full) != config.size_at(epoch - 1, full)
+    sizes = [config.size_at(epoch, full) for epoch in range(config.epochs)]
+    return {0} | {epoch for epoch in range(1, config.epochs) if sizes[epoch] != sizes[epoch - 1]}
 
 
 def _keep_best(net: Any, progress: Progress, row: dict[str, float], phase_starts: bool) -> None:

@@ -69,6 +69,7 @@ class Fitted:
     config: dict[str, Any]
     parents: dict[str, str] = field(default_factory=dict)
     init: ModelReference | None = None
+    search_from: int = 0
 
 
 def train(config: TrainConfig, data: Dataset) -> Run:
@@ -110,7 +111,16 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
         f"on {keras.backend.backend()} in {half}"
     )
     settings = _settings(what, data) | {"precision": half}
-    result = fit(model, data["train"], data["val"], what.targets, what.fit, run.path, settings)
+    result = fit(
+        model,
+        data["train"],
+        data["val"],
+        what.targets,
+        what.fit,
+        run.path,
+        settings,
+        search_from=what.search_from,
+    )
     return commit_run(what, what.model.fixed(model), result, data, run)
 
 

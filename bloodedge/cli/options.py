@@ -85,3 +85,7 @@ TeacherViews = Annotated[
         help="Over how many of the eight flips and turns the teacher runs: 1, 2, 4 or 8.",
     ),
 ]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option("--layer", help="Change this layer, not the default choice; may be repeated."),
+]
