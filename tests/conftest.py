@@ -90,3 +90,31 @@ def brightest_tflite() -> bytes:
 def logits_tflite() -> bytes:
     """The same without the softmax, which no classifier of ours may lack."""
     return channel_means(softmax=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .keras file without a manifest, with all that pruning weights treats differently.
+
+    A stem, a 3x3 and a 1x1 convolution around SE, two dense layers, dropout and a penalty.
+    """
+    from bloodedge.backend import use_backend
+
+    keras = use_backend()
+    from bloodedge.train.modelio import save_model
+    from bloodedge.train.models.blocks import input_and_scaling, squeeze_excite
+
+    keras.utils.set_random_seed(0)
+    image, x = input_and_scaling(16, None)
+    x = keras.layers.Conv2D(8, 4, strides=4, activation="relu", name="stem")(x)
+    x = keras.layers.Conv2D(14, 3, padding="same", kernel_regularizer="l2", name="conv")(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, name="norm")(x)
+    x = squeeze_excite(keras.layers.ReLU(name="relu")(x), "se")
+    x = keras.layers.Conv2D(12, 1, activation="relu", name="point")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = keras.layers.Dropout(0.2, name="dropout")(x)
+    x = keras.layers.Dense(16, activation="relu", name="hidden")(x)
+    x = keras.layers.Dense(3, name="logits")(x)
+    path = tmp_path_factory.mktemp("tiny") / "tiny.keras"
+    save_model(keras.Model(image, x, name="tiny"), path)
+    return path

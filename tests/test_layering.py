@@ -43,6 +43,24 @@ def test_no_stage_imports_a_later_one(stage: str):
     assert not wrong, wrong
 
 
+def test_only_the_bridge_knows_keras_2():
+    legacy = {"tf_keras", "tensorflow_model_optimization"}
+    files = [p for stage in STAGES for p in (ROOT / stage).rglob("*.py")]
+    found = {
+        path.relative_to(ROOT).parent.as_posix()
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+        )
+        if name.split(".")[0] in legacy
+    }
+    assert found == {"compress/bridge"}
+
+
 def run_python(code: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
@@ -61,6 +79,7 @@ def test_help_loads_nothing_heavy():
         "sklearn",
         "matplotlib",
         "ai_edge_litert",
+        "tf_keras",
     ]
     out = run_python(
         f"import sys, bloodedge.cli; print([m for m in {heavy!r} if m in sys.modules])"
@@ -74,8 +93,11 @@ def test_training_and_distilling_import_without_what_a_bare_gpu_host_lacks():
 import sys
 for name in ("tensorflow", "cv2", "medmnist", "sklearn", "matplotlib", "ai_edge_litert"):
     sys.modules[name] = None
+for name in ("tf_keras", "tensorflow_model_optimization"):
+    sys.modules[name] = None
 import bloodedge.cli
 import bloodedge.compress.channels.stage
+import bloodedge.compress.sparsity, bloodedge.compress.clustering
 import bloodedge.compress.distill, bloodedge.data.sources, bloodedge.train.restore
 import bloodedge.train.stage
 """

@@ -1,0 +1,1 @@
+"""The one place that knows Keras 2: twins of our models for tensorflow-model-optimization."""
