@@ -19,6 +19,7 @@ COMMANDS = (
     "train",
     "distill",
     "prune",
+    "cluster",
     "export",
     "evaluate",
     "benchmark",

@@ -6,6 +6,7 @@ import typer
 
 from bloodedge.cli import (
     benchmarking,
+    clustering,
     compressing,
     deploying,
     evaluating,
@@ -30,6 +31,7 @@ app.command("models")(models)
 app.command("train")(training.train)
 app.command("distill")(compressing.distill)
 app.command("prune")(pruning.prune)
+app.command("cluster")(clustering.cluster)
 app.command("export")(deploying.export)
 app.command("evaluate")(evaluating.evaluate)
 app.command("benchmark")(benchmarking.benchmark)

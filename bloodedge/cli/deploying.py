@@ -54,7 +54,7 @@ def export(
         raise ConfigError(f"two models, {model!r} and {named!r}", expected="one")
     reference = model or named
     if reference is None:
-        reference = latest_run(("train", "distill", "prune"))
+        reference = latest_run(("train", "distill", "prune", "sparsify", "cluster"))
         say(f"exporting the newest run, {reference}")
     chosen = tuple(part.strip() for part in variants.split(",") if part.strip())
     # Before TensorFlow loads: a name that means nothing is refused at once.

@@ -1,0 +1,93 @@
+"""`bloodedge cluster`: each kernel's weights take a few shared values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
+from typing import Any
+
+from bloodedge.compress import sparsity
+from bloodedge.compress.bridge.runtime import tfmot
+from bloodedge.compress.choice import choose_layers
+from bloodedge.compress.finetune import FinetuneConfig, Method, Parent, finetune, load_parent
+from bloodedge.console import say
+from bloodedge.data.dataset import Dataset
+from bloodedge.errors import ConfigError
+from bloodedge.runs import Run
+
+KIND = "cluster"
+# How the first centroids are found, by tfmot's names.
+INITS = {"kmeans++": "KMEANS_PLUS_PLUS", "linear": "LINEAR", "density": "DENSITY_BASED"}
+
+
+@dataclass(frozen=True)
+class ClusterConfig(FinetuneConfig):
+    """What `bloodedge cluster` does; see `FinetuneConfig` for the rest.
+
+    Attributes:
+        clusters: how many distinct values a kernel may have.
+        init: how the first ones are found: `kmeans++`, `linear` between the smallest and the
+            largest weight, or `density`, by the weights' distribution.
+        preserve_sparsity: whether zeros stay zero, and zero is one of the values; a parent that
+            was pruned asks for it by itself.
+
+    Raises:
+        ConfigError: an unknown init, or a number out of range.
+    """
+
+    clusters: int = 16
+    init: str = "kmeans++"
+    preserve_sparsity: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # With zero as one of the values, the others are shared between both signs.
+        if not 3 <= self.clusters <= 256:
+            raise ConfigError(f"--clusters {self.clusters} is out of range", expected="3 to 256")
+        if self.init not in INITS:
+            raise ConfigError(f"--init {self.init!r}", expected=", ".join(INITS))
+
+
+def cluster(config: ClusterConfig, data: Dataset) -> Run:
+    """Fine-tune a trained model with few distinct weights, and write its run folder.
+
+    Each kernel that is chosen ends with at most `clusters` distinct values, which training moves.
+    That shrinks what gzip makes of the weights; the size on the device and the latency stay.
+
+    Raises:
+        ConfigError: Keras runs on another backend than TensorFlow.
+        ModelError: the model or the teacher is missing, damaged, does not fit the data, or has
+            layers without a twin.
+        RunError: the run exists, or cannot be resumed.
+    """
+    parent = load_parent(config, data)
+    config = replace(config, preserve_sparsity=_preserves(config, parent))
+    choices = choose_layers(parent.model, config.layers, partial(_too_small, config.clusters))
+    strip = tfmot().clustering.keras.strip_clustering
+    method = Method(KIND, choices, partial(wrap_layer, config), strip)
+    return finetune(config, parent, method, data)
+
+
+def wrap_layer(config: ClusterConfig, layer: Any) -> Any:
+    """Return a tf_keras layer with tfmot's wrapper around it."""
+    keras = tfmot().clustering.keras
+    return keras.cluster_weights(
+        layer,
+        config.clusters,
+        getattr(keras.CentroidInitialization, INITS[config.init]),
+        preserve_sparsity=config.preserve_sparsity,
+    )
+
+
+def _preserves(config: ClusterConfig, parent: Parent) -> bool:
+    manifest = parent.reference.manifest
+    sparse = manifest.get("kind") == sparsity.KIND
+    if sparse and not config.preserve_sparsity:
+        say(f"{parent.reference.name} was pruned: its zeros are preserved")
+    return config.preserve_sparsity or sparse
+
+
+def _too_small(clusters: int, shape: tuple[int, ...]) -> str:
+    weights = prod(shape)
+    return f"{weights} weights are no more than {clusters} clusters" if weights <= clusters else ""

@@ -1,0 +1,185 @@
+"""What pruning and clustering of weights share: a model fine-tuned by way of its tf_keras twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from bloodedge.compress.bank import bank_of, check_views
+from bloodedge.compress.bridge.net import as_net, twin_in
+from bloodedge.compress.bridge.runtime import check_backend, tf_keras
+from bloodedge.compress.bridge.twin import copy_weights_back, make_twin
+from bloodedge.compress.choice import LayerChoice
+from bloodedge.compress.figures import COUNTED, NOTE, layer_figures, weight_sizes
+from bloodedge.compress.targets import KdConfig, SoftLabels
+from bloodedge.data.dataset import Dataset
+from bloodedge.errors import ConfigError
+from bloodedge.references import ModelReference, find_model
+from bloodedge.runs import Run, check_name, open_run
+from bloodedge.train.architecture import Ready
+from bloodedge.train.augment import VIEWS
+from bloodedge.train.config import FitConfig
+from bloodedge.train.restore import restore_for
+from bloodedge.train.stage import Fitted, fit_run
+from bloodedge.train.targets import HardLabels, Targets
+
+Transform = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """What is fine-tuned, and how.
+
+    Attributes:
+        model: a run's name, a path, or a model of the zoo.
+        name: the run to write.
+        fit: how it is fine-tuned; always in float32.
+        teacher: whose logits to fine-tune towards, beside the labels; empty for labels alone.
+        kd: the loss with a teacher.
+        teacher_views: over how many of the eight flips and turns the teacher runs.
+        layers: names of the layers to change; empty for the default choice.
+
+    Raises:
+        ConfigError: settings that cannot work together, or out of range.
+        RunError: a name that no run can have.
+    """
+
+    model: str
+    name: str
+    fit: FitConfig
+    teacher: str = ""
+    kd: KdConfig = field(default_factory=KdConfig)
+    teacher_views: int = VIEWS
+    layers: tuple[str, ...] = ()
+    force: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_views(self.teacher_views)
+        if self.fit.progressive:
+            raise ConfigError("the model is tied to one image size", fix="drop --progressive")
+        if self.fit.precision == "bfloat16":
+            raise ConfigError(
+                "--precision bfloat16 would round the weights to prune or cluster",
+                expected="--precision float32",
+            )
+        object.__setattr__(self, "fit", replace(self.fit, precision="float32"))
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to change weights while they are fine-tuned.
+
+    Attributes:
+        kind: the run's kind.
+        choices: every layer with a kernel.
+        wrap: takes a tf_keras layer that was chosen and returns it wrapped.
+        strip: takes the trained tf_keras model and returns it without wrappers.
+        search_from: the first epoch (from 0) whose weights may be kept.
+    """
+
+    kind: str
+    choices: Sequence[LayerChoice]
+    wrap: Transform
+    strip: Transform
+    search_from: int = 0
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The model to change: where it is from, and a copy in memory. The file is only read."""
+
+    reference: ModelReference
+    model: Any
+
+
+def load_parent(config: FinetuneConfig, data: Dataset) -> Parent:
+    """Find and load the model to change.
+
+    Raises:
+        ConfigError: Keras runs on another backend than TensorFlow.
+        ModelError: the model is missing, damaged, or does not fit the data.
+    """
+    check_backend()
+    reference = find_model(config.model)
+    return Parent(reference, restore_for(reference, data, "model"))
+
+
+def finetune(config: FinetuneConfig, parent: Parent, method: Method, data: Dataset) -> Run:
+    """Fine-tune the wrapped twin in the one training loop, and write the run folder.
+
+    It holds an ordinary Keras 3 model like the parent. The manifest's `model` entry lists every
+    layer with its figures, and the weights' sizes before and after.
+
+    Raises:
+        ModelError: the model has no twin, or the teacher is missing, damaged, or does not fit.
+        RunError: the run exists, or cannot be resumed.
+        TrainingError: the loss became infinite or NaN.
+    """
+    teacher = find_model(config.teacher) if config.teacher else None
+    parents = {"parent": parent.reference.sha256}
+    if teacher:
+        parents["teacher"] = teacher.sha256
+    with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
+        what = Fitted(
+            method.kind,
+            _targets(config, teacher, data),
+            _Wrapped(parent, method),
+            config.fit,
+            asdict(config),
+            parents,
+            search_from=method.search_from,
+        )
+        return fit_run(what, data, run)
+
+
+def _targets(config: FinetuneConfig, teacher: ModelReference | None, data: Dataset) -> Targets:
+    labels = data["train"].labels
+    if teacher is None:
+        return HardLabels(labels, len(data.class_names), config.fit.label_smoothing)
+    return SoftLabels(labels, bank_of(teacher, data, config.teacher_views), config.kd)
+
+
+class _Wrapped:
+    """The parent, trained by way of its wrapped twin: an `Architecture` of the training stage."""
+
+    def __init__(self, parent: Parent, method: Method) -> None:
+        self._model = parent.model
+        self._origin: Mapping[str, Any] = parent.reference.manifest.get("model", {})
+        self._method = method
+        self._before = weight_sizes(parent.model)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self._model.name)
+
+    def build(self) -> Any:
+        """Return the wrapped twin as a Keras 3 model."""
+        chosen = {choice.name for choice in self._method.choices if not choice.reason}
+
+        def clone(layer: Any) -> Any:
+            return self._method.wrap(layer) if layer.name in chosen else layer
+
+        twin = make_twin(self._model)
+        wrapped = tf_keras().models.clone_model(twin, clone_function=clone)
+        return as_net(wrapped, int(self._model.count_params()))
+
+    def fixed(self, model: Any) -> Any:
+        """Return the Keras 3 model with the trained weights."""
+        copy_weights_back(self._method.strip(twin_in(model)), self._model)
+        return self._model
+
+    def entry(self, model: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
+        """Return the parent's entry, and what became of its weights."""
+        return {
+            **Ready(model, self._origin).entry(model, class_names),
+            "weights": {
+                "layers": layer_figures(model, self._method.choices),
+                "sizes": {"before": self._before, "after": weight_sizes(model)},
+                "counted": COUNTED,
+                "note": NOTE,
+            },
+        }

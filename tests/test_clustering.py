@@ -1,0 +1,206 @@
+"""Weight clustering: how many values, which zeros, and what the run can be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bloodedge.backend import use_backend
+from bloodedge.compress.clustering import ClusterConfig, cluster, wrap_layer
+from bloodedge.compress.sparsity import SparsityConfig, sparsify
+from bloodedge.data.dataset import Dataset
+from bloodedge.deploy.convert import convert
+from bloodedge.deploy.interpreter import Classifier
+from bloodedge.errors import ConfigError
+from bloodedge.files import sha256_of
+from bloodedge.metrics import softmax
+from bloodedge.runs import Run
+from bloodedge.train.checkpoint import Checkpoints
+from bloodedge.train.config import FitConfig
+from bloodedge.train.loop import predict_logits
+from bloodedge.train.modelio import load_model
+
+FIT = FitConfig(3, 16, 1e-3)
+CHANGED = ("conv", "point", "hidden")
+ALONE = ("stem", "se_a", "se_b", "logits")
+
+
+@pytest.fixture(scope="module")
+def pruned(
+    colours: Dataset, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Run]:
+    """A run pruned 2:4, whose zeros have a pattern to be preserved."""
+    use_backend()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLOODEDGE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        taught = SparsityConfig(
+            str(tiny_file),
+            "pruned",
+            replace(FIT, epochs=1),
+            teacher=str(tiny_file),
+            teacher_views=1,
+            pattern="2:4",
+        )
+        yield sparsify(taught, colours)
+
+
+def kernels(path: Path) -> dict[str, np.ndarray]:
+    model = load_model(path)
+    return {n: model.get_layer(n).kernel.numpy() for n in (*CHANGED, *ALONE)}
+
+
+def config(parent: Run, name: str, **options: Any) -> ClusterConfig:
+    return ClusterConfig(str(parent.path), name, FIT, **{"clusters": 8, **options})
+
+
+def fours(kernel: np.ndarray, axis: int) -> np.ndarray:
+    """How many weights are left in each four along an axis."""
+    return np.count_nonzero(np.moveaxis(kernel, axis, -1).reshape(-1, 4), axis=1)
+
+
+def test_two_of_four_are_zero_along_the_input_channels(pruned: Run):
+    found = kernels(pruned.path / "model.keras")
+    for name in ("conv", "hidden"):
+        np.testing.assert_array_equal(fours(found[name], -2), 2)
+    # Not along the outputs, which would be another pattern.
+    assert np.any(fours(found["hidden"], -1) != 2)
+    # 14 input channels.
+    assert np.all(found["point"] != 0)
+    rows = {row["name"]: row["reason"] for row in pruned.manifest["model"]["weights"]["layers"]}
+    assert rows["point"] == "14 input channels make no whole groups of four"
+
+
+def test_a_model_can_be_its_own_teacher(pruned: Run, tiny_file: Path):
+    digest = sha256_of(tiny_file)
+    assert pruned.manifest["parents"] == {"parent": digest, "teacher": digest}
+    banks = (pruned.path.parent / ".teacher-logits").glob("*.npz")
+    assert [list(np.load(bank)) for bank in banks] == [["view0"]]
+
+
+@pytest.fixture(scope="module")
+def clustered(
+    pruned: Run, colours: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Run]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLOODEDGE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        yield cluster(config(pruned, "clustered"), colours)
+
+
+def test_a_kernel_has_no_more_values_than_clusters_and_keeps_its_zeros(clustered: Run, pruned: Run):
+    before, after = (kernels(run.path / "model.keras") for run in (pruned, clustered))
+    for name in CHANGED:
+        assert 4 <= len(np.unique(after[name])) <= 8, name
+    for name in ("conv", "hidden"):
+        assert np.all(after[name][before[name] == 0] == 0), name
+        assert fours(after[name], -2).max() <= 2
+    for name in ALONE:
+        assert len(np.unique(after[name])) == after[name].size, name
+
+
+def test_the_manifest_counts_the_values_and_names_the_parent(clustered: Run, pruned: Run):
+    found = kernels(clustered.path / "model.keras")
+    entry = clustered.manifest["model"]["weights"]
+    for row in entry["layers"]:
+        assert row["values"] == len(np.unique(found[row["name"]]))
+        assert bool(row["reason"]) == (row["name"] in ALONE)
+    sizes = entry["sizes"]
+    assert sizes["after"]["float32"]["gzip_bytes"] < sizes["before"]["float32"]["gzip_bytes"]
+    assert clustered.manifest["kind"] == "cluster"
+    assert clustered.manifest["config"]["preserve_sparsity"] is True
+    assert clustered.manifest["parents"] == {"parent": sha256_of(pruned.path / "model.keras")}
+    recorded = pruned.manifest["files"]["model.keras"]["sha256"]
+    assert clustered.manifest["parents"]["parent"] == recorded
+
+
+def test_training_moves_the_shared_values(clustered: Run, pruned: Run):
+    import tf_keras
+
+    kernel = kernels(pruned.path / "model.keras")["hidden"]
+    layer = tf_keras.layers.Dense(16)
+    layer.build((None, 12))
+    layer.set_weights([kernel, np.zeros(16, np.float32)])
+    wrapper = wrap_layer(config(pruned, "x", preserve_sparsity=True), layer)
+    wrapper(np.zeros((1, 12), np.float32))
+    start = np.unique(np.asarray(wrapper.cluster_centroids["kernel"]))
+    after = np.unique(kernels(clustered.path / "model.keras")["hidden"])
+    assert len(set(after) & set(start) - {0.0}) == 0
+
+
+def test_a_clustered_model_converts_and_predicts_as_before(
+    clustered: Run, colours: Dataset, tmp_path: Path
+):
+    model = load_model(clustered.path / "model.keras")
+    images = colours["val"].images
+    path = tmp_path / "model.tflite"
+    path.write_bytes(convert(model, "float32", images[:1]))
+    expected = softmax(predict_logits(model, images))
+    np.testing.assert_allclose(Classifier(path).predict(images), expected, atol=1e-5)
+    accuracy = (expected.argmax(axis=1) == colours["val"].labels).mean()
+    assert accuracy == pytest.approx(clustered.manifest["metrics"]["val"]["accuracy"])
+
+
+def test_a_run_stopped_after_an_epoch_resumes_to_the_same_weights(
+    clustered: Run, pruned: Run, colours: Dataset, monkeypatch
+):
+    save = Checkpoints.save
+
+    def save_and_stop(self, progress):
+        save(self, progress)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_if_due", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            cluster(config(pruned, "clustered"), colours)
+    run = cluster(config(pruned, "clustered", resume=True), colours)
+    assert run.manifest["resumed"] == 1
+    first, second = (load_model(r.path / "model.keras").get_weights() for r in (clustered, run))
+    for expected, found in zip(first, second, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("init", ["linear", "density", "kmeans++"])
+def test_centroids_start_as_named(init: str):
+    use_backend()
+    from bloodedge.compress.bridge.runtime import tf_keras
+
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(30, 20)).astype(np.float32)
+    layer = tf_keras().layers.Dense(20)
+    layer.build((None, 30))
+    layer.set_weights([kernel, np.zeros(20, np.float32)])
+    wrapper = wrap_layer(ClusterConfig("m", "n", FIT, clusters=8, init=init), layer)
+    x = rng.normal(size=(4, 30)).astype(np.float32)
+    out = np.asarray(wrapper(x))
+    found = np.sort(np.asarray(wrapper.cluster_centroids["kernel"]))
+    assert found.shape == (8,)
+    if init == "linear":
+        np.testing.assert_allclose(found, np.linspace(kernel.min(), kernel.max(), 8), atol=1e-5)
+    if init == "kmeans++":
+        assert set(found) <= set(kernel.ravel())
+    if init == "density":
+        assert found.min() >= kernel.min() - 0.5
+        assert found.max() <= kernel.max() + 0.5
+    nearest = found[np.abs(kernel[..., None] - found).argmin(axis=-1)]
+    np.testing.assert_allclose(out, x @ nearest, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [({"clusters": 2}, "3 to 256"), ({"clusters": 257}, "3 to 256"), ({"init": "x"}, "density")],
+)
+def test_bad_settings_are_refused_when_built(bad: dict[str, Any], why: str):
+    with pytest.raises(ConfigError, match=why):
+        ClusterConfig("m", "n", FIT, **bad)
+
+
+def test_a_kernel_with_fewer_weights_than_clusters_is_left_alone(colours: Dataset, tiny_file: Path):
+    use_backend()
+    asked = ClusterConfig(str(tiny_file), "few", FIT, clusters=250, layers=("point",))
+    with pytest.raises(ConfigError, match="168 weights are no more than 250 clusters"):
+        cluster(asked, colours)
