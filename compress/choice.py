@@ -67,7 +67,8 @@ def choose_layers(
     choices = [replace(c, reason=c.reason or why_not(c.shape)) for c in choices]
     if all(choice.reason for choice in choices):
         raise ModelError(
-            f"{model.name} has no layer to change: " + "; ".join({c.reason for c in choices}),
+            f"{model.name} has no layer to change: "
+            + "; ".join(dict.fromkeys(c.reason for c in choices)),
             fix="name layers with --layer",
         )
     return choices

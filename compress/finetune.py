@@ -17,7 +17,6 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
 from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import Run, check_name, open_run
-from bloodedge.train.architecture import Ready
 from bloodedge.train.augment import VIEWS
 from bloodedge.train.config import FitConfig
 from bloodedge.train.restore import restore_for
@@ -175,7 +174,11 @@ class _Wrapped:
     def entry(self, model: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
         """Return the parent's entry, and what became of its weights."""
         return {
-            **Ready(model, self._origin).entry(model, class_names),
+            "input": "RGB pixel values 0..255; scaling is the first layer",
+            "output": "logits",
+            **self._origin,
+            "class_names": list(class_names),
+            "parameters": int(model.count_params()),
             "weights": {
                 "layers": layer_figures(model, self._method.choices),
                 "sizes": {"before": self._before, "after": weight_sizes(model)},

@@ -20,7 +20,6 @@ from bloodedge.errors import ConfigError
 from bloodedge.files import sha256_of
 from bloodedge.metrics import softmax
 from bloodedge.runs import Run
-from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.config import FitConfig
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.modelio import load_model
@@ -142,26 +141,6 @@ def test_a_clustered_model_converts_and_predicts_as_before(
     np.testing.assert_allclose(Classifier(path).predict(images), expected, atol=1e-5)
     accuracy = (expected.argmax(axis=1) == colours["val"].labels).mean()
     assert accuracy == pytest.approx(clustered.manifest["metrics"]["val"]["accuracy"])
-
-
-def test_a_run_stopped_after_an_epoch_resumes_to_the_same_weights(
-    clustered: Run, pruned: Run, colours: Dataset, monkeypatch
-):
-    save = Checkpoints.save
-
-    def save_and_stop(self, progress):
-        save(self, progress)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save_if_due", save_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            cluster(config(pruned, "clustered"), colours)
-    run = cluster(config(pruned, "clustered", resume=True), colours)
-    assert run.manifest["resumed"] == 1
-    first, second = (load_model(r.path / "model.keras").get_weights() for r in (clustered, run))
-    for expected, found in zip(first, second, strict=True):
-        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("init", ["linear", "density", "kmeans++"])

@@ -29,7 +29,7 @@ from bloodedge.train.modelio import load_model
 from bloodedge.train.registry import ModelConfig, blueprint
 
 # 12 steps an epoch: sparsity rises until step 24, the end of the second.
-FIT = FitConfig(4, 16, 2e-3)
+FIT = FitConfig(4, 16, 2e-3, ema=0.5)
 CHANGED = ("conv", "point", "hidden")
 ALONE = {"stem": STEM, "se_a": SMALL_GATE, "se_b": SMALL_GATE, "logits": HEAD}
 
