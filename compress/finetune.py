@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bloodedge.compress.bank import bank_of, check_views
 from bloodedge.compress.bridge.net import as_net, twin_in
 from bloodedge.compress.bridge.runtime import check_backend, tf_keras
 from bloodedge.compress.bridge.twin import copy_weights_back, make_twin
 from bloodedge.compress.choice import LayerChoice
 from bloodedge.compress.figures import COUNTED, NOTE, layer_figures, weight_sizes
-from bloodedge.compress.targets import KdConfig, SoftLabels
+from bloodedge.compress.teaching import TeachingConfig, parents, teach
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
 from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import Run, check_name, open_run
-from bloodedge.train.augment import VIEWS
 from bloodedge.train.config import FitConfig
 from bloodedge.train.restore import restore_for
 from bloodedge.train.stage import Fitted, fit_run
-from bloodedge.train.targets import HardLabels, Targets
 
 Transform = Callable[[Any], Any]
 
@@ -34,9 +31,7 @@ class FinetuneConfig:
         model: a run's name, a path, or a model of the zoo.
         name: the run to write.
         fit: how it is fine-tuned; always in float32.
-        teacher: whose logits to fine-tune towards, beside the labels; empty for labels alone.
-        kd: the loss with a teacher.
-        teacher_views: over how many of the eight flips and turns the teacher runs.
+        teaching: whose logits to fine-tune towards, beside the labels; None for labels alone.
         layers: names of the layers to change; empty for the default choice.
 
     Raises:
@@ -47,16 +42,13 @@ class FinetuneConfig:
     model: str
     name: str
     fit: FitConfig
-    teacher: str = ""
-    kd: KdConfig = field(default_factory=KdConfig)
-    teacher_views: int = VIEWS
+    teaching: TeachingConfig | None = None
     layers: tuple[str, ...] = ()
     force: bool = False
     resume: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        check_views(self.teacher_views)
         if self.fit.progressive:
             raise ConfigError("the model is tied to one image size", fix="drop --progressive")
         if self.fit.precision == "bfloat16":
@@ -117,28 +109,18 @@ def finetune(config: FinetuneConfig, parent: Parent, method: Method, data: Datas
         RunError: the run exists, or cannot be resumed.
         TrainingError: the loss became infinite or NaN.
     """
-    teacher = find_model(config.teacher) if config.teacher else None
-    parents = {"parent": parent.reference.sha256}
-    if teacher:
-        parents["teacher"] = teacher.sha256
+    teachers = parents(config.teaching)
     with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
         what = Fitted(
             method.kind,
-            _targets(config, teacher, data),
+            teach(config.teaching, data, config.fit.label_smoothing),
             _Wrapped(parent, method),
             config.fit,
             asdict(config),
-            parents,
+            {"parent": parent.reference.sha256, **teachers},
             search_from=method.search_from,
         )
         return fit_run(what, data, run)
-
-
-def _targets(config: FinetuneConfig, teacher: ModelReference | None, data: Dataset) -> Targets:
-    labels = data["train"].labels
-    if teacher is None:
-        return HardLabels(labels, len(data.class_names), config.fit.label_smoothing)
-    return SoftLabels(labels, bank_of(teacher, data, config.teacher_views), config.kd)
 
 
 class _Wrapped:

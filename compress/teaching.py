@@ -69,14 +69,21 @@ class TeachingConfig:
             )
 
 
-def teach(config: TeachingConfig, data: Dataset) -> Targets:
+def teach(config: TeachingConfig | None, data: Dataset, smoothing: float = 0.0) -> Targets:
     """Return the targets of a student: stored answers, computed where they are missing, or live.
+
+    Args:
+        config: who teaches, and how; None for labels alone.
+        data: its train split.
+        smoothing: of the labels, where they are all there is.
 
     Raises:
         ModelError: a teacher is missing, damaged, or has other classes or images than the data.
         DataError: stored logits are missing, damaged, or belong to other data.
     """
     labels = data["train"].labels
+    if config is None:
+        return HardLabels(labels, len(data.class_names), smoothing)
     if not config.teachers:
         bank = read_bank(Path(config.logits), data)
         say(f"teacher logits of {', '.join(bank.teachers)} from {config.logits}")
@@ -99,31 +106,15 @@ def teach(config: TeachingConfig, data: Dataset) -> Targets:
     return SoftLabels(labels, logits, config.kd)
 
 
-def teach_or_label(
-    config: TeachingConfig | None, data: Dataset, smoothing: float = 0.0
-) -> tuple[Targets, dict[str, str]]:
-    """Return the targets of a fine-tuning with teachers or without, and the teachers' SHA-256.
-
-    Args:
-        config: who teaches; None for labels alone.
-        data: its train split.
-        smoothing: of the labels, where they are all there is.
-
-    Raises:
-        ModelError, DataError: as `teach`.
-    """
-    if config is None:
-        return HardLabels(data["train"].labels, len(data.class_names), smoothing), {}
-    return teach(config, data), parents(config)
-
-
-def parents(config: TeachingConfig) -> dict[str, str]:
-    """Return the SHA-256 of each teacher, by role, for the manifest.
+def parents(config: TeachingConfig | None) -> dict[str, str]:
+    """Return the SHA-256 of each teacher, by role, for the manifest; none where nobody teaches.
 
     Raises:
         ModelError: a teacher is missing.
         OSError: the file of teacher logits is.
     """
+    if config is None:
+        return {}
     if not config.teachers:
         return {"teacher_logits": sha256_of(Path(config.logits))}
     roles = ["teacher", *(f"teacher_{i}" for i in range(2, len(config.teachers) + 1))]

@@ -18,6 +18,7 @@ from bloodedge.compress.clustering import ClusterConfig
 from bloodedge.compress.figures import NOTE
 from bloodedge.compress.sparsity import SparsityConfig
 from bloodedge.compress.targets import KdConfig
+from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
 from bloodedge.runs import Run
@@ -50,7 +51,7 @@ def finished(path: Path) -> Run:
     [
         (
             "sparsity.sparsify",
-            "prune-weights {0} --pattern 2:4",
+            "prune {0} --weights --pattern 2:4",
             SparsityConfig,
             {"name": "tiny-2of4", "pattern": "2:4"},
         ),
@@ -81,9 +82,7 @@ def test_a_command_hands_over_every_option_and_prints_the_layers(
     shared = {
         "model": str(tiny_file),
         "fit": fit,
-        "teacher": str(tiny_file),
-        "kd": KdConfig(2, 0.5),
-        "teacher_views": 4,
+        "teaching": TeachingConfig((str(tiny_file),), KdConfig(2, 0.5), 4),
         "layers": ("a", "b"),
         "force": True,
         "resume": True,
@@ -107,7 +106,7 @@ def test_the_defaults_are_those_of_fine_tuning(tiny_file: Path, monkeypatch):
 
     monkeypatch.setattr("bloodedge.data.sources.load_data", lambda data, size: None)
     for stage, command, name in (
-        ("sparsity.sparsify", f"prune-weights {tiny_file} --sparsity 0.8", "tiny-sparse80"),
+        ("sparsity.sparsify", f"prune {tiny_file} --weights --sparsity 0.8", "tiny-sparse80"),
         ("clustering.cluster", f"cluster {tiny_file}", "tiny-cluster16"),
     ):
         monkeypatch.setattr(f"bloodedge.compress.{stage}", capture)
@@ -137,3 +136,19 @@ def test_a_killed_command_ends_in_the_weights_of_one_never_killed(
     first, second = (load_model(tmp_path / "runs" / n / "model.keras") for n in ("whole", "killed"))
     for expected, found in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("", "--channels or --weights"),
+        ("--channels --weights", "--channels or --weights"),
+        ("--weights --macs 0.5", "--weights takes no budget"),
+        ("--weights --dry-run", "--weights takes no budget"),
+        ("--channels --macs 0.5 --sparsity 0.5", "are for --weights"),
+    ],
+)
+def test_the_two_ways_to_prune_are_kept_apart(options: str, message: str, tiny_file: Path):
+    result = CliRunner().invoke(app, ["prune", str(tiny_file), *options.split()])
+    assert isinstance(result.exception, ConfigError)
+    assert message in str(result.exception)

@@ -13,6 +13,7 @@ import pytest
 from bloodedge.backend import use_backend
 from bloodedge.compress.clustering import ClusterConfig, cluster, wrap_layer
 from bloodedge.compress.sparsity import SparsityConfig, sparsify
+from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.convert import convert
 from bloodedge.deploy.interpreter import Classifier
@@ -41,8 +42,7 @@ def pruned(
             str(tiny_file),
             "pruned",
             replace(FIT, epochs=1),
-            teacher=str(tiny_file),
-            teacher_views=1,
+            teaching=TeachingConfig((str(tiny_file),), views=1),
             pattern="2:4",
         )
         yield sparsify(taught, colours)

@@ -18,6 +18,7 @@ from bloodedge.compress import sparsity as stage
 from bloodedge.compress.choice import GATE, HEAD, SMALL_GATE, STEM, choose_layers
 from bloodedge.compress.figures import weight_sizes
 from bloodedge.compress.sparsity import Schedule, SparsityConfig, make_schedule, sparsify
+from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.files import sha256_of
@@ -216,7 +217,6 @@ def test_int8_sizes_count_kernels_as_bytes_and_a_scale_per_channel(tiny_file: Pa
         ({"pattern": "4:8"}, "4:8.*unstructured or 2:4"),
         ({"sparsity": 1.0}, "0.01 to 0.99"),
         ({"pattern": "2:4", "sparsity": 0.8}, "drop --sparsity"),
-        ({"teacher_views": 3}, "1, 2, 4 or 8"),
         ({"fit": replace(FIT, progressive=((1, 8),))}, "drop --progressive"),
         ({"fit": replace(FIT, precision="bfloat16")}, "--precision float32"),
     ],
@@ -238,5 +238,5 @@ def test_what_cannot_be_pruned_leaves_no_run(colours: Dataset, tiny_file: Path):
     with pytest.raises(ConfigError, match="did you mean 'stem'"):
         sparsify(config(tiny_file, "named", layers=("sten",)), colours)
     with pytest.raises(ModelError, match="no run, file or zoo model 'nothing'"):
-        sparsify(config(tiny_file, "taught", teacher="nothing"), colours)
+        sparsify(config(tiny_file, "taught", teaching=TeachingConfig(("nothing",))), colours)
     assert not list(Path(os.environ["BLOODEDGE_RUNS"]).glob("*"))

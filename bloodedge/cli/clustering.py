@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from bloodedge.cli import options
+from bloodedge.cli.starting import optional_teaching, start_training
+from bloodedge.cli.weight_figures import print_weights
 
 # Below the rate of other fine-tuning: every step moves all weights that share a value.
 _RATE = 3e-4
@@ -28,9 +30,10 @@ def cluster(
         ),
     ] = False,
     layers: options.Layers = None,
-    teacher: options.FineTuningTeacher = "",
+    teacher: options.Teachers = None,
+    method: options.Method = "kd",
     temperature: options.Temperature = 4.0,
-    alpha: options.Alpha = 0.9,
+    alpha: options.Alpha = None,
     teacher_views: options.TeacherViews = 8,
     data: options.Data = "bloodmnist",
     size: options.Size = None,
@@ -48,23 +51,20 @@ def cluster(
 
     That makes a smaller download, no smaller file on the device and no faster model.
     """
-    from bloodedge.backend import check_backend, use_backend
-    from bloodedge.cli.sparsifying import print_weights
     from bloodedge.compress.clustering import ClusterConfig
     from bloodedge.compress.clustering import cluster as run
-    from bloodedge.compress.targets import KdConfig
-    from bloodedge.data.sources import load_data
     from bloodedge.references import find_model
     from bloodedge.train.recipes import fine_tuning
 
     fit = fine_tuning(epochs=epochs, batch=batch, learning_rate=lr or _RATE, ema=ema, seed=seed)
+    teaching = optional_teaching(
+        teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
+    )
     config = ClusterConfig(
         model=model,
         name=name or f"{find_model(model).name}-cluster{clusters}",
         fit=fit,
-        teacher=teacher,
-        kd=KdConfig(temperature, alpha),
-        teacher_views=teacher_views,
+        teaching=teaching,
         layers=tuple(layers or ()),
         force=force,
         resume=resume,
@@ -72,9 +72,5 @@ def cluster(
         init=init,
         preserve_sparsity=preserve_sparsity,
     )
-    check_backend(backend)
-    if teacher:
-        find_model(teacher)
-    images = load_data(data, size=size)
-    use_backend(backend)
+    images = start_training(data, size=size, backend=backend, batch=fit.batch)
     print_weights(run(config, images))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bloodedge.cli import options
-from bloodedge.cli.starting import start_training, teaching_config
+from bloodedge.cli.starting import optional_teaching, start_training
+from bloodedge.cli.weight_figures import print_weights
 
 if TYPE_CHECKING:
     from bloodedge.compress.channels.plan import Plan
@@ -17,6 +18,9 @@ def prune(
     model: Annotated[str, typer.Argument(help="A run's name, a path, or a model of the zoo.")],
     channels: Annotated[
         bool, typer.Option("--channels", help="Remove whole channels: smaller and faster.")
+    ] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Set single weights to zero: a smaller download.")
     ] = False,
     macs: Annotated[
         float | None, typer.Option("--macs", help="Share of the multiply-accumulates to keep.")
@@ -34,6 +38,14 @@ def prune(
     floor: Annotated[
         float, typer.Option("--floor", help="Share of its channels that every layer keeps.")
     ] = 0.1,
+    pattern: Annotated[
+        str, typer.Option("--pattern", help="Of zeros: unstructured, or 2:4 along the inputs.")
+    ] = "unstructured",
+    sparsity: Annotated[
+        float | None,
+        typer.Option("--sparsity", help="Share of each kernel that becomes zero; half by default."),
+    ] = None,
+    layers: options.Layers = None,
     teacher: options.Teachers = None,
     method: options.Method = "kd",
     temperature: options.Temperature = 4.0,
@@ -60,17 +72,19 @@ def prune(
 ) -> None:
     """Remove what matters least from a trained model and fine-tune the rest.
 
-    The budget is one of --macs, --kb and --ratio. Layers keep a multiple of 8 channels.
+    --channels makes a smaller, faster model, under one of --macs, --kb and --ratio; layers keep a
+    multiple of 8 channels. --weights sets single weights to zero (--sparsity, --pattern, --layer):
+    the download shrinks, the size on the device and the latency stay.
     """
     from bloodedge.cli.training import print_run
     from bloodedge.compress.channels.stage import PruneConfig, plan_channels, prune_channels
-    from bloodedge.compress.teaching import parents
+    from bloodedge.compress.sparsity import SparsityConfig, sparsify
     from bloodedge.errors import ConfigError
     from bloodedge.references import find_model
     from bloodedge.train.recipes import fine_tuning
 
-    if not channels:
-        raise ConfigError("prune what?", expected="--channels")
+    if channels == weights:
+        raise ConfigError("prune what?", expected="--channels or --weights")
     fit = fine_tuning(
         epochs=epochs or None,
         batch=batch,
@@ -79,14 +93,34 @@ def prune(
         precision=precision,
         seed=seed,
     )
-    teaching = None
-    if teacher:
-        teaching = teaching_config(
-            teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
+    teaching = optional_teaching(
+        teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
+    )
+    found = find_model(model).name
+    if weights:
+        if (macs, kb, ratio) != (None, None, None) or dry_run or epochs == 0:
+            raise ConfigError(
+                "--weights takes no budget, --dry-run or --epochs 0", expected="--sparsity"
+            )
+        zeros = SparsityConfig(
+            model=model,
+            name=name or f"{found}-{_suffix(pattern, sparsity)}",
+            fit=fit,
+            teaching=teaching,
+            layers=tuple(layers or ()),
+            force=force,
+            resume=resume,
+            pattern=pattern,
+            sparsity=0.5 if sparsity is None else sparsity,
         )
+        images = start_training(data, size=size, backend=backend, devices=devices, batch=fit.batch)
+        print_weights(sparsify(zeros, images))
+        return
+    if sparsity is not None or layers or pattern != "unstructured":
+        raise ConfigError("--sparsity, --pattern and --layer are for --weights", fix="drop them")
     config = PruneConfig(
         model,
-        name or f"{find_model(model).name}-pruned",
+        name or f"{found}-pruned",
         fit,
         macs,
         kb,
@@ -98,13 +132,15 @@ def prune(
         force,
         resume,
     )
-    if teaching:
-        parents(teaching)
     images = start_training(data, size=size, backend=backend, devices=devices, batch=fit.batch)
     if dry_run:
         _print_plan(plan_channels(config, images))
     else:
         print_run(prune_channels(config, images))
+
+
+def _suffix(pattern: str, sparsity: float | None) -> str:
+    return "2of4" if pattern == "2:4" else f"sparse{100 * (sparsity or 0.5):.0f}"
 
 
 def _print_plan(plan: Plan) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def start_training(
-    data: str, *, size: int | None, backend: str | None, devices: str, batch: int
+    data: str, *, size: int | None, backend: str | None, devices: str = "1", batch: int
 ) -> Dataset:
     """Load the data and make Keras ready on its backend and devices.
 
@@ -52,3 +52,28 @@ def teaching_config(
     weight = METHODS.get(method, 0.0) if alpha is None else alpha
     kd = KdConfig(temperature, weight, method)
     return TeachingConfig(tuple(teachers or ()), kd, views, logits, live)
+
+
+def optional_teaching(
+    teachers: Sequence[str] | None,
+    *,
+    method: str,
+    temperature: float,
+    alpha: float | None,
+    views: int,
+) -> TeachingConfig | None:
+    """Return who teaches a fine-tuning, and how; None if nobody was named.
+
+    Raises:
+        ConfigError: as `teaching_config`.
+        ModelError: a teacher is missing.
+    """
+    from bloodedge.compress.teaching import parents
+
+    if not teachers:
+        return None
+    config = teaching_config(
+        teachers, method=method, temperature=temperature, alpha=alpha, views=views
+    )
+    parents(config)
+    return config

@@ -15,7 +15,7 @@ from bloodedge.compress.channels.importance import criterion
 from bloodedge.compress.channels.labels import Ids
 from bloodedge.compress.channels.plan import Plan, describe, make_plan
 from bloodedge.compress.channels.surgery import cut
-from bloodedge.compress.teaching import TeachingConfig, teach_or_label
+from bloodedge.compress.teaching import TeachingConfig, parents, teach
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.errors import BloodedgeError, ConfigError, RunError
@@ -110,13 +110,13 @@ def prune_channels(config: PruneConfig, data: Dataset) -> Run:
     """
     watch = Stopwatch()
     reference = find_model(config.model)
+    teachers = parents(config.teaching)
     with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
         graph = trace(restore_for(reference, data, "model"))
         net, plan = _cut(config, graph, data, run.path / PLAN_FILE)
-        targets, teachers = teach_or_label(config.teaching, data, config.fit.label_smoothing)
         what = Fitted(
             KIND,
-            targets,
+            teach(config.teaching, data, config.fit.label_smoothing),
             Ready(net, reference.manifest.get("model", {})),
             config.fit,
             {**asdict(config), "plan": plan},
