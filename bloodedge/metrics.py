@@ -82,6 +82,48 @@ def expected_calibration_error(truth: NDArray[np.int64], p: Floats, bins: int = 
     return float(np.abs(gaps).sum() / max(len(truth), 1))
 
 
+def brier_score(truth: NDArray[np.int64], p: Floats) -> float:
+    """Return the mean squared distance of probabilities from the truth, 0 to 2 (Brier 1950)."""
+    target = np.zeros_like(p)
+    target[np.arange(len(truth)), truth] = 1.0
+    return float(((p - target) ** 2).sum(axis=1).mean())
+
+
+def mcnemar_exact(broken: int, mended: int) -> float:
+    """Return the two-sided exact p-value of McNemar's test on discordant pairs.
+
+    Args:
+        broken: cases that only the first of two classifiers gets right.
+        mended: cases that only the second gets right.
+    """
+    n = broken + mended
+    tail = sum(math.comb(n, k) for k in range(min(broken, mended) + 1))
+    return min(1.0, float(2 * tail / 2**n)) if n else 1.0
+
+
+def paired_drop_interval(
+    broken: int, mended: int, total: int, seed: int = 0, draws: int = 10_000
+) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a paired loss of accuracy.
+
+    Resampling images with replacement draws the counts of images that were broken, mended and
+    left alone from a multinomial distribution, which is what is drawn here.
+
+    Args:
+        broken: images that only the parent gets right.
+        mended: images that only the child gets right.
+        total: all images.
+        seed: fixes the draws.
+        draws: how many.
+    """
+    if total == 0:
+        return (0.0, 0.0)
+    shares = np.array([broken, mended, total - broken - mended]) / total
+    counts = np.random.default_rng(seed).multinomial(total, shares, draws)
+    low, high = np.percentile((counts[:, 0] - counts[:, 1]) / total, [2.5, 97.5])
+    return (float(low), float(high))
+
+
 def classification_metrics(truth: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
     """Return every figure reported for a classifier, ready for JSON.
 

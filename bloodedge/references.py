@@ -72,12 +72,17 @@ def find_models(reference: str) -> list[ModelReference]:
         ModelError: nothing of that name is there; names close to it are suggested.
         RunError: the run's manifest is damaged.
     """
-    path = Path(reference)
-    if path.is_file():
-        if not path.name.endswith(_SUFFIXES):
-            raise ModelError(f"{path} is no model", expected=f"a file ending in {_SUFFIXES}")
-        return [_from_file(path)]
-    for folder in (path, runs_root() / reference, *(zoo / reference for zoo in zoo_folders())):
+    # A file of a run may be named as `run/file`, wherever the runs are.
+    for path in (Path(reference), runs_root() / reference):
+        if path.is_file():
+            if not path.name.endswith(_SUFFIXES):
+                raise ModelError(f"{path} is no model", expected=f"a file ending in {_SUFFIXES}")
+            return [_from_file(path)]
+    for folder in (
+        Path(reference),
+        runs_root() / reference,
+        *(zoo / reference for zoo in zoo_folders()),
+    ):
         if (folder / MANIFEST).is_file():
             return _from_folder(folder)
     raise ModelError(

@@ -22,14 +22,27 @@ VARIANTS = {
 }
 
 
-def convert(model: Any, variant: str, calibration: NDArray[np.uint8]) -> bytes:
-    """Return the .tflite of one variant, with a static batch of 1 and softmax at the end.
+# What the inputs and outputs of int8 may be.
+IO_TYPES = ("uint8", "int8", "float32")
+
+
+def convert(
+    model: Any,
+    variant: str,
+    calibration: NDArray[np.uint8],
+    *,
+    batch: int = 1,
+    io: str = "uint8",
+) -> bytes:
+    """Return the .tflite of one variant, with a static batch and softmax at the end.
 
     Args:
         model: a Keras model on TensorFlow: `(N, S, S, 3)` pixel values in, `(N, C)` logits out.
         variant: one of `VARIANTS`.
         calibration: `(M, S, S, 3)` uint8 images; int8 takes its ranges from them, the others
             only S.
+        batch: images an inference takes.
+        io: of `IO_TYPES`, the type of int8's inputs and outputs; LiteRT.js knows uint8, not int8.
 
     Raises:
         ConfigError: an unknown variant, no calibration image, or Keras on another backend.
@@ -51,22 +64,22 @@ def convert(model: Any, variant: str, calibration: NDArray[np.uint8]) -> bytes:
             warnings.simplefilter("ignore")
             if variant == "int8":
                 model = without_dead_layers(model, calibration)
-            twin = export_twin(model, int(calibration.shape[1]))
-            return bytes(_converter(twin, variant, calibration).convert())
+            twin = export_twin(model, int(calibration.shape[1]), batch)
+            return bytes(_converter(twin, variant, calibration, io).convert())
     # The converter raises whatever MLIR, Keras or the calibrator meet.
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"the conversion to {variant} failed: {lines[0][:300]}") from error
 
 
-def export_twin(model: Any, size: int) -> Any:
-    """Return the model with a static `(1, size, size, 3)` input and softmax at the end.
+def export_twin(model: Any, size: int, batch: int = 1) -> Any:
+    """Return the model with a static `(batch, size, size, 3)` input and softmax at the end.
 
     LiteRT.js needs the static batch; browsers and phones expect probabilities.
     """
     import keras
 
-    image = keras.Input(batch_shape=(1, size, size, 3), name="image")
+    image = keras.Input(batch_shape=(batch, size, size, 3), name="image")
     logits = without_idle_padding(model)(image)
     return keras.Model(image, keras.layers.Softmax(name="probabilities")(logits), name="export")
 
@@ -108,7 +121,7 @@ def _pads_nothing(layer: Any) -> bool:
     )
 
 
-def _converter(twin: Any, variant: str, calibration: NDArray[np.uint8]) -> Any:
+def _converter(twin: Any, variant: str, calibration: NDArray[np.uint8], io: str) -> Any:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(twin)
@@ -121,22 +134,25 @@ def _converter(twin: Any, variant: str, calibration: NDArray[np.uint8]) -> Any:
         # tflite-runtime 2.14 refuses per-channel dense layers (FULLY_CONNECTED version 12).
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     else:
-        converter.representative_dataset = lambda: _representative(calibration)
+        batch = int(twin.input_shape[0])
+        converter.representative_dataset = lambda: _representative(calibration, batch)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        # LiteRT.js knows uint8, not int8.
-        converter.inference_input_type = tf.uint8
-        converter.inference_output_type = tf.uint8
+        converter.inference_input_type = tf.as_dtype(io)
+        converter.inference_output_type = tf.as_dtype(io)
     return converter
 
 
-def _representative(calibration: NDArray[np.uint8]) -> Iterator[list[NDArray[np.float32]]]:
-    """Yield one image at a time, the first with a black and a white value in its corner.
+def _representative(
+    calibration: NDArray[np.uint8], batch: int
+) -> Iterator[list[NDArray[np.float32]]]:
+    """Yield one image at a time, repeated to fill the batch.
 
-    They pin the input's range to 0..255, hence its scale to 1 and its zero point to 0: then a
-    pixel's byte is its quantized value, whatever the brightest pixel of the draw.
+    The first has a black and a white value in its corner: they pin the input's range to 0..255,
+    hence its scale to 1 and its zero point to 0 of uint8. Then a pixel's byte is its quantized
+    value, whatever the brightest pixel of the draw.
     """
     for i, image in enumerate(calibration):
         pixels = image.astype(np.float32)[None]
         if i == 0:
             pixels[0, 0, 0, :2] = 0.0, 255.0
-        yield [pixels]
+        yield [pixels.repeat(batch, axis=0)]

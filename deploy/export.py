@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,76 +10,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodedge._version import __version__
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import verify
+from bloodedge.deploy.agreement import Comparison, compare
+from bloodedge.deploy.c_array import c_header
 from bloodedge.deploy.calibration import calibration_indices
-from bloodedge.deploy.convert import VARIANTS, convert
-from bloodedge.deploy.interpreter import predict_parallel, probe
+from bloodedge.deploy.card import write_card
+from bloodedge.deploy.compat import check_compatible
+from bloodedge.deploy.convert import convert
+from bloodedge.deploy.export_config import ExportConfig
+from bloodedge.deploy.flat.lean import lean
+from bloodedge.deploy.interpreter import find_runtime, predict_parallel, probe
 from bloodedge.deploy.labels import append_labels
-from bloodedge.errors import ConfigError, ModelError
-from bloodedge.files import atomic_path, gzip_size
+from bloodedge.deploy.metadata import About, notes
+from bloodedge.errors import ModelError
+from bloodedge.files import atomic_path, gzip_size, write_text
 from bloodedge.metrics import Floats, softmax
 from bloodedge.references import TFLITE_SUFFIX, ModelReference, find_model
-from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run
+from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, open_run
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.restore import restore
 
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """What `bloodedge export` converts and where it puts it.
-
-    Attributes:
-        model: the parent: a run, a file or a zoo model.
-        name: the run to write.
-        variants: of `VARIANTS`.
-        per_class: calibration images of each class, drawn from train.
-        seed: fixes the draws.
-        verify_images: val images to compare on: see `verify.verification_indices`.
-        force: replace a run of that name.
-
-    Raises:
-        ConfigError: an unknown or repeated variant, or a number out of range.
-        RunError: a name that no run can have.
-    """
-
-    model: str
-    name: str
-    variants: tuple[str, ...] = tuple(VARIANTS)
-    per_class: int = 32
-    seed: int = 0
-    verify_images: int | None = None
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        check_name(self.name)
-        for variant in self.variants:
-            _check_variant(variant)
-        if not self.variants or len(set(self.variants)) < len(self.variants):
-            raise ConfigError(
-                f"--variants {','.join(self.variants)!r}",
-                expected="each variant once, one at least",
-            )
-        if not 1 <= self.per_class <= 10_000:
-            raise ConfigError(
-                f"--calibration-per-class {self.per_class} is out of range", expected="1 to 10000"
-            )
-        if self.verify_images is not None and self.verify_images < 0:
-            raise ConfigError(f"{self.verify_images} images to verify on", expected="0 or more")
-        if not 0 <= self.seed <= 2**31:
-            raise ConfigError(f"--seed {self.seed} is out of range", expected="0 to 2**31")
-
-
-def _check_variant(variant: str) -> None:
-    if variant in VARIANTS:
-        return
-    near = difflib.get_close_matches(variant, VARIANTS, n=1, cutoff=0.3)
-    raise ConfigError(
-        f"unknown variant {variant!r}",
-        expected=", ".join(VARIANTS),
-        fix=f"did you mean {near[0]!r}?" if near else "",
-    )
+__all__ = ["ExportConfig", "export"]
+# The finished file, with its metadata, must still answer as the one that was checked.
+_SEAL_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -95,11 +50,22 @@ class _Parent:
     probabilities: Floats
 
 
+@dataclass(frozen=True)
+class _Made:
+    """A variant's file, how it compares with its parent, and what the gate says of it."""
+
+    content: bytes
+    saved: int
+    found: Comparison
+    failed: list[str]
+
+
 def export(config: ExportConfig, data: Dataset) -> Run:
     """Convert a model to each variant, check each against its parent, and write the run folder.
 
-    The folder holds `<parent>-<variant>.tflite` with the class names appended, and the manifest.
-    It appears only when every variant has passed its gate.
+    The folder holds `<parent>-<variant>.tflite` with its metadata and the class names, the model
+    card, and the manifest. It appears only when every variant has passed its gate, unless the
+    config allows failing ones, which are marked in the manifest, the card and the file itself.
 
     Raises:
         ModelError: no such model, one that does not fit the data, or one that does not convert.
@@ -111,9 +77,11 @@ def export(config: ExportConfig, data: Dataset) -> Run:
     watch = Stopwatch()
     with open_run(config.name, force=config.force) as run:
         parent = _load_parent(config, reference, data)
-        variants = {v: _make(v, parent, data) for v in config.variants}
-        metrics = {v: _write(run, parent, v, *made) for v, made in variants.items()}
-        return run.commit(_manifest(config, parent, data, {"variants": metrics}, watch))
+        variants = {v: _make(v, config, parent, data) for v in config.variants}
+        metrics = {v: _write(run, config, parent, v, made) for v, made in variants.items()}
+        manifest = _manifest(config, parent, data, {"variants": metrics}, watch)
+        write_card(run.path, manifest, reference)
+        return run.commit(manifest)
 
 
 def _load_parent(config: ExportConfig, reference: ModelReference, data: Dataset) -> _Parent:
@@ -151,36 +119,84 @@ def _check_fit(reference: ModelReference, model: Any, data: Dataset) -> None:
         )
 
 
-def _make(variant: str, parent: _Parent, data: Dataset) -> tuple[bytes, verify.Comparison]:
+def _make(variant: str, config: ExportConfig, parent: _Parent, data: Dataset) -> _Made:
     """Convert and check one variant, beside the run folder."""
     say(f"{variant}: converting")
-    content = convert(parent.model, variant, data["train"].images[parent.calibration])
-    with tempfile.TemporaryDirectory(prefix="bloodedge-") as folder:
-        path = Path(folder) / f"{variant}{TFLITE_SUFFIX}"
-        # With the labels, so that what is checked is what is written.
-        path.write_bytes(append_labels(content, parent.class_names))
-        # A tensor that is constantly 0 can make a file that ends the process which loads it.
-        probe(path)
-        child = predict_parallel(path, parent.val.images)
-        content = path.read_bytes()
-    tie = verify.GATES[variant].tie
-    found = verify.compare(parent.probabilities, child, parent.val.labels, tie=tie)
+    images = data["train"].images[parent.calibration]
+    converted = convert(parent.model, variant, images, batch=config.batch, io=config.io)
+    if config.compat:
+        check_compatible(converted, config.compat)
+    slim = lean(converted)
+    child = _answers(slim, parent.val.images, check=True)
+    gate = config.gate(variant)
+    found = compare(parent.probabilities, child, parent.val.labels, tie=gate.tie, seed=config.seed)
+    failed = verify.failures(gate, found, parent.class_names)
+    if not config.allow_failing:
+        verify.check(variant, failed)
+    for line in failed:
+        say(f"{variant}: {line}; written all the same, marked as failing")
+    about = _about(variant, config, parent, data)
+    own = _provenance(variant, parent, data, found, failed)
+    content = append_labels(lean(converted, notes(about, own)), parent.class_names)
+    if not np.array_equal(_answers(content, parent.val.images[:_SEAL_IMAGES]),
+                          child[:_SEAL_IMAGES]):  # fmt: skip
+        raise ModelError(f"{variant}: the file answers otherwise once its metadata is in it")
     say(
         f"{variant}: {len(content) / 1000:.1f} KB, agreement {100 * found.agreement:.2f} %, "
         f"largest difference {found.max_difference:.2g}"
     )
-    verify.check(variant, found)
-    return content, found
+    return _Made(content, len(converted) - len(slim), found, failed)
+
+
+def _answers(
+    content: bytes, images: NDArray[np.uint8], *, check: bool = False
+) -> NDArray[np.float32]:
+    with tempfile.TemporaryDirectory(prefix="bloodedge-") as folder:
+        path = Path(folder) / f"model{TFLITE_SUFFIX}"
+        path.write_bytes(content)
+        if check:
+            # A tensor that is constantly 0 can make a file that ends the process which loads it.
+            probe(path)
+        return predict_parallel(path, images)
+
+
+def _about(variant: str, config: ExportConfig, parent: _Parent, data: Dataset) -> About:
+    types = len(parent.class_names)
+    description = f"Tells {types} types apart, trained on {data.title}; research use only."
+    name = f"{parent.reference.name}-{variant}"
+    return About(name, description, f"bloodedge {__version__}", config.author, config.licence)
+
+
+def _provenance(
+    variant: str, parent: _Parent, data: Dataset, found: Comparison, failed: list[str]
+) -> dict[str, Any]:
+    """Return what the file itself carries of its manifest."""
+    return {
+        "variant": variant,
+        "parent": parent.reference.sha256,
+        "data": data.fingerprint,
+        "synthetic": data.synthetic,
+        "val": {
+            "images": found.images,
+            "accuracy": round(found.accuracy_val, 4),
+            "parent_accuracy": round(found.parent_accuracy_val, 4),
+            "agreement": round(found.agreement, 4),
+        },
+        "failed": failed,
+    }
 
 
 def _write(
-    run: RunFolder, parent: _Parent, variant: str, content: bytes, found: verify.Comparison
+    run: RunFolder, config: ExportConfig, parent: _Parent, variant: str, made: _Made
 ) -> dict[str, Any]:
     path = run.path / f"{parent.reference.name}-{variant}{TFLITE_SUFFIX}"
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
-    sizes = {"bytes": len(content), "gzip_bytes": gzip_size(path)}
-    return {"file": path.name, **sizes, **found.figures()}
+        temporary.write_bytes(made.content)
+    if config.c_array:
+        header = c_header(path.stem, made.content, parent.class_names)
+        write_text(path.with_suffix(".h"), header)
+    sizes = {"bytes": len(made.content), "gzip_bytes": gzip_size(path), "saved_bytes": made.saved}
+    return {"file": path.name, **sizes, **made.found.figures(), "failed": made.failed}
 
 
 def _manifest(
@@ -189,13 +205,14 @@ def _manifest(
     recorded = {
         **asdict(config),
         "calibration": {"split": "train", "indices": parent.calibration.tolist()},
-        "verified_on": {"split": "val", "images": len(parent.val)},
+        "gates": {v: asdict(config.gate(v)) for v in config.variants},
+        "verified_on": {"split": "val", "images": len(parent.val), **_runtime()},
     }
     entry = {
         **parent.reference.manifest.get("model", {}),
         "class_names": list(parent.class_names),
         "parameters": int(parent.model.count_params()),
-        "input": "RGB pixel values 0..255, static batch 1; scaling is inside",
+        "input": f"RGB pixel values 0..255, static batch {config.batch}; scaling is inside",
         "output": "probabilities",
     }
     return Manifest(
@@ -209,3 +226,8 @@ def _manifest(
         seed=config.seed,
         duration_s=watch.seconds(),
     )
+
+
+def _runtime() -> dict[str, str]:
+    runtime = find_runtime()
+    return {"runtime": f"{runtime.name} {runtime.version}"}

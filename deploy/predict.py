@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodedge.console import Meter
 from bloodedge.errors import ConfigError, DataError, ModelError
 from bloodedge.metrics import softmax
 from bloodedge.references import ModelReference, find_model
@@ -19,6 +20,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _MAX_NAME = 200
 # Below this, starting one interpreter per core takes longer than it saves.
 _PARALLEL_FROM = 256
+# Images in memory together: a folder may hold any number.
+_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ class Prediction:
 
 
 def predict(config: PredictConfig) -> list[Prediction]:
-    """Classify image files; every one is read before the first is classified.
+    """Classify image files; nothing is returned unless all of them could be read.
 
     Raises:
         DataError: an image is missing or cannot be read.
@@ -176,14 +179,21 @@ def predict(config: PredictConfig) -> list[Prediction]:
     model = open_model(reference)
     if model.size is None:
         raise ModelError(f"{reference.path} takes images of any size", expected="one fixed size")
-    size = model.size
-    images = np.stack([read_image(path, size) for path in files])
-    start = time.perf_counter()
-    p = model.probabilities(images)
-    each = (time.perf_counter() - start) / len(files)
     names = class_names(reference, model.classes)
-    rows = zip(files, p, strict=True)
-    return [Prediction(path, _ranked(row, names, config.top), each) for path, row in rows]
+    found: list[Prediction] = []
+    with Meter("images", len(files)) as meter:
+        for start in range(0, len(files), _AT_ONCE):
+            chunk = files[start : start + _AT_ONCE]
+            images = []
+            for path in chunk:
+                images.append(read_image(path, model.size))
+                meter.update(printable(path.name))
+            begin = time.perf_counter()
+            p = model.probabilities(np.stack(images))
+            each = (time.perf_counter() - begin) / len(chunk)
+            rows = zip(chunk, p, strict=True)
+            found += [Prediction(path, _ranked(row, names, config.top), each) for path, row in rows]
+    return found
 
 
 def _ranked(

@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import verify
+from bloodedge.deploy.agreement import compare
 from bloodedge.deploy.calibration import calibration_indices
+from bloodedge.deploy.card import CARD
+from bloodedge.deploy.compat import check_compatible
 from bloodedge.deploy.convert import VARIANTS, convert
 from bloodedge.deploy.export import ExportConfig, export
+from bloodedge.deploy.flat.bytemap import map_bytes
+from bloodedge.deploy.flat.lean import lean
 from bloodedge.deploy.interpreter import Classifier, predict_parallel, probe
 from bloodedge.deploy.labels import read_labels
+from bloodedge.deploy.metadata import read_metadata
 from bloodedge.errors import ConfigError, ModelError, RunError, VerificationError
 from bloodedge.files import gzip_size, sha256_of
 from bloodedge.metrics import softmax
@@ -168,6 +174,7 @@ def test_manifest_says_what_was_made_and_of_what(exported: Exported, cells: Data
         assert found["file"] == path.name
         assert found["bytes"] == path.stat().st_size
         assert found["gzip_bytes"] == gzip_size(path)
+        assert found["saved_bytes"] > 1000
         assert found["images"] == len(cells["val"])
     index = np.array(manifest["config"]["calibration"]["indices"])
     assert (np.bincount(cells["train"].labels[index]) == 8).all()
@@ -197,13 +204,68 @@ def test_a_failed_gate_writes_nothing(
 def test_a_damaged_conversion_is_caught(
     in_runs: Exported, cells: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def untrained(model: Any, variant: str, images: NDArray[np.uint8]) -> bytes:
-        return convert(build(CONFIG, size=SIDE), variant, images)
+    def untrained(model: Any, variant: str, images: NDArray[np.uint8], **how: Any) -> bytes:
+        return convert(build(CONFIG, size=SIDE), variant, images, **how)
 
     monkeypatch.setattr("bloodedge.deploy.export.convert", untrained)
     with pytest.raises(VerificationError, match="int8: the agreement"):
         export(ExportConfig("small", "damaged", ("int8",)), cells)
     assert not (in_runs.root / "damaged").exists()
+    config = ExportConfig("small", "damaged", ("int8",), allow_failing=True, c_array=True)
+    run = export(config, cells)
+    found = run.manifest["metrics"]["variants"]["int8"]
+    assert any("agreement" in line for line in found["failed"])
+    own = read_metadata((run.path / found["file"]).read_bytes()).provenance
+    assert own["failed"] == found["failed"]
+    assert "failed their gate" in (run.path / CARD).read_text()
+    assert "small_int8_input_shape[] = {1, 32, 32, 3}" in (run.path / "small-int8.h").read_text()
+
+
+@pytest.mark.slow
+def test_the_file_says_where_it_came_from(exported: Exported, cells: Dataset) -> None:
+    for variant in VARIANTS:
+        content = exported.file(variant).read_bytes()
+        found = read_metadata(content)
+        assert found.about is not None
+        assert found.about.name == f"small-{variant}"
+        assert found.provenance["parent"] == sha256_of(exported.parent.path / "model.keras")
+        assert found.provenance["data"] == cells.fingerprint
+        assert found.provenance["failed"] == []
+        assert map_bytes(content).purposes["metadata"] <= 1100
+
+
+@pytest.mark.slow
+def test_the_card_tells_use_limits_data_and_figures(exported: Exported, cells: Dataset) -> None:
+    card = (exported.run.path / CARD).read_text()
+    for words in ("Not a diagnostic device", "one laboratory", "Synthetic", cells.fingerprint):
+        assert words in card, words
+    assert "`small` (train)" in card
+    found = exported.run.manifest["metrics"]["variants"]["int8"]
+    assert f"{found['bytes'] / 1000:.1f}" in card
+    for name, recall in zip(NAMES, found["recall"], strict=True):
+        row = next(line for line in card.splitlines() if line.startswith(f"| {name} (50)"))
+        assert f"{100 * recall:.1f} [" in row
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("batch", "io"), [(4, "uint8"), (1, "int8"), (3, "float32")])
+def test_batches_and_types_of_int8_answer_alike(
+    exported: Exported, cells: Dataset, tmp_path: Path, batch: int, io: str
+) -> None:
+    images = cells["train"].images[:16]
+    path = tmp_path / "model.tflite"
+    path.write_bytes(lean(convert(exported.model, "int8", images, batch=batch, io=io)))
+    model = Classifier(path)
+    assert (model.batch, model.input_dtype, model.output_dtype) == (batch, io, io)
+    parent = parent_probabilities(exported, cells["val"].images[:40])
+    p = model.predict(cells["val"].images[:40])
+    assert (p.argmax(axis=1) == parent.argmax(axis=1)).mean() >= 0.95
+
+
+@pytest.mark.slow
+def test_every_variant_loads_in_tflite_runtime(exported: Exported) -> None:
+    for variant in VARIANTS:
+        check_compatible(exported.file(variant).read_bytes(), "tflite-runtime")
 
 
 @pytest.mark.slow
@@ -239,6 +301,13 @@ def test_the_scaling_is_left_alone_where_padding_matters() -> None:
         ({"per_class": 0}, "--calibration-per-class"),
         ({"verify_images": -1}, "verify"),
         ({"seed": -1}, "--seed"),
+        ({"batch": 0}, "--batch"),
+        ({"io": "int4"}, "--io"),
+        ({"compat": "tflite"}, "--compat"),
+        ({"max_drop": 1.5}, "--max-drop"),
+        ({"max_class_drop": -0.1}, "--max-class-drop"),
+        ({"max_ece": float("nan")}, "--max-ece"),
+        ({"author": "a\nb"}, "--author"),
     ],
 )
 def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -261,24 +330,11 @@ def test_compare_counts_agreement_differences_and_ties() -> None:
     parent = np.array([[0.7, 0.3], [0.50001, 0.49999], [0.2, 0.8], [0.9, 0.1]])
     child = np.array([[0.6, 0.4], [0.4, 0.6], [0.2, 0.8], [0.8, 0.2]], np.float32)
     labels = np.array([0, 0, 1, 1])
-    found = verify.compare(parent, child, labels)
+    found = compare(parent, child, labels)
     assert found.agreement == 0.75
     assert found.max_difference == pytest.approx(0.1, abs=1e-4)
     assert (found.accuracy_val, found.parent_accuracy_val) == (0.5, 0.75)
-    assert verify.compare(parent, child, labels, tie=1e-4).agreement == 1
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_gates_name_the_figure_and_the_limit(variant: str) -> None:
-    good = verify.Comparison(1000, 1.0, 1e-6, 0.98, 0.98)
-    verify.check(variant, good)
-    for bad, figure in [
-        (replace(good, agreement=0.9), "agreement"),
-        (replace(good, agreement=float("nan")), "agreement"),
-        (replace(good, accuracy_val=0.96), "loss of accuracy on val is 0.02"),
-    ]:
-        with pytest.raises(VerificationError, match=figure):
-            verify.check(variant, bad)
+    assert compare(parent, child, labels, tie=1e-4).agreement == 1
 
 
 def test_slow_parents_are_checked_on_a_balanced_sample() -> None:

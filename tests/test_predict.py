@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,61 @@ def test_json(model: Path, images: Path) -> None:
     assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     (top,) = json.loads(run(model, images / "b.png", "--json", "--top", 1).stdout)
     assert list(top["probabilities"]) == ["class 2"]
+
+
+def test_the_csv_holds_every_probability(model: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found.csv"
+    done = run(model, images, "--csv", out, "--top", 1, "--json")
+    assert done.exit_code == 0, done.output
+    assert [len(p["probabilities"]) for p in json.loads(done.stdout)] == [1, 1, 1]
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["image"]).name for row in rows] == ["a.PNG", "b.png", "c.bmp"]
+    assert [row["class"] for row in rows] == ["class 0", "class 2", "class 1"]
+    for row in rows:
+        values = [float(row[f"class {i}"]) for i in range(3)]
+        assert sum(values) == pytest.approx(1, abs=1e-5)
+        assert float(row["probability"]) == max(values)
+    again = run(model, images, "--csv", out)
+    assert isinstance(again.exception, ConfigError)
+    assert run(model, images, "--csv", out, "--force").exit_code == 0
+
+
+def test_the_sheet_shows_the_least_sure_first(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image(images / "d.png", (100, 100, 110))
+    drawn: list[list[str]] = []
+    monkeypatch.setattr(
+        "bloodedge.deploy.predict_files.contact_sheet",
+        lambda shown, captions, title, path: drawn.append([*captions, title]),
+    )
+    assert run(model, images, "--sheet", tmp_path / "x.png").exit_code == 0
+    (captions,) = drawn
+    assert captions[0].startswith("d.png\nclass 2 0.")
+    assert captions[-1] == "4 images, the least sure first"
+    wrong = run(model, images, "--sheet", tmp_path / "x.jpg")
+    assert isinstance(wrong.exception, ConfigError)
+
+
+def test_a_contact_sheet_is_a_picture_of_its_rows(tmp_path: Path) -> None:
+    from bloodedge.deploy.gallery import contact_sheet
+
+    heights = []
+    for count in (1, 9):
+        pictures = [np.zeros((SIDE, SIDE, 3), np.uint8)] * count
+        contact_sheet(pictures, ["$x_1\n50 %"] * count, "a_b$", tmp_path / f"{count}.png")
+        heights.append(cv2.imread(str(tmp_path / f"{count}.png")).shape[0])
+    assert heights[1] - heights[0] == round(1.9 * 120)
+
+
+def test_more_images_than_are_read_at_once(
+    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = predict(PredictConfig(str(model), (images,)))
+    monkeypatch.setattr("bloodedge.deploy.predict._AT_ONCE", 2)
+    parts = predict(PredictConfig(str(model), (images,)))
+    assert [(p.image, p.ranked) for p in parts] == [(p.image, p.ranked) for p in whole]
 
 
 def test_the_table(model: Path, content: bytes, images: Path) -> None:

@@ -34,7 +34,8 @@ def test_an_export_run_means_all_its_variants():
     assert [m.name for m in find_models("s-tflite")] == ["s-float32", "s-int8"]
     with pytest.raises(ModelError, match="2 models"):
         find_model("s-tflite")
-    assert find_model(str(path / "s-int8.tflite")).is_tflite
+    for reference in (str(path / "s-int8.tflite"), "s-tflite/s-int8.tflite"):
+        assert find_model(reference).path == path / "s-int8.tflite"
 
 
 def test_a_bare_file_has_no_manifest(tmp_path: Path):

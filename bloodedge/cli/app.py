@@ -6,13 +6,16 @@ import typer
 
 from bloodedge.cli import (
     benchmarking,
+    bundling,
     clustering,
     compressing,
     deploying,
     evaluating,
+    inspecting,
     pruning,
     reporting,
     training,
+    verifying,
 )
 from bloodedge.cli.data import data_app
 from bloodedge.cli.demo import demo
@@ -33,8 +36,11 @@ app.command("distill")(compressing.distill)
 app.command("prune")(pruning.prune)
 app.command("cluster")(clustering.cluster)
 app.command("export")(deploying.export)
+app.command("verify")(verifying.verify)
+app.command("inspect")(inspecting.inspect)
 app.command("evaluate")(evaluating.evaluate)
 app.command("benchmark")(benchmarking.benchmark)
+app.command("bundle")(bundling.bundle)
 app.command("report")(reporting.report)
 app.command("predict")(evaluating.predict)
 app.add_typer(reproduce_app, name="reproduce")

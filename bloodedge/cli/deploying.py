@@ -40,6 +40,26 @@ def export(
             "all, or 512 for models of a million parameters and more.",
         ),
     ] = None,
+    batch: Annotated[int, typer.Option("--batch", help="Images an inference takes.")] = 1,
+    io: Annotated[
+        str, typer.Option("--io", help="What int8 takes and gives: uint8, int8 or float32.")
+    ] = "uint8",
+    compat: Annotated[
+        str,
+        typer.Option("--compat", help="Refuse what this runtime would not load: tflite-runtime."),
+    ] = "",
+    max_drop: options.MaxDrop = None,
+    max_class_drop: options.MaxClassDrop = None,
+    max_ece: options.MaxEce = None,
+    allow_failing: Annotated[
+        bool,
+        typer.Option("--allow-failing", help="Write what fails its gate, marked as failing."),
+    ] = False,
+    author: Annotated[str, typer.Option("--author", help="For the files' metadata.")] = "",
+    licence: Annotated[str, typer.Option("--license", help="For the files' metadata.")] = "",
+    c_array: Annotated[
+        bool, typer.Option("--c-array", help="Also write each file as a C header.")
+    ] = False,
     seed: options.Seed = 0,
     force: options.Force = False,
 ) -> None:
@@ -63,7 +83,25 @@ def export(
     from bloodedge.deploy.export import ExportConfig
     from bloodedge.deploy.export import export as run
 
-    config = ExportConfig(reference, name, chosen, per_class, seed, verify_images, force)
+    config = ExportConfig(
+        reference,
+        name,
+        chosen,
+        per_class,
+        seed,
+        verify_images,
+        force,
+        batch=batch,
+        io=io,
+        compat=compat,
+        max_drop=max_drop,
+        max_class_drop=max_class_drop,
+        max_ece=max_ece,
+        allow_failing=allow_failing,
+        author=author,
+        licence=licence,
+        c_array=c_array,
+    )
     _print_table(run(config, load_data(data, size=size)))
 
 
@@ -73,7 +111,7 @@ def _print_table(run: Run) -> None:
 
     table = Table(title=str(run.path))
     table.add_column("variant")
-    for heading in ("KB", "KB gzip", "agreement", "largest difference", "val accuracy"):
+    for heading in ("KB", "KB gzip", "agreement", "largest difference", "val accuracy", "gate"):
         table.add_column(heading, justify="right")
     for variant, found in run.manifest["metrics"]["variants"].items():
         table.add_row(
@@ -83,5 +121,6 @@ def _print_table(run: Run) -> None:
             f"{100 * found['agreement']:.2f} %",
             f"{found['max_difference']:.2g}",
             f"{100 * found['accuracy_val']:.2f} %",
+            "failed" if found["failed"] else "passed",
         )
     Console().print(table)

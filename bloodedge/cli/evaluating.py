@@ -112,22 +112,38 @@ def predict(
         int | None, typer.Option("--top", help="Classes to give for each image.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Also write every probability into this file.")
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--sheet", help="Also draw the images, the least sure first, into this PNG."),
+    ] = None,
     backend: options.Backend = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace --csv and --sheet.")] = False,
 ) -> None:
     """Classify image files: cell type and probabilities."""
     import json
+    from dataclasses import replace
 
     from bloodedge.backend import use_backend
     from bloodedge.deploy.predict import PredictConfig
     from bloodedge.deploy.predict import predict as run
+    from bloodedge.deploy.predict_files import check_free, write_csv, write_sheet
     from bloodedge.references import find_model
 
     reference = find_model(model)
     shown = top if top is not None or as_json else _TABLE_TOP
-    config = PredictConfig(reference, tuple(images), shown)
+    config = PredictConfig(reference, tuple(images), None if csv else shown)
+    check_free(csv, sheet, force=force)
     if not reference.is_tflite:
         use_backend(backend)
     predictions = run(config)
+    if csv:
+        write_csv(predictions, csv)
+    if sheet:
+        write_sheet(predictions, sheet)
+    predictions = [replace(p, ranked=p.ranked[:shown]) for p in predictions]
     if as_json:
         print(json.dumps([prediction.to_json() for prediction in predictions], indent=2))
     else:

@@ -89,3 +89,12 @@ Layers = Annotated[
     list[str] | None,
     typer.Option("--layer", help="Change this layer, not the default choice; may be repeated."),
 ]
+MaxDrop = Annotated[
+    float | None, typer.Option("--max-drop", help="Most accuracy to lose: 0.01 is one point.")
+]
+MaxClassDrop = Annotated[
+    float | None, typer.Option("--max-class-drop", help="Most recall any one cell type may lose.")
+]
+MaxEce = Annotated[
+    float | None, typer.Option("--max-ece", help="Most the calibration error (ECE) may rise.")
+]

@@ -1,0 +1,203 @@
+"""`bloodedge bundle`: everything a device needs to measure models, in one folder or zip.
+
+Models, labelled test images, the runner and a script that starts it. The device needs Python,
+NumPy and one TFLite runtime. The same inputs give the same bytes, so a bundle's own digest says
+which one was measured.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bloodedge.benchmarks.host import RUNNER
+from bloodedge.benchmarks.stage import balanced_indices
+from bloodedge.console import say
+from bloodedge.data.dataset import Dataset
+from bloodedge.deploy.evaluate import check_fit
+from bloodedge.deploy.predict import open_model
+from bloodedge.errors import ConfigError, ModelError
+from bloodedge.files import atomic_path
+from bloodedge.references import ModelReference, find_models
+
+SCHEMA = "bloodedge-bundle/1"
+SUMS, DESCRIPTION, SCRIPT = "SHA256SUMS", "bundle.json", "run.sh"
+# The earliest date a zip can hold.
+_DATE = (1980, 1, 1, 0, 0, 0)
+_UNIX = 3
+_PROGRAMS = (SCRIPT, "runner.py")
+_RUN = """\
+#!/bin/sh
+# Checks the files, then measures every model; options are passed on to runner.py.
+set -eu
+cd "$(dirname "$0")"
+if command -v sha256sum >/dev/null; then sha256sum -c --quiet SHA256SUMS; fi
+exec "${PYTHON:-python3}" runner.py models/*.tflite --sample sample.npz --out result.json "$@"
+"""
+_README = """\
+# A bloodedge bundle
+
+{models} to measure, and {images} labelled test images of {title}{synthetic}.
+
+On the device, with Python 3.8 or newer, NumPy, and `ai-edge-litert` (64-bit) or `tflite-runtime`
+(Python up to 3.11, NumPy below 2):
+
+    sh run.sh
+
+It checks the files, measures accuracy, latency and memory of every model, and writes
+`result.json`; `sh run.sh --quick` is a rough look. Back on the computer,
+
+    bloodedge report --benchmark result.json
+
+puts the figures beside those of the other runs. Results are for research; this is no diagnostic
+device. The images keep the licence of their source: {licence}.
+"""
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """What to pack.
+
+    Attributes:
+        models: runs, files or zoo names; an export run means all its variants.
+        out: a `.zip`, or a folder to make.
+        images: test images, class-balanced; 0 for all.
+        seed: fixes the draw.
+        force: replace what is at `out`.
+
+    Raises:
+        ConfigError: no model, a negative number, or something at `out` already.
+    """
+
+    models: tuple[str, ...]
+    out: Path
+    images: int = 400
+    seed: int = 0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be packed, before anything is loaded."""
+        if not self.models:
+            raise ConfigError("no model to bundle", fix="name a run or a .tflite file")
+        if self.images < 0:
+            raise ConfigError(f"--images {self.images}", expected="0 (all) or more")
+        if not 0 <= self.seed <= 2**31:
+            raise ConfigError(f"--seed {self.seed} is out of range", expected="0 to 2**31")
+        if self.out.exists() and not self.force:
+            raise ConfigError(f"{self.out} exists", fix="choose another --out, or add --force")
+
+
+def bundle(config: BundleConfig, data: Dataset) -> Path:
+    """Pack models and test images, and return where the bundle is.
+
+    Raises:
+        ModelError: a name means no TFLite model, or one does not fit the data.
+        BloodedgeError: the bundle cannot be written.
+    """
+    models = _models(config.models, data)
+    index = balanced_indices(data["test"].labels, config.images or len(data["test"]), config.seed)
+    sample = io.BytesIO()
+    np.savez(sample, images=data["test"].images[index], labels=data["test"].labels[index])
+    files = {f"models/{name}": model.path.read_bytes() for name, model in models.items()}
+    files["sample.npz"] = sample.getvalue()
+    files["labels.txt"] = "".join(f"{name}\n" for name in data.class_names).encode()
+    files["runner.py"] = RUNNER.read_bytes()
+    files[SCRIPT] = _RUN.encode()
+    files["README.md"] = _readme(models, data, len(index)).encode()
+    described = _description(models, data, config, len(index))
+    files[DESCRIPTION] = (json.dumps(described, indent=1, sort_keys=True) + "\n").encode()
+    files[SUMS] = "".join(
+        f"{sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items())
+    ).encode()
+    say(f"{config.out}: {len(models)} models, {len(index)} test images of {data.title}")
+    if config.out.suffix == ".zip":
+        with atomic_path(config.out) as temporary:
+            temporary.write_bytes(zip_of(files))
+    else:
+        write_folder(files, config.out)
+    return config.out
+
+
+def _models(names: tuple[str, ...], data: Dataset) -> dict[str, ModelReference]:
+    """Return the models by the file name each has in the bundle."""
+    found = [m for name in names for m in find_models(name) if m.is_tflite]
+    if not found:
+        raise ModelError(f"{', '.join(names)}: no .tflite file", fix="export the run first")
+    distinct = list({m.path.resolve(): m for m in found}.values())
+    plain = [m.path.name for m in distinct]
+    named = {}
+    for model in distinct:
+        check_fit(open_model(model), data)
+        # Two runs may hold files of one name: those get their folder's in front.
+        twice = plain.count(model.path.name) > 1
+        name = f"{model.path.resolve().parent.name}-{model.path.name}" if twice else model.path.name
+        if name in named:
+            raise ConfigError(f"two models are called {name}", fix="rename one of the files")
+        named[name] = model
+    return named
+
+
+def _readme(models: Mapping[str, ModelReference], data: Dataset, images: int) -> str:
+    return _README.format(
+        models=f"{len(models)} model{'s' * (len(models) > 1)}",
+        images=images,
+        title=data.title,
+        synthetic=" (synthetic)" if data.synthetic else "",
+        licence=data.details.get("licence") or "not recorded in the data file",
+    )
+
+
+def _description(
+    models: Mapping[str, ModelReference], data: Dataset, config: BundleConfig, images: int
+) -> dict[str, Any]:
+    described = data.describe()
+    kept = ("name", "title", "synthetic", "fingerprint", "size", "class_names")
+    return {
+        "schema": SCHEMA,
+        "models": {name: {"name": m.name, "sha256": m.sha256} for name, m in models.items()},
+        "sample": {"split": "test", "images": images, "seed": config.seed},
+        "data": {key: described[key] for key in kept},
+    }
+
+
+def zip_of(files: Mapping[str, bytes]) -> bytes:
+    """Return a zip of the files: fixed dates, order and modes, and stored, not compressed.
+
+    What a compressor writes depends on its version; the digest of a bundle must not.
+    """
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, _DATE)
+            entry.create_system = _UNIX
+            entry.external_attr = (0o100000 | _mode(name)) << 16
+            archive.writestr(entry, content)
+    return packed.getvalue()
+
+
+def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write the files into a folder that appears whole, in place of one that was there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder.parent) as temporary:
+        made = Path(temporary) / "made"
+        for name, content in files.items():
+            path = made / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            path.chmod(_mode(name))
+        if folder.exists():
+            folder.rename(Path(temporary) / "replaced")
+        made.rename(folder)
+
+
+def _mode(name: str) -> int:
+    return 0o755 if name in _PROGRAMS else 0o644

@@ -1,0 +1,93 @@
+"""`bloodedge inspect`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bloodedge.deploy.flat.bytemap import ByteMap
+    from bloodedge.deploy.metadata import Found
+
+
+def inspect(
+    models: Annotated[
+        list[str], typer.Argument(help="Runs, .tflite files or zoo names; an export run is all.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show what each byte of a .tflite is for, and how far the file is from its floor."""
+    import json
+
+    from bloodedge.deploy.flat.bytemap import map_file
+    from bloodedge.deploy.metadata import read_metadata
+    from bloodedge.errors import ModelError
+    from bloodedge.references import find_models
+
+    files = [m.path for name in models for m in find_models(name) if m.is_tflite]
+    if not files:
+        raise ModelError(f"{', '.join(models)}: no .tflite file", fix="name an export run")
+    maps = {path: map_file(path) for path in files}
+    if as_json:
+        rows = [{"file": str(path), **_figures(found)} for path, found in maps.items()]
+        print(json.dumps(rows, indent=2))
+        return
+    for path, found in maps.items():
+        _print_table(path, found)
+        print(*describe(read_metadata(path.read_bytes())), sep="\n")
+
+
+def describe(found: Found) -> list[str]:
+    """Return one line for each kind of metadata in a file."""
+    lines = []
+    if found.about is None:
+        lines.append("metadata: none that Android Studio or MediaPipe read")
+    else:
+        origin = "written by another tool, kept as it is" if found.foreign else "by bloodedge"
+        texts = [text for text in vars(found.about).values() if text]
+        lines.append(f"metadata, {origin}: {'; '.join(texts)}")
+    if found.provenance:
+        own = found.provenance
+        failed = own.get("failed")
+        lines.append(
+            f"made from {str(own.get('parent'))[:16]}, data {str(own.get('data'))[:16]}; "
+            f"gate {'failed' if failed else 'passed'}"
+        )
+    if found.others:
+        lines.append(f"further metadata, not known here: {', '.join(found.others)}")
+    return lines
+
+
+def _figures(found: ByteMap) -> dict[str, object]:
+    return {
+        "bytes": found.total,
+        "purposes": found.purposes,
+        "constants": found.constants,
+        "lean_limit": found.lean_limit,
+    }
+
+
+def _print_table(path: Path, found: ByteMap) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("bytes for", title=escape(path.name), title_justify="left")
+    table.add_column("bytes", justify="right")
+    table.add_column("share %", justify="right")
+    for purpose, count in found.purposes.items():
+        if count:
+            table.add_row(purpose, f"{count:,}", f"{100 * count / found.total:.2f}")
+    table.add_section()
+    table.add_row("file", f"{found.total:,}", "100.00")
+    console = Console(highlight=False)
+    console.print(table)
+    over = found.total - found.lean_limit
+    verdict = f"{over:,} bytes above" if over > 0 else f"{-over:,} bytes within"
+    console.print(
+        f"weights and biases {found.constants:,}; lean up to {found.lean_limit:,} "
+        f"(4 KiB or 10 % more): {verdict}"
+    )

@@ -1,0 +1,174 @@
+"""The model card beside an export: what it is for, where it came from, what it keeps and loses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bloodedge.errors import RunError
+from bloodedge.files import write_text
+from bloodedge.metrics import wilson_interval
+from bloodedge.references import ModelReference
+from bloodedge.runs import MANIFEST, Manifest, load_run, runs_root
+
+CARD = "MODEL_CARD.md"
+# Longer than any way of compressing; a chain that closes on itself ends here.
+_MAX_STEPS = 12
+_LIMITS = """\
+Research and teaching: sorting images of single, centred, stained white blood cells and platelets
+into the types below, on the device. **Not a diagnostic device**: not validated for any clinical
+use, and no result may decide about a patient.
+
+- It knows one laboratory's stain, microscope and camera, unless the data below says otherwise;
+  expect it to be worse elsewhere, without a warning.
+- The split is by image: images of one person may lie on both sides, so figures are optimistic.
+- It always answers with one of its types, also for an artefact, two cells, or a type it never saw.
+- A probability is calibrated at best for images like these."""
+
+
+def write_card(folder: Path, manifest: Manifest, parent: ModelReference) -> None:
+    """Write the card of an export, whose files are in `folder` already."""
+    sections = (
+        ("Intended use and limits", _LIMITS),
+        ("Data", _data(manifest.data)),
+        ("Figures on val", _figures(manifest)),
+        ("Recall of each type on val, 95 % interval", _recalls(manifest)),
+        ("Test", _test(parent.sha256)),
+        ("How it was made", _steps(manifest, parent)),
+        ("Files", _files(manifest)),
+    )
+    title = f"# {manifest.name}\n\nTFLite files of `{parent.name}`, made by bloodedge."
+    if any(found["failed"] for found in manifest.metrics["variants"].values()):
+        title += "\n\n**Some of these files failed their gate; see the figures.**"
+    body = "\n\n".join(f"## {head}\n\n{text}" for head, text in sections if text)
+    write_text(folder / CARD, f"{title}\n\n{body}\n")
+
+
+def _table(heads: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(_cell(c) for c in line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(str(text).replace("|", r"\|").split())
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    images = ", ".join(f"{count:,} {split}" for split, count in data["images"].items())
+    lines = [
+        f"{data['title']}: {images} images of {data['size']}x{data['size']} pixels.",
+        "Licence of the images: "
+        + str(data.get("licence") or "as their source says; not recorded in the data file")
+        + ".",
+        f"Fingerprint (SHA-256): `{data['fingerprint']}`.",
+    ]
+    if data["synthetic"]:
+        lines.insert(0, "**Synthetic images**: the figures mean nothing for real cells.")
+    return "\n".join(lines)
+
+
+def _figures(manifest: Manifest) -> str:
+    def row(variant: str, found: Mapping[str, Any]) -> list[str]:
+        low, high = wilson_interval(round(found["accuracy_val"] * found["images"]), found["images"])
+        lost = found["parent_accuracy_val"] - found["accuracy_val"]
+        drop_low, drop_high = found["accuracy_drop_95ci"]
+        return [
+            variant,
+            f"{100 * found['accuracy_val']:.2f} [{100 * low:.2f}, {100 * high:.2f}]",
+            f"{100 * lost:.2f} [{100 * drop_low:.2f}, {100 * drop_high:.2f}]",
+            f"{found['mcnemar_p']:.3g}",
+            f"{100 * found['agreement']:.2f}",
+            f"{found['parent_ece']:.4f} / {found['ece']:.4f}",
+            f"{found['parent_brier']:.4f} / {found['brier']:.4f}",
+            "; ".join(found["failed"]) or "passed",
+        ]
+
+    variants = manifest.metrics["variants"]
+    heads = ("variant", "accuracy %", "lost to the parent, points", "McNemar p",
+             "agreement %", "ECE before / after", "Brier before / after", "gate")  # fmt: skip
+    count = next(iter(variants.values()))["images"]
+    note = (
+        f"On {count:,} val images, on which the epoch was chosen too; brackets are 95 % intervals, "
+        "for losses paired (bootstrap over images)."
+    )
+    return f"{note}\n\n{_table(heads, (row(v, f) for v, f in variants.items()))}"
+
+
+def _recalls(manifest: Manifest) -> str:
+    names, variants = manifest.model["class_names"], manifest.metrics["variants"]
+    counts = next(iter(variants.values()))["class_images"]
+
+    def row(index: int) -> list[str]:
+        cells = [f"{names[index]} ({counts[index]})"]
+        for found in variants.values():
+            recall = found["recall"][index]
+            low, high = wilson_interval(round(recall * counts[index]), counts[index])
+            cells.append(f"{100 * recall:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+        return cells
+
+    return _table(("type (images)", *variants), (row(i) for i in range(len(names))))
+
+
+def _test(parent_sha256: str) -> str:
+    """Return the parent's test figures if someone evaluated it; an export reads no test image."""
+    for manifest in _manifests():
+        if (
+            manifest["kind"] == "evaluate"
+            and manifest.get("parents", {}).get("model") == parent_sha256
+            and "test" in manifest["metrics"]
+        ):
+            found = manifest["metrics"]["test"]
+            low, high = found["accuracy_95ci"]
+            return (
+                f"The parent: {100 * found['accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}] "
+                f"on {found['images']:,} images (run `{manifest['name']}`)."
+            )
+    return "Not evaluated when this card was written: `bloodedge evaluate` reads the test images."
+
+
+def _manifests() -> Iterator[Mapping[str, Any]]:
+    for path in sorted(runs_root().glob(f"[!.]*/{MANIFEST}")):
+        try:
+            yield load_run(path.parent).manifest
+        except RunError:
+            continue
+
+
+def _steps(manifest: Manifest, parent: ModelReference) -> str:
+    """Follow the digests of parents from this export back to a model trained from nothing."""
+    by_file = {
+        entry.get("sha256"): made for made in _manifests() for entry in made["files"].values()
+    }
+    lines = [f"`{manifest.name}` (export): {', '.join(manifest.metrics['variants'])}"]
+    pending = [(parent.sha256, parent.manifest)]
+    seen = set()
+    while pending and len(lines) < _MAX_STEPS:
+        digest, made = pending.pop(0)
+        made = made or by_file.get(digest, {})
+        if digest in seen:
+            continue
+        seen.add(digest)
+        if not made:
+            lines.append(f"a model of SHA-256 `{digest[:16]}...`, whose run is not at hand")
+            continue
+        parameters = made.get("model", {}).get("parameters")
+        size = f", {parameters:,} parameters" if isinstance(parameters, int) else ""
+        lines.append(f"`{made['name']}` ({made['kind']}){size}: `{made.get('command', '')}`")
+        pending += [(str(d), {}) for d in made.get("parents", {}).values()]
+    return "Newest first.\n\n" + "\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1))
+
+
+def _files(manifest: Manifest) -> str:
+    variants = manifest.metrics["variants"]
+    rows = (
+        [f"`{f['file']}`", f"{f['bytes'] / 1000:.1f}", f"{f['gzip_bytes'] / 1000:.1f}"]
+        for f in variants.values()
+    )
+    checked = manifest.config["verified_on"]["runtime"]
+    entry = manifest.model
+    return (
+        f"{_table(('file', 'KB', 'KB gzip'), rows)}\n\n"
+        f"Checked with {checked}. Input: {entry['input']}. Output: {entry['output']}, in the order "
+        f"{', '.join(entry['class_names'])}."
+    )

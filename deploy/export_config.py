@@ -1,0 +1,113 @@
+"""What `bloodedge export` may be asked for."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from bloodedge.deploy import verify
+from bloodedge.deploy.compat import RUNTIMES
+from bloodedge.deploy.convert import IO_TYPES, VARIANTS
+from bloodedge.errors import ConfigError
+from bloodedge.runs import check_name
+
+_MAX_BATCH = 1024
+_MAX_TEXT = 200
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What `bloodedge export` converts and where it puts it.
+
+    Attributes:
+        model: the parent: a run, a file or a zoo model.
+        name: the run to write.
+        variants: of `VARIANTS`.
+        per_class: calibration images of each class, drawn from train.
+        seed: fixes the draws.
+        verify_images: val images to compare on: see `verify.verification_indices`.
+        force: replace a run of that name.
+        batch: images an inference takes.
+        io: of `IO_TYPES`: what int8 takes and gives.
+        compat: of `compat.RUNTIMES`, or empty: files that runtime loads.
+        max_drop, max_class_drop, max_ece: instead of the gates' own limits.
+        allow_failing: write what fails its gate, marked as such.
+        author, licence: for the files' metadata.
+        c_array: write a C header beside each file.
+
+    Raises:
+        ConfigError: an unknown or repeated variant, or a number out of range.
+        RunError: a name that no run can have.
+    """
+
+    model: str
+    name: str
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    per_class: int = 32
+    seed: int = 0
+    verify_images: int | None = None
+    force: bool = False
+    batch: int = 1
+    io: str = "uint8"
+    compat: str = ""
+    max_drop: float | None = None
+    max_class_drop: float | None = None
+    max_ece: float | None = None
+    allow_failing: bool = False
+    author: str = ""
+    licence: str = ""
+    c_array: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for variant in self.variants:
+            _check_variant(variant)
+        if not self.variants or len(set(self.variants)) < len(self.variants):
+            raise ConfigError(
+                f"--variants {','.join(self.variants)!r}",
+                expected="each variant once, one at least",
+            )
+        _in_range("--calibration-per-class", self.per_class, 1, 10_000)
+        _in_range("--seed", self.seed, 0, 2**31)
+        _in_range("--batch", self.batch, 1, _MAX_BATCH)
+        if self.verify_images is not None and self.verify_images < 0:
+            raise ConfigError(f"{self.verify_images} images to verify on", expected="0 or more")
+        if self.io not in IO_TYPES:
+            raise ConfigError(f"--io {self.io!r}", expected=", ".join(IO_TYPES))
+        if self.compat and self.compat not in RUNTIMES:
+            raise ConfigError(f"--compat {self.compat!r}", expected=", ".join(RUNTIMES))
+        for text in (self.author, self.licence):
+            if len(text) > _MAX_TEXT or not text.isprintable():
+                raise ConfigError(
+                    "--author or --license", expected=f"a line of {_MAX_TEXT} at most"
+                )
+        self.gate(self.variants[0])
+
+    def gate(self, variant: str) -> verify.Gate:
+        """Return what a variant must keep of its parent.
+
+        Raises:
+            ConfigError: a limit is no fraction.
+        """
+        return verify.limits(
+            variant,
+            max_drop=self.max_drop,
+            max_class_drop=self.max_class_drop,
+            max_ece=self.max_ece,
+        )
+
+
+def _in_range(option: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise ConfigError(f"{option} {value} is out of range", expected=f"{least} to {most}")
+
+
+def _check_variant(variant: str) -> None:
+    if variant in VARIANTS:
+        return
+    near = difflib.get_close_matches(variant, VARIANTS, n=1, cutoff=0.3)
+    raise ConfigError(
+        f"unknown variant {variant!r}",
+        expected=", ".join(VARIANTS),
+        fix=f"did you mean {near[0]!r}?" if near else "",
+    )

@@ -1,0 +1,58 @@
+"""Predictions as files: a table with every probability, and a contact sheet to look through."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from bloodedge.deploy.gallery import MAX_CELLS, contact_sheet
+from bloodedge.deploy.predict import Prediction, printable
+from bloodedge.errors import ConfigError
+from bloodedge.files import atomic_path
+
+_THUMBNAIL = 96
+_CAPTION = 24
+
+
+def check_free(table: Path | None, sheet: Path | None, *, force: bool) -> None:
+    """Refuse what could not be written, before anything is classified.
+
+    Raises:
+        ConfigError: a file exists and `force` is not given, or the sheet's name is no PNG's.
+    """
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise ConfigError(f"--sheet {sheet}", expected="a name ending in .png")
+    for path in (table, sheet):
+        if path is not None and path.exists() and not force:
+            raise ConfigError(f"{path} exists", fix="choose another name, or add --force")
+
+
+def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
+    """Write one line for each image: file, class, its probability, then every class's."""
+    names = sorted(name for name, _ in predictions[0].ranked)
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(("image", "class", "probability", *names))
+        for prediction in predictions:
+            (best, p), every = prediction.ranked[0], dict(prediction.ranked)
+            writer.writerow((str(prediction.image), best, p, *(every[name] for name in names)))
+
+
+def write_sheet(predictions: Sequence[Prediction], path: Path) -> None:
+    """Draw the images as a PNG, those the model is least sure of first, as many as fit."""
+    from bloodedge.images import read_image
+
+    doubtful = sorted(predictions, key=lambda prediction: prediction.ranked[0][1])
+    shown = doubtful[:MAX_CELLS]
+    captions = [
+        f"{printable(p.image.name)[-_CAPTION:]}\n{p.ranked[0][0][:_CAPTION]} {p.ranked[0][1]:.3f}"
+        for p in shown
+    ]
+    images = [read_image(p.image, _THUMBNAIL) for p in shown]
+    rest = f" of {len(predictions)}" if len(shown) < len(predictions) else ""
+    title = f"{len(shown)}{rest} images, the least sure first"
+    contact_sheet(images, captions, title, path)

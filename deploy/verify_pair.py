@@ -1,0 +1,186 @@
+"""`bloodedge verify`: what one model lost against another on the same images, as a run folder."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodedge.console import say
+from bloodedge.data.dataset import SPLITS, Dataset
+from bloodedge.deploy import verify
+from bloodedge.deploy.agreement import Comparison, compare
+from bloodedge.deploy.evaluate import check_fit, file_entry
+from bloodedge.deploy.gallery import MAX_CELLS, contact_sheet
+from bloodedge.deploy.predict import open_model
+from bloodedge.errors import ConfigError
+from bloodedge.files import atomic_path
+from bloodedge.metrics import Floats
+from bloodedge.references import ModelReference
+from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run
+
+KIND = "verify"
+CHANGED = "changed"
+_UNNAMEABLE = re.compile(r"[^A-Za-z0-9._+-]+")
+# Any pair: the limits of an int8 export.
+_USUAL_GATE = "int8"
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Which pair to compare, and what the child may lose.
+
+    Attributes:
+        parent: the model to keep up with.
+        child: the model to check.
+        split: the images to compare on.
+        images: how many of them, class-balanced; 0 for all.
+        name: the run's name; by default the child's, with `-verify`.
+        max_drop, max_class_drop, max_ece: instead of the gate's own limits.
+        seed: fixes the draw of images and of the bootstrap.
+        force: replace a run of that name.
+
+    Raises:
+        ConfigError: an unknown split, or a number out of range.
+        RunError: a name that no run can have.
+    """
+
+    parent: ModelReference
+    child: ModelReference
+    split: str = "val"
+    images: int = 0
+    name: str | None = None
+    max_drop: float | None = None
+    max_class_drop: float | None = None
+    max_ece: float | None = None
+    seed: int = 0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ConfigError(f"--split {self.split!r}", expected=", ".join(SPLITS))
+        if self.images < 0:
+            raise ConfigError(f"--images {self.images}", expected="0 for all, or more")
+        if self.parent.path.resolve() == self.child.path.resolve():
+            raise ConfigError(f"{self.child.path} is compared with itself", expected="two models")
+        check_name(self.run_name)
+        self.gate()
+
+    @property
+    def run_name(self) -> str:
+        """The name of the run to write."""
+        return self.name or _UNNAMEABLE.sub("_", f"{self.child.name}-verify").lstrip("._+-")
+
+    def gate(self) -> verify.Gate:
+        """Return what the child must keep.
+
+        Raises:
+            ConfigError: a limit is no fraction.
+        """
+        return verify.limits(
+            _USUAL_GATE,
+            max_drop=self.max_drop,
+            max_class_drop=self.max_class_drop,
+            max_ece=self.max_ece,
+        )
+
+
+def verify_pair(config: VerifyConfig, data: Dataset) -> Run:
+    """Compare two models on the same images and write the run, whether the gate passed or not.
+
+    The folder holds `changed.csv` with every image whose class changed (index in the split, truth,
+    both classes and their probabilities), `changed.png` with those images, and the manifest.
+
+    Raises:
+        ModelError: a model is damaged, or does not fit the data.
+        RunError: the run exists.
+    """
+    watch = Stopwatch()
+    models = [open_model(reference) for reference in (config.parent, config.child)]
+    for model in models:
+        check_fit(model, data)
+    split = data[config.split]
+    index = verify.verification_indices(split.labels, config.images, 0, config.seed)
+    images, labels = split.images[index], split.labels[index]
+    with open_run(config.run_name, force=config.force) as run:
+        say(f"{run.name}: {len(index):,} {config.split} images of {data.title}")
+        before, after = (model.probabilities(images) for model in models)
+        found = compare(before.astype(np.float64), after, labels, seed=config.seed)
+        failed = verify.failures(config.gate(), found, data.class_names)
+        p = (before.astype(np.float64), after.astype(np.float64))
+        _write_changed(run, data, config, index, p)
+        metrics = {config.split: _figures(found), "failed": failed}
+        return run.commit(_manifest(run, config, data, metrics, watch))
+
+
+def _figures(found: Comparison) -> dict[str, Any]:
+    """Return the figures, named without the split, which the manifest gives."""
+    figures = found.figures()
+    names = {"accuracy_val": "accuracy", "parent_accuracy_val": "parent_accuracy"}
+    return {names.get(key, key): value for key, value in figures.items()}
+
+
+def _write_changed(
+    run: RunFolder,
+    data: Dataset,
+    config: VerifyConfig,
+    index: NDArray[np.int64],
+    p: tuple[Floats, Floats],
+) -> None:
+    before, after = p
+    rows = np.flatnonzero(before.argmax(axis=1) != after.argmax(axis=1))
+    names, split = data.class_names, data[config.split]
+    lines, captions = [], []
+    for row in rows:
+        truth = names[split.labels[index[row]]]
+        was, now = int(before[row].argmax()), int(after[row].argmax())
+        sure = f"{before[row, was]:.4f}", f"{after[row, now]:.4f}"
+        lines.append((int(index[row]), truth, names[was], sure[0], names[now], sure[1]))
+        captions.append(
+            f"{_short(truth)}\n{_short(names[was])} {sure[0][:4]} >\n{_short(names[now])} "
+            f"{sure[1][:4]}"
+        )
+    with (
+        atomic_path(run.path / f"{CHANGED}.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(("index", "truth", "parent", "parent_p", "child", "child_p"))
+        writer.writerows(lines)
+    if lines:
+        note = "synthetic data, " if data.synthetic else ""
+        title = f"{note}{config.split}: truth, parent > child; {len(lines)} of {len(index)} changed"
+        if len(lines) > MAX_CELLS:
+            title += f", the first {MAX_CELLS} shown"
+        chosen = [split.images[index[row]] for row in rows]
+        contact_sheet(chosen, captions, title, run.path / f"{CHANGED}.png")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 16 else f"{name[:15]}."
+
+
+def _manifest(
+    run: RunFolder, config: VerifyConfig, data: Dataset, metrics: dict[str, Any], watch: Stopwatch
+) -> Manifest:
+    return Manifest(
+        kind=KIND,
+        name=run.name,
+        config={
+            "parent": config.parent.name,
+            "child": config.child.name,
+            "split": config.split,
+            "images": config.images,
+            "gate": asdict(config.gate()),
+        },
+        data=data.describe(),
+        parents={"parent": config.parent.sha256, "child": config.child.sha256},
+        model={"class_names": list(data.class_names), "file": file_entry(config.child)},
+        metrics=metrics,
+        seed=config.seed,
+        duration_s=watch.seconds(),
+    )

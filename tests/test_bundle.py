@@ -1,0 +1,230 @@
+"""Bundles are reproducible, run on their own, and hostile ones are refused before any write."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bloodedge.benchmarks import bundle_check
+from bloodedge.benchmarks.bundle import BundleConfig, bundle, zip_of
+from bloodedge.benchmarks.bundle_check import check_bundle, unpack_bundle
+from bloodedge.data.dataset import Dataset
+from bloodedge.deploy import interpreter
+from bloodedge.errors import ConfigError, DataError, ModelError
+
+
+@pytest.fixture
+def model(tmp_path: Path, brightest_tflite: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("bloodedge.deploy.interpreter.probe", interpreter.check_file)
+    path = tmp_path / "first" / "brightest.tflite"
+    path.parent.mkdir()
+    path.write_bytes(brightest_tflite)
+    return path
+
+
+@pytest.fixture
+def packed(model: Path, colours: Dataset, tmp_path: Path) -> Path:
+    return bundle(BundleConfig((str(model),), tmp_path / "device.zip", images=9), colours)
+
+
+def test_the_same_inputs_give_the_same_bytes(
+    packed: Path, model: Path, colours: Dataset, tmp_path: Path
+) -> None:
+    again = bundle(BundleConfig((str(model),), tmp_path / "again.zip", images=9), colours)
+    assert packed.read_bytes() == again.read_bytes()
+    other = BundleConfig((str(model),), tmp_path / "other.zip", images=9, seed=1)
+    assert bundle(other, colours).read_bytes() != packed.read_bytes()
+
+
+def test_it_holds_models_a_balanced_sample_and_the_runner(
+    packed: Path, model: Path, colours: Dataset
+) -> None:
+    files = check_bundle(packed).files
+    assert files["models/brightest.tflite"] == model.read_bytes()
+    sample = np.load(io.BytesIO(files["sample.npz"]), allow_pickle=False)
+    assert np.bincount(sample["labels"]).tolist() == [3, 3, 3]
+    for image, label in zip(sample["images"], sample["labels"], strict=True):
+        found = (colours["test"].images == image).all(axis=(1, 2, 3))
+        assert (colours["test"].labels[found] == label).any()
+    described = json.loads(files["bundle.json"])
+    assert described["data"]["fingerprint"] == colours.fingerprint
+    assert described["sample"] == {"split": "test", "images": 9, "seed": 0}
+    assert b"(synthetic)" in files["README.md"]
+    with zipfile.ZipFile(packed) as archive:
+        assert archive.getinfo("run.sh").external_attr >> 16 & 0o111
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+@pytest.mark.slow
+def test_it_runs_with_nothing_but_itself(packed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "unpacked"
+    unpack_bundle(packed, folder)
+    assert (folder / "run.sh").stat().st_mode & stat.S_IXUSR
+    done = subprocess.run(
+        [str(folder / "run.sh"), "--quick", "--threads", "1"],
+        env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((folder / "result.json").read_text())["rows"]
+    assert (row["accuracy"], row["images"]) == (1.0, 9)
+    # What the device wrote is no part of the bundle.
+    check_bundle(folder)
+    (folder / "sample.npz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"sample\.npz is damaged"):
+        check_bundle(folder)
+
+
+def test_files_of_one_name_keep_their_folders(
+    model: Path, colours: Dataset, tmp_path: Path
+) -> None:
+    second = tmp_path / "second" / model.name
+    second.parent.mkdir()
+    second.write_bytes(model.read_bytes() + b"\0")
+    config = BundleConfig((str(model), str(second), str(model)), tmp_path / "folder", images=3)
+    names = sorted(p.name for p in (bundle(config, colours) / "models").iterdir())
+    assert names == ["first-brightest.tflite", "second-brightest.tflite"]
+
+
+def test_a_folder_is_replaced_only_when_asked(
+    model: Path, colours: Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "folder"
+    config = BundleConfig((str(model),), out, images=3)
+    bundle(config, colours)
+    with pytest.raises(ConfigError, match="exists"):
+        BundleConfig((str(model),), out)
+    (out / "stale").touch()
+    bundle(replace(config, force=True), colours)
+    assert not (out / "stale").exists()
+
+
+def test_a_model_for_other_classes_is_refused(
+    model: Path, colours: Dataset, tmp_path: Path
+) -> None:
+    four = replace(colours, class_names=("red", "green", "blue", "grey"))
+    with pytest.raises(ModelError, match="has 3 classes"):
+        bundle(BundleConfig((str(model),), tmp_path / "x.zip"), four)
+    assert not (tmp_path / "x.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"models": ()}, "no model"), ({"images": -1}, "--images"), ({"seed": -1}, "--seed")],
+)
+def test_bad_settings_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        BundleConfig(**{"models": ("m",), "out": tmp_path / "x.zip", **changes})
+
+
+def with_entry(packed: Path, name: str, mode: int = 0o100644, content: bytes = b"x") -> Path:
+    entry = zipfile.ZipInfo(name)
+    entry.create_system = 3
+    entry.external_attr = mode << 16
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.writestr(entry, content)
+    return packed
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "message"),
+    [
+        ("../outside", 0o100644, "not allowed"),
+        ("models/../../outside", 0o100644, "not allowed"),
+        ("/etc/outside", 0o100644, "not allowed"),
+        ("C:outside", 0o100644, "not allowed"),
+        ("a\\..\\outside", 0o100644, "not allowed"),
+        ("./outside", 0o100644, "not allowed"),
+        ("a//outside", 0o100644, "not allowed"),
+        ("bell\a", 0o100644, "not allowed"),
+        ("n" * 300, 0o100644, "not allowed"),
+        ("link", 0o120777, "link or a device"),
+        ("pipe", 0o010644, "link or a device"),
+        ("models/extra.tflite", 0o100644, "sums do not list"),
+    ],
+)
+def test_hostile_entries_are_refused_and_nothing_is_written(
+    packed: Path, tmp_path: Path, name: str, mode: int, message: str
+) -> None:
+    hostile = with_entry(packed, name, mode)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match=message):
+        unpack_bundle(hostile, tmp_path / "out")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_is_there_twice_is_refused(packed: Path) -> None:
+    with pytest.raises(DataError, match="twice"):
+        check_bundle(with_entry(packed, "run.sh"))
+
+
+def repacked(packed: Path, **changes: bytes | None) -> Path:
+    files = {**check_bundle(packed).files, **changes}
+    packed.write_bytes(zip_of({n: c for n, c in files.items() if c is not None}))
+    return packed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"run.sh": b"rm -rf /"}, "run.sh is damaged"),
+        ({"run.sh": None}, "lacks run.sh"),
+        ({"SHA256SUMS": None}, "no SHA256SUMS"),
+        ({"SHA256SUMS": b"nonsense\n"}, "SHA256SUMS is damaged"),
+        ({"SHA256SUMS": b"\xff\xfe"}, "SHA256SUMS is damaged"),
+    ],
+)
+def test_wrong_sums_are_refused(packed: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_bundle(repacked(packed, **changes))
+
+
+def test_bounds_hold_before_anything_is_unpacked(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_check, "MAX_BYTES", 1000)
+    with pytest.raises(DataError, match="unpacks to more"):
+        check_bundle(packed)
+    monkeypatch.setattr(bundle_check, "MAX_FILES", 2)
+    with pytest.raises(DataError, match="more than 2"):
+        check_bundle(packed)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\5\6 no zip", b"PK\3\4" + bytes(60)])
+def test_what_is_no_bundle_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        check_bundle(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cut_bundle_is_refused(packed: Path) -> None:
+    packed.write_bytes(packed.read_bytes()[:-40])
+    with pytest.raises(DataError):
+        check_bundle(packed)
+
+
+def test_a_folder_with_a_link_is_refused(packed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "unpacked"
+    unpack_bundle(packed, folder)
+    (folder / "link").symlink_to("/etc/passwd")
+    with pytest.raises(DataError, match="link"):
+        check_bundle(folder)
+    with pytest.raises(ConfigError, match="exists"):
+        unpack_bundle(packed, folder)

@@ -1,0 +1,108 @@
+"""Each gate fails for its own reason, and the statistics are those of their definitions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from bloodedge.deploy import verify
+from bloodedge.deploy.agreement import Comparison, compare
+from bloodedge.errors import ConfigError, VerificationError
+from bloodedge.metrics import brier_score, mcnemar_exact, paired_drop_interval
+
+GOOD = Comparison(1000, 1.0, 1e-6, 0.98, 0.98, class_images=(500, 50), recall_drop=(0.0, 0.0))
+
+
+@pytest.mark.parametrize("variant", verify.GATES)
+def test_what_is_equal_passes(variant: str) -> None:
+    assert verify.failures(verify.GATES[variant], GOOD) == []
+    verify.check(variant, [])
+
+
+@pytest.mark.parametrize("variant", verify.GATES)
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"agreement": 0.9}, "the agreement with the parent is 0.9, expected at least"),
+        ({"agreement": float("nan")}, "the agreement with the parent is nan"),
+        ({"accuracy_val": 0.96}, "the loss of accuracy is 0.02, expected at most"),
+        ({"recall_drop": (0.0, 0.1)}, "the loss of recall of rare is 0.1, expected at most 0.05"),
+        ({"ece": 0.03}, "the rise of the calibration error is 0.03, expected at most 0.02"),
+        ({"ece": float("nan")}, "the rise of the calibration error is nan"),
+    ],
+)
+def test_a_gate_fails_for_its_own_reason_only(
+    variant: str, change: dict[str, float], reason: str
+) -> None:
+    lines = verify.failures(verify.GATES[variant], replace(GOOD, **change), ("common", "rare"))
+    assert len(lines) == 1
+    assert lines[0].startswith(reason)
+    with pytest.raises(VerificationError, match=f"{variant}: {reason}.*--allow-failing"):
+        verify.check(variant, lines)
+
+
+def test_float32_may_not_differ_at_all() -> None:
+    (line,) = verify.failures(verify.GATES["float32"], replace(GOOD, max_difference=1e-3))
+    assert line.startswith("the largest difference of a probability is 0.001")
+
+
+def test_one_image_of_a_rare_type_does_not_fail() -> None:
+    rare = replace(GOOD, class_images=(500, 4), recall_drop=(0.0, 0.25))
+    assert verify.failures(verify.GATES["int8"], rare) == []
+    assert verify.failures(verify.GATES["int8"], replace(rare, recall_drop=(0.0, 0.5)))
+
+
+def test_limits_that_are_given_replace_the_gates_own() -> None:
+    gate = verify.limits("int8", max_drop=0.1, max_class_drop=0.2, max_ece=0.3)
+    assert (gate.accuracy_drop, gate.class_drop, gate.ece_rise) == (0.1, 0.2, 0.3)
+    assert gate.agreement == verify.GATES["int8"].agreement
+    assert verify.limits("int8") == verify.GATES["int8"]
+    assert verify.limits("int8", max_drop=0.0).accuracy_drop == 0.0
+    with pytest.raises(ConfigError, match="--max-ece"):
+        verify.limits("int8", max_ece=2)
+
+
+def test_the_comparison_counts_what_was_broken_and_mended() -> None:
+    labels = np.array([0, 0, 0, 1, 1])
+    parent = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.2, 0.8], [0.1, 0.9]])
+    child = np.array([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]], np.float32)
+    found = compare(parent, child, labels)
+    assert (found.broken, found.mended) == (2, 1)
+    assert found.accuracy_drop == pytest.approx(0.2)
+    assert found.class_images == (3, 2)
+    assert found.recall_drop == (0.0, 0.5)
+    assert found.recall == pytest.approx((2 / 3, 0.5))
+    assert found.mcnemar_p == 1.0
+    assert found.parent_brier == pytest.approx(2 * (0.1**2 + 0.2**2 + 0.7**2 + 0.2**2 + 0.1**2) / 5)
+
+
+def test_mcnemar_is_the_binomial_test() -> None:
+    """Against every outcome of n fair coins, counted one by one."""
+    for broken, mended in [(0, 0), (1, 0), (5, 0), (3, 6), (4, 4), (1, 9)]:
+        n = broken + mended
+        extreme = sum(
+            abs(2 * sum(coins) - n) >= abs(broken - mended) for coins in product((0, 1), repeat=n)
+        )
+        assert mcnemar_exact(broken, mended) == pytest.approx(extreme / 2**n)
+
+
+def test_the_paired_interval_is_that_of_resampled_images() -> None:
+    broken, mended, total = 12, 5, 400
+    change = np.zeros(total)
+    change[:broken], change[broken : broken + mended] = 1, -1
+    rng = np.random.default_rng(1)
+    means = change[rng.integers(0, total, (4000, total))].mean(axis=1)
+    expected = np.percentile(means, [2.5, 97.5])
+    np.testing.assert_allclose(paired_drop_interval(broken, mended, total), expected, atol=0.0026)
+    assert paired_drop_interval(broken, mended, total) == paired_drop_interval(12, 5, 400)
+    assert paired_drop_interval(0, 0, 100) == (0.0, 0.0)
+    assert paired_drop_interval(0, 0, 0) == (0.0, 0.0)
+
+
+def test_the_brier_score_is_0_when_sure_and_right_and_2_when_sure_and_wrong() -> None:
+    p = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert brier_score(np.array([0, 1]), p) == 0
+    assert brier_score(np.array([1, 0]), p) == 2

@@ -1,0 +1,149 @@
+"""The metadata block, read back by a reader that knows only the binary layout."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+
+import flatbuffers.number_types as types
+import pytest
+from flatbuffers.table import Table as Raw
+
+from bloodedge.cli.inspecting import describe
+from bloodedge.deploy.flat.lean import lean
+from bloodedge.deploy.flat.reader import read_model
+from bloodedge.deploy.flat.tree import Table, Vector
+from bloodedge.deploy.flat.writer import write_tables
+from bloodedge.deploy.labels import append_labels
+from bloodedge.deploy.metadata import (
+    STANDARD,
+    About,
+    notes,
+    read_metadata,
+    standard_metadata,
+)
+from bloodedge.errors import ModelError
+from bloodedge.references import packaged_zoo
+
+ABOUT = About("cnn_se-int8", "Größe 64", "bloodedge 1", "A. Uthor", "Apache-2.0")
+PROVENANCE = {"parent": "a" * 64, "data": "b" * 64, "failed": []}
+
+
+@pytest.fixture(scope="module")
+def bare() -> bytes:
+    (path,) = (packaged_zoo() / "cnn_se").glob("*.tflite")
+    content = path.read_bytes()
+    tree = read_model(content).model
+    tree.drop("metadata")
+    return write_tables(tree)
+
+
+class Reader:
+    """A table at a position, by the flatbuffers runtime alone."""
+
+    def __init__(self, data: bytes, at: int | None = None) -> None:
+        self.raw = Raw(data, struct.unpack_from("<I", data)[0] if at is None else at)
+
+    def offset(self, slot: int) -> int:
+        return int(self.raw.Offset(4 + 2 * slot))
+
+    def text(self, slot: int) -> str:
+        return bytes(self.raw.String(self.offset(slot) + self.raw.Pos)).decode()
+
+    def byte(self, slot: int) -> int:
+        return int(self.raw.Get(types.Uint8Flags, self.offset(slot) + self.raw.Pos))
+
+    def table(self, slot: int) -> Reader:
+        at = self.raw.Indirect(self.offset(slot) + self.raw.Pos)
+        return Reader(self.raw.Bytes, at)
+
+    def tables(self, slot: int) -> list[Reader]:
+        start, count = self.raw.Vector(self.offset(slot)), self.raw.VectorLen(self.offset(slot))
+        return [Reader(self.raw.Bytes, self.raw.Indirect(start + 4 * i)) for i in range(count)]
+
+    def floats(self, slot: int) -> list[float]:
+        start, count = self.raw.Vector(self.offset(slot)), self.raw.VectorLen(self.offset(slot))
+        return list(struct.unpack_from(f"<{count}f", self.raw.Bytes, start))
+
+
+def test_the_block_says_what_the_tools_need() -> None:
+    content = standard_metadata(ABOUT)
+    assert content[4:8] == b"M001"
+    root = Reader(content)
+    texts = [root.text(slot) for slot in (0, 1, 2, 4, 5, 7)]
+    expected = ["cnn_se-int8", "Größe 64", "bloodedge 1", "A. Uthor", "Apache-2.0", "1.0.0"]
+    assert texts == expected
+    (graph,) = root.tables(3)
+    (image,), (scores,) = graph.tables(2), graph.tables(3)
+    content_of_image = image.table(3)
+    assert (content_of_image.byte(0), content_of_image.table(1).byte(0)) == (2, 1)  # image, RGB
+    (unit,) = image.tables(4)
+    assert unit.byte(0) == 1
+    assert (unit.table(1).floats(0), unit.table(1).floats(1)) == ([0.0], [1.0])
+    assert (image.table(5).floats(0), image.table(5).floats(1)) == ([255.0], [0.0])
+    assert scores.table(3).byte(0) == 1
+    (labels,) = scores.tables(6)
+    assert (labels.text(0), labels.byte(2)) == ("labels.txt", 2)  # TENSOR_AXIS_LABELS
+
+
+def test_empty_texts_are_left_out() -> None:
+    root = Reader(standard_metadata(About("x")))
+    assert [root.offset(slot) for slot in (1, 2, 4, 5)] == [0, 0, 0, 0]
+
+
+def test_both_blocks_come_back_and_cost_at_most_a_kilobyte(bare: bytes) -> None:
+    content = append_labels(lean(bare, notes(ABOUT, PROVENANCE)), ("a", "b"))
+    found = read_metadata(content)
+    assert found.about == ABOUT
+    assert found.provenance == PROVENANCE
+    assert not found.foreign
+    assert describe(found)[0].startswith("metadata, by bloodedge: cnn_se-int8; ")
+    assert "gate passed" in describe(found)[1]
+    assert len(lean(bare, notes(ABOUT, PROVENANCE))) - len(lean(bare)) <= 1000
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.read("labels.txt") == b"a\nb\n"
+
+
+def test_weights_and_graph_do_not_move(bare: bytes) -> None:
+    def constants(content: bytes) -> list[bytes]:
+        model = read_model(content).model
+        buffers = model.tables("buffers")
+        (graph,) = model.tables("subgraphs")
+        vectors = [buffers[t.number("buffer")].vector("data") for t in graph.tables("tensors")]
+        return [bytes(v.data) if v else b"" for v in vectors]
+
+    assert constants(lean(bare, notes(ABOUT, PROVENANCE))) == constants(lean(bare))
+
+
+def test_another_tools_block_is_kept_and_never_replaced(bare: bytes) -> None:
+    foreign = lean(bare, {STANDARD: standard_metadata(ABOUT), "other": b"\1\2"})
+    found = read_metadata(foreign)
+    assert found.foreign
+    assert found.others == ("other",)
+    assert read_metadata(lean(foreign)).about == ABOUT
+    lines = describe(found)
+    assert "written by another tool" in lines[0]
+    assert "other" in lines[1]
+    with pytest.raises(ModelError, match="TFLITE_METADATA"):
+        lean(foreign, notes(ABOUT, PROVENANCE))
+
+
+@pytest.mark.parametrize("cut", [0, 7, 20, 60])
+def test_a_damaged_block_is_refused(bare: bytes, cut: int) -> None:
+    content = lean(bare, {STANDARD: standard_metadata(ABOUT)[:cut]})
+    with pytest.raises(ModelError):
+        read_metadata(content)
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"[1]", b"{", b"[" * 100_000])
+def test_damaged_provenance_is_refused(bare: bytes, data: bytes) -> None:
+    with pytest.raises(ModelError, match="bloodedge"):
+        read_metadata(lean(bare, {"bloodedge": data}))
+
+
+def test_texts_from_elsewhere_cannot_act_on_a_terminal(bare: bytes) -> None:
+    root = Table("ModelMetadata", {"name": Vector(b"a\x1b[31mb\nc", 1, text=True)})
+    found = read_metadata(lean(bare, {STANDARD: write_tables(root, b"M001")}))
+    assert found.about is not None
+    assert found.about.name == "a?[31mb c"
