@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from bloodedge._version import __version__
 from bloodedge.console import say
+from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import verify
 from bloodedge.deploy.agreement import Comparison, compare
+from bloodedge.deploy.audit import CALIBRATED, audit
 from bloodedge.deploy.c_array import c_header
-from bloodedge.deploy.calibration import calibration_indices
 from bloodedge.deploy.card import write_card
 from bloodedge.deploy.compat import check_compatible
 from bloodedge.deploy.convert import convert
@@ -78,8 +79,11 @@ def export(config: ExportConfig, data: Dataset) -> Run:
     with open_run(config.name, force=config.force) as run:
         parent = _load_parent(config, reference, data)
         variants = {v: _make(v, config, parent, data) for v in config.variants}
-        metrics = {v: _write(run, config, parent, v, made) for v, made in variants.items()}
-        manifest = _manifest(config, parent, data, {"variants": metrics}, watch)
+        files = {v: _write(run, config, parent, v, made) for v, made in variants.items()}
+        metrics: dict[str, Any] = {"variants": files}
+        if config.audit:
+            metrics["audit"] = _audit(config, parent, data)
+        manifest = _manifest(config, parent, data, metrics, watch)
         write_card(run.path, manifest, reference)
         return run.commit(manifest)
 
@@ -119,11 +123,41 @@ def _check_fit(reference: ModelReference, model: Any, data: Dataset) -> None:
         )
 
 
+def _audit(config: ExportConfig, parent: _Parent, data: Dataset) -> dict[str, Any]:
+    """Return what `audit` finds for each variant that is calibrated."""
+    return {
+        variant: audit(
+            lambda images, v=variant: _convert(v, parent, images, config),  # type: ignore[misc]
+            data["train"],
+            parent.val,
+            per_class=config.per_class,
+            seed=config.seed,
+            draws=config.audit,
+        )
+        for variant in config.variants
+        if variant in CALIBRATED
+    }
+
+
+def _convert(
+    variant: str, parent: _Parent, images: NDArray[np.uint8], config: ExportConfig
+) -> bytes:
+    return convert(
+        parent.model,
+        variant,
+        images,
+        batch=config.batch,
+        io=config.io,
+        ranges=config.ranges,
+        float_layers=config.float_layers,
+    )
+
+
 def _make(variant: str, config: ExportConfig, parent: _Parent, data: Dataset) -> _Made:
     """Convert and check one variant, beside the run folder."""
     say(f"{variant}: converting")
     images = data["train"].images[parent.calibration]
-    converted = convert(parent.model, variant, images, batch=config.batch, io=config.io)
+    converted = _convert(variant, parent, images, config)
     if config.compat:
         check_compatible(converted, config.compat)
     slim = lean(converted)

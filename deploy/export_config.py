@@ -6,8 +6,10 @@ import difflib
 from dataclasses import dataclass
 
 from bloodedge.deploy import verify
+from bloodedge.deploy.audit import CALIBRATED
 from bloodedge.deploy.compat import RUNTIMES
-from bloodedge.deploy.convert import IO_TYPES, VARIANTS
+from bloodedge.deploy.convert import ALL_VARIANTS, IO_TYPES, VARIANTS
+from bloodedge.deploy.ranges import MINMAX, RangeConfig
 from bloodedge.errors import ConfigError
 from bloodedge.runs import check_name
 
@@ -22,7 +24,7 @@ class ExportConfig:
     Attributes:
         model: the parent: a run, a file or a zoo model.
         name: the run to write.
-        variants: of `VARIANTS`.
+        variants: of `ALL_VARIANTS`.
         per_class: calibration images of each class, drawn from train.
         seed: fixes the draws.
         verify_images: val images to compare on: see `verify.verification_indices`.
@@ -34,9 +36,13 @@ class ExportConfig:
         allow_failing: write what fails its gate, marked as such.
         author, licence: for the files' metadata.
         c_array: write a C header beside each file.
+        ranges: how int8 and mixed choose the ranges of activations.
+        float_layers: how many layers mixed leaves in float; by default a tenth.
+        audit: over how many draws of calibration images accuracy is taken; 0 for none.
 
     Raises:
-        ConfigError: an unknown or repeated variant, or a number out of range.
+        ConfigError: an unknown or repeated variant, a number out of range, or a choice that none
+            of the variants heeds.
         RunError: a name that no run can have.
     """
 
@@ -57,6 +63,9 @@ class ExportConfig:
     author: str = ""
     licence: str = ""
     c_array: bool = False
+    ranges: RangeConfig = MINMAX
+    float_layers: int | None = None
+    audit: int = 0
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -82,6 +91,25 @@ class ExportConfig:
                     "--author or --license", expected=f"a line of {_MAX_TEXT} at most"
                 )
         self.gate(self.variants[0])
+        self._check_calibration()
+
+    def _check_calibration(self) -> None:
+        if self.float_layers is not None:
+            _in_range("--float-layers", self.float_layers, 1, 10_000)
+        _in_range("--audit", self.audit, 0, 100)
+        chosen = set(self.variants)
+        if self.ranges != MINMAX and not chosen & {"int8", "mixed"}:
+            raise ConfigError(
+                f"--calibration {self.ranges.method} is for int8 and mixed, not for "
+                f"{', '.join(self.variants)}"
+            )
+        if self.float_layers and "mixed" not in chosen:
+            raise ConfigError("--float-layers is for mixed", fix="leave it out")
+        if self.audit and not chosen & set(CALIBRATED):
+            raise ConfigError(
+                f"{', '.join(self.variants)} takes no calibration images to audit",
+                expected=", ".join(CALIBRATED),
+            )
 
     def gate(self, variant: str) -> verify.Gate:
         """Return what a variant must keep of its parent.
@@ -103,11 +131,11 @@ def _in_range(option: str, value: int, least: int, most: int) -> None:
 
 
 def _check_variant(variant: str) -> None:
-    if variant in VARIANTS:
+    if variant in ALL_VARIANTS:
         return
-    near = difflib.get_close_matches(variant, VARIANTS, n=1, cutoff=0.3)
+    near = difflib.get_close_matches(variant, ALL_VARIANTS, n=1, cutoff=0.3)
     raise ConfigError(
         f"unknown variant {variant!r}",
-        expected=", ".join(VARIANTS),
+        expected=", ".join(ALL_VARIANTS),
         fix=f"did you mean {near[0]!r}?" if near else "",
     )

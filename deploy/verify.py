@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodedge.data.calibration import calibration_indices
 from bloodedge.deploy.agreement import Comparison
-from bloodedge.deploy.calibration import calibration_indices
 from bloodedge.errors import ConfigError, VerificationError
 
 # A parent up to this size answers all of val in seconds; a larger one a balanced sample.
@@ -54,6 +54,9 @@ GATES: Mapping[str, Gate] = {
     # (a range that was never calibrated, one scale for very unequal channels).
     "dynamic": Gate(agreement=0.97, accuracy_drop=0.01),
     "int8": Gate(agreement=0.97, accuracy_drop=0.01),
+    "mixed": Gate(agreement=0.97, accuracy_drop=0.01),
+    # Activations to 16 bits leave the rounding of the weights alone.
+    "int16x8": Gate(agreement=0.98, accuracy_drop=0.01),
 }
 
 

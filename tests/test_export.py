@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import verify
 from bloodedge.deploy.agreement import compare
-from bloodedge.deploy.calibration import calibration_indices
 from bloodedge.deploy.card import CARD
 from bloodedge.deploy.compat import check_compatible
 from bloodedge.deploy.convert import VARIANTS, convert
@@ -285,7 +285,7 @@ def test_data_with_other_classes_or_sizes_is_refused(in_runs: Exported, cells: D
 
 @pytest.mark.slow
 def test_the_scaling_is_left_alone_where_padding_matters() -> None:
-    from bloodedge.deploy.convert import without_idle_padding
+    from bloodedge.compress.graph import without_idle_padding
 
     model = build(CONFIG, size=30)  # 30 is no multiple of the stem's stride: it pads 2 pixels
     assert without_idle_padding(model) is model

@@ -99,6 +99,7 @@ import bloodedge.cli
 import bloodedge.compress.channels.stage
 import bloodedge.compress.sparsity, bloodedge.compress.clustering
 import bloodedge.compress.distill, bloodedge.data.sources, bloodedge.train.restore
+import bloodedge.compress.quantize, bloodedge.compress.sensitivity
 import bloodedge.train.stage
 """
     )

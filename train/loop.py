@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,7 @@ def fit(
     settings: dict[str, Any],
     *,
     search_from: int = 0,
+    settle: Callable[[], object] | None = None,
 ) -> FitResult:
     """Train a model and leave it with its best weights by val.
 
@@ -66,6 +67,7 @@ def fit(
         folder: where checkpoints and `history.csv` go; a checkpoint found there is continued.
         settings: everything that must be unchanged when the fit is continued.
         search_from: the first epoch (from 0) whose weights may be kept in the end.
+        settle: called before each validation, to bring what follows from the weights up to date.
 
     Raises:
         TrainingError: the loss became infinite or NaN.
@@ -80,6 +82,8 @@ def fit(
         size = config.size_at(epoch, full)
         row = trainer.train_epoch(epoch, size)
         with _averaged(net, trainer.optimizer):
+            if settle:
+                settle()
             row |= _validate(net, val, size)
             row["seconds"] = round(time.monotonic() - started, 2)
             _keep_best(net, progress, row, epoch in starts)

@@ -135,7 +135,7 @@ def commit_run(what: Fitted, model: Any, result: FitResult, data: Dataset, run: 
         run: the open run folder.
     """
     save_model(model, run.path / MODEL_FILE)
-    metrics = _val_figures(model, data, run, result)
+    metrics = val_figures(model, data, run, result)
     return run.commit(
         Manifest(
             kind=what.kind,
@@ -169,7 +169,7 @@ def _settings(what: Fitted, data: Dataset) -> dict[str, Any]:
     return {**asdict(what.fit), **others, **what.parents, "data": data.fingerprint}
 
 
-def _val_figures(model: Any, data: Dataset, run: RunFolder, result: FitResult) -> dict[str, Any]:
+def val_figures(model: Any, data: Dataset, run: RunFolder, result: FitResult) -> dict[str, Any]:
     """Evaluate on val, draw the figures, and return the manifest's metrics."""
     val = data["val"]
     metrics = classification_metrics(val.labels, softmax(predict_logits(model, val.images)))

@@ -13,6 +13,7 @@ from bloodedge.cli import (
     evaluating,
     inspecting,
     pruning,
+    quantizing,
     reporting,
     training,
     verifying,
@@ -35,6 +36,8 @@ app.command("train")(training.train)
 app.command("distill")(compressing.distill)
 app.command("prune")(pruning.prune)
 app.command("cluster")(clustering.cluster)
+app.command("quantize")(quantizing.quantize)
+app.command("sensitivity")(quantizing.sensitivity)
 app.command("export")(deploying.export)
 app.command("verify")(verifying.verify)
 app.command("inspect")(inspecting.inspect)

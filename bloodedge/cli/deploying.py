@@ -74,7 +74,7 @@ def export(
         raise ConfigError(f"two models, {model!r} and {named!r}", expected="one")
     reference = model or named
     if reference is None:
-        reference = latest_run(("train", "distill", "prune", "sparsify", "cluster"))
+        reference = latest_run(("train", "distill", "prune", "sparsify", "cluster", "quantize"))
         say(f"exporting the newest run, {reference}")
     chosen = tuple(part.strip() for part in variants.split(",") if part.strip())
     # Before TensorFlow loads: a name that means nothing is refused at once.
@@ -102,10 +102,11 @@ def export(
         licence=licence,
         c_array=c_array,
     )
-    _print_table(run(config, load_data(data, size=size)))
+    print_variants(run(config, load_data(data, size=size)))
 
 
-def _print_table(run: Run) -> None:
+def print_variants(run: Run) -> None:
+    """Print the size and the figures of every variant of an export."""
     from rich.console import Console
     from rich.table import Table
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def start_training(
-    data: str, *, size: int | None, backend: str | None, devices: str = "1", batch: int
+    data: str, *, size: int | None, backend: str | None, devices: str = "1", batch: int = 1
 ) -> Dataset:
     """Load the data and make Keras ready on its backend and devices.
 

@@ -1,0 +1,66 @@
+"""The arithmetic of int8 inference in float: values rounded to the grids that TFLite will use.
+
+Weights: symmetric and narrow, one scale a channel, `q = round(w / s)` with `s = max|w| / 127`.
+Activations: asymmetric, `q = round(x / s) + z` in -128..127 with `s = (high - low) / 255`; zero is
+always on the grid. Rounding passes gradients straight through, clipping stops them (Jacob et al.
+2018; Bengio et al. 2013). Everything is written in `keras.ops`, so it trains on every backend.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# The converter's own floor: a narrower range gets a scale no smaller than this allows.
+_LEAST_SPAN = 1e-6
+# Ties go up, as TFLite rounds; the excess keeps float noise from deciding them, as pixels scaled
+# to [-1, 1] are all ties.
+_HALF = 0.5 + 2**-12
+
+
+def weight_scales(kernel: Any, axes: tuple[int, ...]) -> Any:
+    """Return `max|w| / 127` over all axes but `axes`, which keep their place.
+
+    Args:
+        kernel: a tensor.
+        axes: its axes with a scale of their own: those of the output channels.
+    """
+    from keras import ops
+
+    others = [axis for axis in range(len(kernel.shape)) if axis not in axes]
+    return ops.maximum(ops.max(ops.abs(kernel), axis=others, keepdims=True), _LEAST_SPAN) / 127
+
+
+def fake_quant_weights(kernel: Any, axes: tuple[int, ...]) -> Any:
+    """Return a kernel on its int8 grid; zeros stay zeros, and the gradient passes unchanged."""
+    from keras import ops
+
+    scales = ops.stop_gradient(weight_scales(kernel, axes))
+    rounded = ops.round(kernel / scales) * scales
+    return kernel + ops.stop_gradient(rounded - kernel)
+
+
+def activation_grid(low: Any, high: Any) -> tuple[Any, Any]:
+    """Return scale and zero point of a range, widened to hold zero.
+
+    Args:
+        low: the smallest value seen.
+        high: the largest.
+    """
+    from keras import ops
+
+    low, high = ops.minimum(low, 0.0), ops.maximum(high, 0.0)
+    scale = ops.maximum(high - low, _LEAST_SPAN) / 255
+    zero = -128 - low / scale
+    # Half away from zero, as the converter rounds: [-1, 1] has its zero at -1, not at 0.
+    zero = ops.sign(zero) * ops.floor(ops.abs(zero) + 0.5)
+    return scale, ops.clip(zero, -128, 127)
+
+
+def fake_quant(x: Any, low: Any, high: Any) -> Any:
+    """Return `x` on the int8 grid of a range; the gradient is 1 inside and 0 outside."""
+    from keras import ops
+
+    scale, zero = activation_grid(low, high)
+    clipped = ops.clip(x, (-128 - zero) * scale, (127 - zero) * scale)
+    rounded = ops.floor(clipped / scale + _HALF) * scale
+    return clipped + ops.stop_gradient(rounded - clipped)

@@ -1,0 +1,139 @@
+"""Reading a model's graph: which operation feeds which, and layers written in their basic form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bloodedge.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer or operation in a model's graph.
+
+    Attributes:
+        operation: the layer or `keras.ops` operation.
+        inputs: the symbolic tensors it takes.
+        output: the one it gives.
+    """
+
+    operation: Any
+    inputs: tuple[Any, ...]
+    output: Any
+
+    @property
+    def name(self) -> str:
+        """The operation's name, unique in its model."""
+        return str(self.operation.name)
+
+
+class Graph:
+    """The calls of a functional or sequential model, in an order in which they can be computed.
+
+    Args:
+        model: a built Keras model.
+
+    Raises:
+        ModelError: the model is neither, holds another model, calls a layer twice, or one that
+            gives several tensors: no code here could tell such calls apart.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = functional(model)
+        self.calls = list(_calls(self.model))
+        self._takers: dict[int, list[Call]] = {}
+        for call in self.calls:
+            for tensor in call.inputs:
+                self._takers.setdefault(id(tensor), []).append(call)
+        self._made = {id(call.output): call for call in self.calls}
+        self._outputs = {id(tensor) for tensor in self.model.outputs}
+
+    def takers(self, call: Call) -> list[Call]:
+        """Return the calls that take what `call` gives."""
+        return self._takers.get(id(call.output), [])
+
+    def sole_taker(self, call: Call) -> Call | None:
+        """Return the only call that takes what `call` gives; None if others, or users, do too."""
+        takers = self.takers(call)
+        alone = len(takers) == 1 and id(call.output) not in self._outputs
+        return takers[0] if alone else None
+
+    def maker(self, tensor: Any) -> Call | None:
+        """Return the call that gives a tensor; None for the model's input."""
+        return self._made.get(id(tensor))
+
+
+def functional(model: Any) -> Any:
+    """Return a model as a functional one: a sequential model's graph, any other as it is.
+
+    Raises:
+        ModelError: it is of another kind, whose graph cannot be read.
+    """
+    import keras
+
+    if isinstance(model, keras.Sequential) and model.built:
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    if not hasattr(model, "_nodes_by_depth"):
+        raise ModelError(
+            f"the graph of {model.name} cannot be read",
+            expected="a functional or sequential Keras model",
+        )
+    return model
+
+
+def _calls(model: Any) -> Iterator[Call]:
+    import keras
+
+    seen: set[str] = set()
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if node.is_input:
+                continue
+            operation, outputs = node.operation, node.output_tensors
+            if operation.name in seen or len(outputs) != 1 or isinstance(operation, keras.Model):
+                raise ModelError(
+                    f"the layer {operation.name} of {model.name} is called twice, gives several "
+                    f"tensors, or is a model itself",
+                    expected="a flat graph in which each layer is called once",
+                )
+            seen.add(operation.name)
+            yield Call(operation, tuple(node.input_tensors), outputs[0])
+
+
+def without_idle_padding(model: Any) -> Any:
+    """Return the model with `same` written `valid` in convolutions where it pads nothing.
+
+    The result computes the same. But the converter folds the scaling in front of a convolution
+    (a MUL and an ADD on every pixel) into its weights only if that is `valid`: with zero padding
+    the offset would be missing at the borders.
+    """
+    import keras
+
+    idle = {layer.name for layer in model.layers if _pads_nothing(layer)}
+    if not idle or type(model).__name__ not in ("Functional", "Sequential"):
+        return model
+
+    def clone(layer: Any) -> Any:
+        config = layer.get_config()
+        if layer.name in idle:
+            config["padding"] = "valid"
+        return type(layer).from_config(config)
+
+    twin = keras.models.clone_model(model, clone_function=clone)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def _pads_nothing(layer: Any) -> bool:
+    import keras
+
+    if not isinstance(layer, keras.layers.Conv2D) or layer.padding != "same":
+        return False
+    sides = layer.input.shape[1:3]
+    windows = zip(sides, layer.kernel_size, layer.strides, layer.dilation_rate, strict=True)
+    return all(
+        side is not None and (-(-side // stride) - 1) * stride + (kernel - 1) * dilation + 1 <= side
+        for side, kernel, stride, dilation in windows
+    )

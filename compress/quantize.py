@@ -1,0 +1,225 @@
+"""Quantization-aware training: a model fine-tuned as int8 will compute it, as a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodedge.compress.fold import fold
+from bloodedge.compress.preserve import PRESERVE, preserve
+from bloodedge.compress.simulate import Ranges, Simulation
+from bloodedge.compress.teaching import TeachingConfig, parents, teach
+from bloodedge.console import say
+from bloodedge.data.calibration import calibration_indices
+from bloodedge.data.dataset import Dataset
+from bloodedge.errors import ConfigError, ModelError
+from bloodedge.metrics import classification_metrics, softmax
+from bloodedge.references import ModelReference, find_model
+from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
+from bloodedge.train import checkpoint
+from bloodedge.train.config import FitConfig
+from bloodedge.train.loop import FitResult, fit, predict_logits
+from bloodedge.train.modelio import save_model
+from bloodedge.train.restore import restore
+from bloodedge.train.stage import MODEL_FILE, val_figures
+
+
+@dataclass(frozen=True)
+class QatConfig:
+    """What `bloodedge quantize --mode qat` fine-tunes and where it puts it.
+
+    Attributes:
+        model: the trained parent: a run, a file or a zoo model.
+        fit: how long and how; its `ema` must be 0 and its precision is float32, as averages and
+            half precision would leave the int8 grids.
+        name: the run to write.
+        teaching: whose logits to learn as well, such as the parent's; None for labels alone.
+        preserve: of `PRESERVE`: zeros and clusters of the parent that stay.
+        per_class: calibration images of each class, drawn from train as for export.
+        force: replace a run of that name.
+        resume: continue an interrupted run.
+
+    Raises:
+        ConfigError: settings that cannot work together, or a number out of range.
+        RunError: a name that no run can have.
+    """
+
+    model: str
+    fit: FitConfig
+    name: str
+    teaching: TeachingConfig | None = None
+    preserve: str = "auto"
+    per_class: int = 32
+    force: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.preserve not in PRESERVE:
+            raise ConfigError(f"--preserve {self.preserve!r}", expected=", ".join(PRESERVE))
+        if not 1 <= self.per_class <= 10_000:
+            raise ConfigError(
+                f"--calibration-per-class {self.per_class} is out of range", expected="1 to 10000"
+            )
+        if self.fit.ema or self.fit.progressive or self.fit.precision == "bfloat16":
+            raise ConfigError(
+                "quantization-aware training takes no --ema, smaller images or bfloat16",
+                fix="leave them out",
+            )
+
+
+def fine_tuning(**changes: Any) -> FitConfig:
+    """Return the settings for fine-tuning a trained model, with the changes that are not None.
+
+    A tenth of the usual rate, and no decay: it would pull the folded kernels towards other scales.
+    """
+    usual: dict[str, Any] = {"epochs": 10, "learning_rate": 2e-4, "weight_decay": 0.0}
+    given = {key: value for key, value in changes.items() if value is not None}
+    return FitConfig(**{**usual, **given, "precision": "float32"})
+
+
+def quantize(config: QatConfig, data: Dataset) -> Run:
+    """Fine-tune a model with simulated int8 arithmetic and write its run folder.
+
+    The folder holds `model.keras`, an ordinary model with batch norm folded, which
+    `bloodedge export` turns into int8 that computes what was simulated. The ranges of the
+    activations are taken anew from the calibration images before each validation.
+
+    Raises:
+        ModelError: the parent or teacher is missing, damaged, or does not fit the data.
+        ConfigError: `preserve` names what the parent has not.
+        RunError: the run exists, or cannot be resumed.
+        TrainingError: the loss became infinite or NaN.
+    """
+    parent = find_model(config.model)
+    by_role = {"parent": parent.sha256, **parents(config.teaching)}
+    with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
+        import keras
+
+        keras.utils.set_random_seed(config.fit.seed)
+        model = load_parent(parent, data)
+        folded = fold(model)
+        kept = preserve(folded, config.preserve)
+        twin = Simulation(folded)
+        chosen = calibration_indices(data["train"].labels, config.per_class, config.fit.seed)
+        images = data["train"].images[chosen]
+        twin.observe(images)
+        _tell(config, twin, kept)
+        targets = teach(config.teaching, data, config.fit.label_smoothing)
+        settings = _settings(config, data, by_role)
+        before = _accuracy(model, data), _accuracy(twin.net, data)
+        say(f"val accuracy: parent {100 * before[0]:.2f} %, in int8 {100 * before[1]:.2f} %")
+        result = fit(
+            twin.net,
+            data["train"],
+            data["val"],
+            targets,
+            config.fit,
+            run.path,
+            settings,
+            settle=lambda: twin.observe(images),
+        )
+        ranges = twin.observe(images)
+        save_model(twin.model, run.path / MODEL_FILE)
+        metrics = _metrics(twin, data, run, result, before)
+        made = _Made(parent, by_role, kept, chosen, ranges, twin, metrics, result)
+        return run.commit(_manifest(config, data, made), scratch=checkpoint.FILES)
+
+
+def load_parent(reference: ModelReference, data: Dataset) -> Any:
+    """Return a Keras model after checking that it fits the data.
+
+    Raises:
+        ModelError: it is damaged, no Keras model, or has other classes or another image size.
+    """
+    model = restore(reference)
+    taken, classes = model.input_shape, model.output_shape[-1]
+    if classes != len(data.class_names) or tuple(taken[1:]) != (data.size, data.size, 3):
+        raise ModelError(
+            f"{reference.name} maps {taken[1:]} to {classes} classes, {data.name} has "
+            f"({data.size}, {data.size}, 3) and {len(data.class_names)}",
+            fix="name the data it was trained on with --data and --size",
+        )
+    return model
+
+
+@dataclass(frozen=True)
+class _Made:
+    parent: ModelReference
+    parents: dict[str, str]
+    kept: dict[str, str]
+    chosen: NDArray[np.int64]
+    ranges: Ranges
+    twin: Simulation
+    metrics: dict[str, Any]
+    result: FitResult
+
+
+def _tell(config: QatConfig, twin: Simulation, kept: dict[str, str]) -> None:
+    say(f"{config.name}: {config.model}, {len(twin.layers)} layers in int8")
+    for layer, what in kept.items():
+        say(f"  {layer}: {what}, kept")
+    for layer, reason in twin.partly.items():
+        say(f"  {layer}: {reason}")
+
+
+def _settings(config: QatConfig, data: Dataset, parents: dict[str, str]) -> dict[str, Any]:
+    """Return what must be the same when the fit is continued."""
+    others = {k: v for k, v in asdict(config).items() if k not in ("fit", "force", "resume")}
+    return {**asdict(config.fit), **others, **parents, "data": data.fingerprint}
+
+
+def _accuracy(model: Any, data: Dataset) -> float:
+    val = data["val"]
+    return float((predict_logits(model, val.images).argmax(axis=1) == val.labels).mean())
+
+
+def _metrics(
+    twin: Simulation,
+    data: Dataset,
+    run: RunFolder,
+    result: FitResult,
+    before: tuple[float, float],
+) -> dict[str, Any]:
+    """Return val's figures: of the saved model, of int8, and of both before fine-tuning."""
+    val = data["val"]
+    p = softmax(predict_logits(twin.net, val.images))
+    return {
+        **val_figures(twin.model, data, run, result),
+        "val_int8": classification_metrics(val.labels, p),
+        "before": {"parent_accuracy_val": before[0], "int8_accuracy_val": before[1]},
+    }
+
+
+def _manifest(config: QatConfig, data: Dataset, made: _Made) -> Manifest:
+    recorded = {
+        **asdict(config),
+        "mode": "qat",
+        "calibration": {"split": "train", "indices": made.chosen.tolist()},
+        "preserved": made.kept,
+        "quantized": made.twin.layers,
+        "not_simulated": made.twin.partly,
+        "activation_ranges": {name: list(span) for name, span in made.ranges.items()},
+    }
+    entry = {
+        **made.parent.manifest.get("model", {}),
+        "class_names": list(made.parent.class_names or data.class_names),
+        "parameters": int(made.twin.model.count_params()),
+        "input": "RGB pixel values 0..255; scaling is the first layer",
+        "output": "logits",
+    }
+    return Manifest(
+        kind="quantize",
+        name=config.name,
+        config=recorded,
+        data=data.describe(),
+        parents=made.parents,
+        model=entry,
+        metrics=made.metrics,
+        seed=config.fit.seed,
+        duration_s=made.result.seconds,
+        resumed=made.result.resumed,
+    )
