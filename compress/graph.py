@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bloodedge.compress.walk import calls, graph_of
 from bloodedge.errors import ModelError
 
 
@@ -75,11 +76,7 @@ def functional(model: Any) -> Any:
 
     if isinstance(model, keras.Sequential) and model.built:
         return keras.Model(model.inputs, model.outputs, name=model.name)
-    if not hasattr(model, "_nodes_by_depth"):
-        raise ModelError(
-            f"the graph of {model.name} cannot be read",
-            expected="a functional or sequential Keras model",
-        )
+    graph_of(model)
     return model
 
 
@@ -87,19 +84,16 @@ def _calls(model: Any) -> Iterator[Call]:
     import keras
 
     seen: set[str] = set()
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            if node.is_input:
-                continue
-            operation, outputs = node.operation, node.output_tensors
-            if operation.name in seen or len(outputs) != 1 or isinstance(operation, keras.Model):
-                raise ModelError(
-                    f"the layer {operation.name} of {model.name} is called twice, gives several "
-                    f"tensors, or is a model itself",
-                    expected="a flat graph in which each layer is called once",
-                )
-            seen.add(operation.name)
-            yield Call(operation, tuple(node.input_tensors), outputs[0])
+    for node in calls(model):
+        operation, outputs = node.operation, node.output_tensors
+        if operation.name in seen or len(outputs) != 1 or isinstance(operation, keras.Model):
+            raise ModelError(
+                f"the layer {operation.name} of {model.name} is called twice, gives several "
+                f"tensors, or is a model itself",
+                expected="a flat graph in which each layer is called once",
+            )
+        seen.add(operation.name)
+        yield Call(operation, tuple(node.input_tensors), outputs[0])
 
 
 def without_idle_padding(model: Any) -> Any:

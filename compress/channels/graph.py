@@ -9,7 +9,7 @@ layers produce form a group. The separation into graph, importance and cut follo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from bloodedge.compress.channels.calls import Call
 from bloodedge.compress.channels.labels import Channels, Ids, Labels, channels
 from bloodedge.compress.channels.members import Member
 from bloodedge.compress.channels.rules import RULES
+from bloodedge.compress.walk import calls, graph_of
 from bloodedge.errors import ModelError
 
 Mask = NDArray[np.bool_]
@@ -89,30 +90,19 @@ def trace(model: Any) -> ChannelGraph:
 
 
 def _walk_all(model: Any, labels: Labels) -> dict[str, Member]:
-    graph = getattr(model, "_functional", None) or model
-    if not hasattr(graph, "_nodes_by_depth"):
-        raise ModelError(
-            f"the layers of {model.name} cannot be followed",
-            expected="a functional or sequential Keras model",
-        )
+    graph = graph_of(model)
     members: dict[str, Member] = {}
     known: dict[int, Channels] = {}
     for tensor in graph.inputs:
         ids = labels.fresh(_shape(tensor)[-1])
         labels.lock(ids, "the image's channels")
         known[id(tensor)] = channels(ids)
-    for node in _nodes(graph):
+    for node in calls(model):
         known[id(node.output_tensors[0])] = _walk(node, known, labels, members)
     for tensor in graph.outputs:
         labels.lock(known[id(tensor)].ids, "the logits")
         labels.settle(known[id(tensor)], "the output")
     return members
-
-
-def _nodes(graph: Any) -> Iterator[Any]:
-    """Yield the calls in the order of computation."""
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        yield from (node for node in graph._nodes_by_depth[depth] if not node.is_input)
 
 
 def _walk(
