@@ -43,8 +43,12 @@ def small(name: str, attention: str) -> Any:
 
 
 def randomise(model: Any) -> None:
+    """Change every weight, kernels in proportion: deep nets must not overflow."""
     rng = np.random.default_rng(1)
-    weights = [w + 0.05 * rng.random(w.shape, np.float32) for w in model.get_weights()]
+    weights = []
+    for w in model.get_weights():
+        change = 0.05 * rng.random(w.shape, np.float32)
+        weights.append(w * (1 + change) if w.ndim > 1 else w + change)
     model.set_weights(weights)
 
 

@@ -124,7 +124,7 @@ def test_a_killed_command_ends_in_the_weights_of_one_never_killed(
     np.savez(tmp_path / "colours.npz", **arrays)
     # tfmot keeps some of its state outside of weights: the new process must find the same again.
     line = [sys.executable, "-m", "bloodedge", "cluster", str(tiny_file), "--preserve-sparsity"]
-    line += ["--data", "colours.npz", "--epochs", "60", "--batch", "16"]
+    line += ["--data", "colours.npz", "--epochs", "20", "--batch", "16"]
     subprocess.run([*line, "--name", "whole"], check=True, capture_output=True)
     killed = [*line, "--name", "killed", "--resume"]
     with subprocess.Popen(killed, stderr=subprocess.PIPE, text=True) as process:

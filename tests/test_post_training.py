@@ -110,7 +110,7 @@ def test_settings_that_nothing_heeds_are_refused():
         (lambda: ExportConfig("m", "n", float_layers=2), "is for mixed"),
         (lambda: ExportConfig("m", "n", ("mixed",), float_layers=0), "--float-layers 0"),
         (lambda: ExportConfig("m", "n", ("dynamic",), audit=5), "no calibration images"),
-        (lambda: ExportConfig("m", "n", audit=101), "101 draws"),
+        (lambda: ExportConfig("m", "n", audit=101), "--audit 101"),
     ]:
         with pytest.raises(ConfigError, match=message):
             make()
@@ -205,7 +205,7 @@ def test_the_file_has_the_ranges_that_were_chosen(trained: Trained):
     }
     widths = {}
     for config, choose in choices.items():
-        found = scales(convert(trained.model, "int8", trained.calibration, config))
+        found = scales(convert(trained.model, "int8", trained.calibration, ranges=config))
         found = {name.split()[0] + str(i): s for i, (name, s) in enumerate(found.items())}
         order = [n.rstrip("0123456789") for n in found]
         picked = dict(zip(order, found.values(), strict=True))  # the last of each kind
