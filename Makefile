@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup clean constraints
+.PHONY: demo test test-slow lint setup clean constraints
 
 setup: $(READY)
 
@@ -22,7 +22,11 @@ demo: setup
 	$(BIN)/python -m bloodedge demo
 
 test: setup lint
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
+
+# What takes more than ten seconds each: kills and resumes, deep models, other backends.
+test-slow: setup
+	$(BIN)/pytest -n 2 --dist worksteal -m slow
 
 lint: setup
 	$(BIN)/ruff check .

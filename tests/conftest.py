@@ -20,17 +20,6 @@ settings.register_profile("bloodedge", deadline=None)
 settings.load_profile("bloodedge")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let both of two workers, which get a half each, start with what takes long.
-
-    They steal from each other's ends: what takes long must not be left there.
-    """
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    quick = [item for item in items if not item.get_closest_marker("slow")]
-    half = len(items) // 2 - len(slow[0::2])
-    items[:] = [*slow[0::2], *quick[:half], *slow[1::2], *quick[half:]]
-
-
 @pytest.fixture(autouse=True)
 def deliver_ctrl_c() -> None:
     """Let child processes get SIGINT: a shell's background jobs inherit that it is ignored."""
