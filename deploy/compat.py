@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bloodedge.deploy.flat.bytemap import operator_kind
+from bloodedge.deploy.flat.operators import operator_kind
 from bloodedge.deploy.flat.reader import read_model
 from bloodedge.errors import ModelError
 
@@ -15,16 +15,22 @@ _TFLITE_RUNTIME_2_14 = (
 RUNTIMES = {"tflite-runtime": ("tflite-runtime 2.14", _TFLITE_RUNTIME_2_14)}
 
 
+def newest_version(runtime: str, kind: int) -> int:
+    """Return the newest version of a builtin operator that a runtime of `RUNTIMES` loads, or 0."""
+    known = RUNTIMES[runtime][1]
+    return int(known[kind], 16) if 0 <= kind < len(known) else 0
+
+
 def check_compatible(content: bytes, runtime: str) -> None:
     """Refuse a .tflite that a runtime of `RUNTIMES` would not load.
 
     Raises:
         ModelError: naming the operator and its version; or the file is damaged.
     """
-    title, known = RUNTIMES[runtime]
+    title = RUNTIMES[runtime][0]
     for code in read_model(content).model.tables("operator_codes"):
         kind, version = operator_kind(code), code.number("version")
-        newest = int(known[kind], 16) if 0 <= kind < len(known) else 0
+        newest = newest_version(runtime, kind)
         if version > newest:
             raise ModelError(
                 f"{title} does not load operator {kind} of version {version}",

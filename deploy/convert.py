@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bloodedge.compress.graph import without_idle_padding
 from bloodedge.data.calibration import pinned
+from bloodedge.deploy.flat.faster import faster
 from bloodedge.deploy.post_training import calibrated, to_int8, to_mixed
 from bloodedge.deploy.ranges import MINMAX, RangeConfig
 from bloodedge.errors import ConfigError, ModelError
@@ -43,6 +44,7 @@ def convert(
     io: str = "uint8",
     ranges: RangeConfig = MINMAX,
     float_layers: int | None = None,
+    float_input: bool = True,
 ) -> bytes:
     """Return the .tflite of one variant, with a static batch and softmax at the end.
 
@@ -56,6 +58,8 @@ def convert(
             not int8.
         ranges: how int8 and mixed choose the ranges of activations.
         float_layers: how many layers mixed leaves in float; by default a tenth.
+        float_input: whether int8 and mixed may spend memory on time, see
+            `bloodedge.deploy.flat.faster`.
 
     Raises:
         ConfigError: an unknown variant, no calibration image, or Keras on another backend.
@@ -81,8 +85,10 @@ def convert(
                 return bytes(converter.convert())
             content = calibrated(converter, calibration, ranges, batch=batch)
             if variant == "int8":
-                return to_int8(content, io=io)
-            return to_mixed(content, calibration, float_layers, io=io)
+                content = to_int8(content, io=io)
+            else:
+                content = to_mixed(content, calibration, float_layers, io=io)
+            return faster(content, float_input=float_input)
     # The converter raises whatever MLIR, Keras or the calibrator meet.
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]

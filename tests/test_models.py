@@ -29,7 +29,9 @@ COSTS = {
     "inception_v3": (21_819_176, 34_432, 730_669_408),
     "vit_tiny": (5_389_448, 0, 360_973_824),
     "mobilenet_v3_small": (943_736, 12_112, 4_907_264),
-    "cnn_se": (59_316, 352, 5_703_296),
+    "cnn_se": (51_865, 368, 2_145_104),
+    "cnn_se_nano": (16_024, 192, 1_029_632),
+    "cnn_se_pico": (6_972, 128, 504_064),
     "study_vgg16": (5_787_560, 0, 317_071_360),
     "study_vgg16_dropout": (5_787_560, 0, 317_071_360),
     "study_vgg16_se": (5_807_414, 0, 317_090_432),
@@ -42,7 +44,14 @@ COSTS = {
 }
 NAMES = tuple(models())
 # Narrow versions: the properties do not depend on the width, the time does.
-WIDTHS = {"cnn_se": 0.5, "mobilenet_v3_small": 0.25, "vit_tiny": 0.125, "study_cnn_se": 0.5}
+WIDTHS = {
+    "cnn_se": 0.5,
+    "cnn_se_nano": 0.5,
+    "cnn_se_pico": 0.5,
+    "mobilenet_v3_small": 0.25,
+    "vit_tiny": 0.125,
+    "study_cnn_se": 0.5,
+}
 ATTENTIVE = [(name, kind) for name in NAMES for kind in spec(name).attention if kind != "none"]
 # Each test of these takes about ten seconds.
 DEEP = {"resnet50", "inception_v3", "study_inception"}

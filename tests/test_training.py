@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ def quick_train(data: Dataset, name: str = "small", fit: FitConfig = QUICK, **op
 
 
 def test_training_learns_and_leaves_a_whole_run(colours: Dataset):
-    run = quick_train(colours)
+    run = quick_train(colours, fit=replace(QUICK, epochs=15))
     assert run.manifest["metrics"]["val"]["accuracy"] > 0.9
     names = {p.name for p in run.path.iterdir()}
     assert names == {
@@ -95,6 +97,17 @@ def test_progressive_phases_choose_the_best_epoch_at_the_full_size(colours: Data
     sizes = [row.split(",")[1] for row in (run.path / "history.csv").read_text().splitlines()[1:]]
     assert sizes == ["8", "8", "16"]
     assert run.manifest["metrics"]["best_epoch"] == 3
+
+
+def test_val_sees_the_averaged_weights_and_training_goes_on_from_its_own(colours: Dataset):
+    def history(name: str, ema: float) -> list[dict[str, str]]:
+        folder = quick_train(colours, name, FitConfig(3, 16, 5e-3, ema=ema)).path
+        with (folder / "history.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    plain, averaged = history("plain", 0.0), history("averaged", 0.9)
+    assert [row["train_loss"] for row in plain] == [row["train_loss"] for row in averaged]
+    assert all(a["val_loss"] != b["val_loss"] for a, b in zip(plain, averaged, strict=True))
 
 
 def test_training_can_start_from_the_weights_of_a_run(colours: Dataset):

@@ -21,6 +21,7 @@ from bloodedge.train.augment import shrink
 from bloodedge.train.checkpoint import Checkpoints, Progress
 from bloodedge.train.config import FitConfig
 from bloodedge.train.device import use_jit
+from bloodedge.train.optimize import use_averages
 from bloodedge.train.targets import Targets
 from bloodedge.train.trainer import Trainer
 
@@ -102,7 +103,7 @@ def _averaged(net: Any, optimizer: Any) -> Iterator[None]:
         yield
         return
     before = net.get_weights()
-    optimizer.finalize_variable_values(net.trainable_variables)
+    use_averages(optimizer, net.trainable_variables)
     # A copy: JAX would hand the averages' own memory to the prediction, which gives it away.
     net.set_weights(net.get_weights())
     yield

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bloodedge import isolated
 from bloodedge.errors import BloodedgeError, ModelError
-from bloodedge.files import atomic_path
+from bloodedge.files import atomic_path, sha256_of
 from bloodedge.train.registry import ModelConfig, build
 
 MAX_MODEL_BYTES = 4 << 30
+# TensorFlow reserves some GiB of address space before it loads anything.
+_PROBE_MEMORY_BYTES = 12 << 30
+_MEMORY_PER_BYTE = 16
+_PROBED: set[str] = set()
 
 
 def fixed_size(model: Any, config: ModelConfig, *, batch: int | None = None) -> Any:
@@ -53,6 +60,41 @@ def load_model(path: Path) -> Any:
         ) from error
 
 
+def probe_model(path: Path) -> None:
+    """Load a `.keras` file from elsewhere in a child process; the same content only once.
+
+    Its HDF5 part is read by native code, and its description may ask for any amount of memory.
+
+    Raises:
+        ModelError: as `load_model`, or the file ends the child or takes too long.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist")
+    digest = sha256_of(path)
+    if digest not in _PROBED:
+        isolated.check_in_child("bloodedge.train.modelio", ["--probe", str(path.resolve())], path)
+        _PROBED.add(digest)
+
+
+def _probe_here(path: Path) -> int:
+    from bloodedge.quiet import quiet
+
+    # NumPy reads the same files and compiles nothing: JAX takes seconds for each shape of weights.
+    os.environ["KERAS_BACKEND"] = "numpy"
+    # What the imports take is no fault of the file's.
+    with quiet():
+        import keras
+
+        keras.ops.zeros(1)
+
+    def check() -> None:
+        with quiet():
+            load_model(path)
+
+    memory = _PROBE_MEMORY_BYTES + _MEMORY_PER_BYTE * path.stat().st_size
+    return isolated.check_here(check, path, memory=memory)
+
+
 def model_entry(config: ModelConfig, model: Any, class_names: tuple[str, ...]) -> dict[str, Any]:
     """Return a manifest's `model` entry: what rebuilds the model and names its outputs."""
     return {
@@ -82,3 +124,9 @@ def entry_config(entry: Mapping[str, Any]) -> ModelConfig:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"the manifest's model entry is damaged: {error!r}") from error
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] != "--probe":
+        sys.exit("usage: python -m bloodedge.train.modelio --probe FILE")
+    sys.exit(_probe_here(Path(sys.argv[2])))

@@ -28,7 +28,7 @@ def make_optimizer(config: FitConfig, steps: int) -> Any:
     if config.ema:
         average = {"use_ema": True, "ema_momentum": config.ema}
     if config.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(
+        optimizer = _keeping_weights(keras.optimizers.SGD)(
             rate,
             momentum=0.9,
             nesterov=True,
@@ -37,9 +37,30 @@ def make_optimizer(config: FitConfig, steps: int) -> Any:
             **average,
         )
     else:
-        optimizer = keras.optimizers.AdamW(
+        optimizer = _keeping_weights(keras.optimizers.AdamW)(
             rate, weight_decay=config.weight_decay, clipnorm=config.clip, **average
         )
     if config.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def _keeping_weights(kind: Any) -> Any:
+    """Return a kind of optimizer that leaves the averages of the weights apart from the weights.
+
+    Keras puts them in the weights' place at the end of each `fit`, and each of our epochs is one:
+    training would go on from the averages.
+    """
+
+    class Keeping(kind):  # type: ignore[misc]
+        def finalize_variable_values(self, var_list: list[Any]) -> None:
+            """Leave the weights as they are."""
+
+    return Keeping
+
+
+def use_averages(optimizer: Any, weights: list[Any]) -> None:
+    """Put the averages, where the optimizer keeps some, in the place of trainable weights."""
+    import keras
+
+    keras.optimizers.Optimizer.finalize_variable_values(optimizer, weights)

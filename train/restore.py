@@ -13,8 +13,9 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.data.npz import read_arrays
 from bloodedge.errors import ModelError
 from bloodedge.files import atomic_path
-from bloodedge.references import KERAS_SUFFIX, WEIGHTS_SUFFIX, ModelReference
-from bloodedge.train.modelio import entry_config, load_model
+from bloodedge.references import KERAS_SUFFIX, WEIGHTS_SUFFIX, ModelReference, zoo_folders
+from bloodedge.runs import runs_root
+from bloodedge.train.modelio import entry_config, load_model, probe_model
 from bloodedge.train.registry import build
 
 
@@ -22,13 +23,22 @@ def restore(reference: ModelReference) -> Any:
     """Return the Keras model of a `.keras` file or of half-precision weights.
 
     Raises:
-        ModelError: the file is damaged, or is no Keras model.
+        ModelError: the file is damaged, or is no Keras model. One from elsewhere is first loaded in
+            a child process.
     """
     if reference.path.name.endswith(KERAS_SUFFIX):
+        if not _is_ours(reference.path):
+            probe_model(reference.path)
         return load_model(reference.path)
     if reference.path.name.endswith(WEIGHTS_SUFFIX):
         return _from_half_weights(reference.path, reference.manifest)
     raise ModelError(f"{reference.path} is no Keras model", expected="a .keras file or a run")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file lies where this program writes its results."""
+    folders = (runs_root(), *zoo_folders())
+    return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
 
 
 def restore_for(reference: ModelReference, data: Dataset, role: str) -> Any:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bloodedge.deploy.flat.operators import (
+    CONV_2D,
+    DEPTHWISE_CONV_2D,
+    FULLY_CONNECTED,
+    TRANSPOSE_CONV,
+    code_of,
+    operator_kind,
+)
 from bloodedge.deploy.flat.reader import Document, read_model
 from bloodedge.deploy.flat.tree import Table
 from bloodedge.errors import ModelError
 
-# CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED and TRANSPOSE_CONV: which input is the bias.
-_BIAS_INPUT = {3: 2, 4: 2, 9: 2, 67: 3}
+# Which input is the bias.
+_BIAS_INPUT = {CONV_2D: 2, DEPTHWISE_CONV_2D: 2, FULLY_CONNECTED: 2, TRANSPOSE_CONV: 3}
 # A file is lean with this many bytes, or this share, on top of its constants.
 LEAN_BYTES, LEAN_SHARE = 4096, 0.10
 MAX_BYTES = 2 << 30
@@ -127,16 +135,8 @@ def _biases(model: Table, graph: Table) -> list[Table]:
     codes, tensors = model.tables("operator_codes"), graph.tables("tensors")
     found = []
     for operator in graph.tables("operators"):
-        index = operator.number("opcode_index")
-        if not 0 <= index < len(codes):
-            raise ModelError(f"the model is damaged: it has no operator code {index}")
-        place = _BIAS_INPUT.get(operator_kind(codes[index]), -1)
+        place = _BIAS_INPUT.get(operator_kind(code_of(operator, codes)), -1)
         inputs = operator.numbers("inputs")
         if 0 < place < len(inputs) and 0 <= inputs[place] < len(tensors):
             found.append(tensors[inputs[place]])
     return found
-
-
-def operator_kind(code: Table) -> int:
-    """Return an operator's builtin code; older files hold it in a byte of its own."""
-    return max(code.number("builtin_code"), code.number("deprecated_builtin_code"))

@@ -46,15 +46,20 @@ class Document:
         return max(end for end, _ in self.spans.values())
 
 
-def read_model(content: bytes) -> Document:
+def read_model(content: bytes, *, only_look: bool = False) -> Document:
     """Parse a .tflite; what follows the flatbuffer is not looked at.
+
+    Args:
+        content: the file.
+        only_look: leave out parts of the schema that are not known here, and note in each table
+            which `slots` they are: for looking at a file that is not written again.
 
     Raises:
         ModelError: the file is damaged, or uses a part of the schema that is not known here.
     """
     if len(content) < 8 or content[4:8] != IDENTIFIER:
         raise ModelError("no TFLite model", expected="the identifier TFL3 at byte 4")
-    return _Reader(memoryview(content)).document("Model")
+    return _Reader(memoryview(content), only_look=only_look).document("Model")
 
 
 def read_tables(content: bytes, kind: str, identifier: bytes) -> Table:
@@ -69,8 +74,9 @@ def read_tables(content: bytes, kind: str, identifier: bytes) -> Table:
 
 
 class _Reader:
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, *, only_look: bool = False) -> None:
         self._data = data
+        self._only_look = only_look
         self._spans: dict[int, tuple[int, str]] = {0: (8, "header")}
         self._starts: dict[int, int] = {}
         self._tables: dict[tuple[int, str], Table] = {}
@@ -137,20 +143,23 @@ class _Reader:
             if offset:
                 known = KINDS[kind][slot] if slot < len(KINDS[kind]) else None
                 if known is None:
-                    self._unknown(at + offset, kind, slot)
+                    self._unknown(at + offset, table, slot)
                 elif known.kind not in ("options", "ignored"):
                     table.fields[known.name] = self._field(at + offset, kind, known)
         if kind == "Operator":
             self._options(at, offsets, table)
         return table
 
-    def _unknown(self, at: int, kind: str, slot: int) -> None:
+    def _unknown(self, at: int, table: Table, slot: int) -> None:
         """Refuse a slot that is not known here, unless it holds nothing."""
-        if self._data[at] != 0:
+        if self._data[at] == 0:
+            return
+        if not self._only_look:
             raise ModelError(
-                f"the model uses slot {slot} of {kind}, which is not supported",
+                f"the model uses slot {slot} of {table.kind}, which is not supported",
                 expected="a plain image classifier",
             )
+        table.slots.add(slot)
 
     def _field(self, at: int, kind: str, known: Field) -> Value:
         if known.kind == "scalar":

@@ -42,10 +42,17 @@ class Options:
 
 @dataclass(eq=False)
 class Table:
-    """A table of a known kind: its fields by name, without those that are absent."""
+    """A table of a known kind: its fields by name, without those that are absent.
+
+    Attributes:
+        kind: of `KINDS`.
+        fields: its fields.
+        slots: those it has beside them that are not known here; none in a file to be written.
+    """
 
     kind: str
     fields: dict[str, Value] = field(default_factory=dict)
+    slots: set[int] = field(default_factory=set)
 
     def number(self, name: str) -> int:
         """Return a scalar, or its default where it is absent."""

@@ -67,6 +67,20 @@ _OURS = (
         cnn_se.build_cnn_se,
         attention=ATTENTION,
     ),
+    ModelSpec(
+        "cnn_se_nano",
+        "the student at a third of the size",
+        "student",
+        cnn_se.build_cnn_se_nano,
+        attention=ATTENTION,
+    ),
+    ModelSpec(
+        "cnn_se_pico",
+        "the student for microcontrollers, at a seventh",
+        "student",
+        cnn_se.build_cnn_se_pico,
+        attention=ATTENTION,
+    ),
 )
 
 _STUDY = (

@@ -1,7 +1,11 @@
-"""The compact student: a patch stem and three 3x3 convolutions, two of them with SE."""
+"""The students: small CNNs with SE, designed for int8 kernels, in three sizes.
+
+`python -m bloodedge.benchmarks.student_design` compares them with what else was tried.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from bloodedge.train.models.blocks import (
@@ -14,7 +18,69 @@ from bloodedge.train.models.blocks import (
 )
 
 
-def build_cnn_se(
+@dataclass(frozen=True)
+class Conv:
+    """A 3x3 convolution with batch norm and ReLU.
+
+    Attributes:
+        filters: its channels.
+        stride: its stride.
+        attention: whether attention follows.
+    """
+
+    filters: int
+    stride: int = 1
+    attention: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The layers of a student.
+
+    Attributes:
+        stem: channels of the first convolution.
+        convs: what follows it.
+        patch: the first convolution's kernel and stride.
+    """
+
+    stem: int
+    convs: tuple[Conv, ...]
+    patch: int = 2
+
+
+# Channels are multiples of 8, which int8 kernels multiply together. Most weights stand where an
+# image is 8x8 or 4x4: there one costs 64 or 16 multiplications, at 16x16 256.
+PLANS = {
+    "cnn_se": Plan(
+        8,
+        (Conv(16, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(40)),
+    ),
+    "cnn_se_nano": Plan(8, (Conv(16, 2, True), Conv(24, 2, True), Conv(24), Conv(24, 2))),
+    "cnn_se_pico": Plan(8, (Conv(8, 2), Conv(16, 2, True), Conv(16), Conv(16, 2))),
+}
+
+
+def build_cnn_se(**arguments: Any) -> Any:
+    """Build `cnn_se`: 51,865 parameters and 2.1 million MACs at width 1 and 64x64.
+
+    See `bloodedge.train.models.spec.Builder` for the arguments.
+    """
+    return build_student("cnn_se", PLANS["cnn_se"], **arguments)
+
+
+def build_cnn_se_nano(**arguments: Any) -> Any:
+    """Build `cnn_se_nano`: 16,024 parameters, 1.0 million MACs. Arguments as for `build_cnn_se`."""
+    return build_student("cnn_se_nano", PLANS["cnn_se_nano"], **arguments)
+
+
+def build_cnn_se_pico(**arguments: Any) -> Any:
+    """Build `cnn_se_pico`: 6,972 parameters, 0.5 million MACs. Arguments as for `build_cnn_se`."""
+    return build_student("cnn_se_pico", PLANS["cnn_se_pico"], **arguments)
+
+
+def build_student(
+    name: str,
+    plan: Plan,
     *,
     classes: int,
     size: int | None,
@@ -22,23 +88,22 @@ def build_cnn_se(
     width: float = 1.0,
     attention: str = "",
 ) -> Any:
-    """Build the student: 59,316 parameters and 5.7 million MACs at width 1 and 64x64.
+    """Build the net of a plan.
 
-    The stem takes 4x4 patches with stride 4, because int8 kernels pay per pixel and hardly per
-    channel: no layer works above a quarter of the input's resolution. Its own attention is SE
-    with an eighth of the channels hidden. See `bloodedge.train.models.spec.Builder` for the
-    arguments.
+    The stem takes patches, so that each pixel is read once and the export can read a row of a
+    patch as one position of many channels (`bloodedge.deploy.flat.faster`). The students' own
+    attention is SE with an eighth of the channels hidden. See
+    `bloodedge.train.models.spec.Builder` for the other arguments.
     """
     import keras
 
     image, x = input_and_scaling(size, batch)
-    x = conv_bn_relu(x, scaled(32, width), "stem", kernel=4, stride=4)
-    x = conv_bn_relu(x, scaled(32, width), "conv1")
-    x = _attend(x, attention, 1)
-    x = conv_bn_relu(x, scaled(64, width), "conv2", stride=2)
-    x = _attend(x, attention, 2)
-    x = conv_bn_relu(x, scaled(48, width), "conv3")
-    return keras.Model(image, logits_head(x, classes, dropout=0.1), name="cnn_se")
+    x = conv_bn_relu(x, scaled(plan.stem, width), "stem", kernel=plan.patch, stride=plan.patch)
+    for place, conv in enumerate(plan.convs, start=1):
+        x = conv_bn_relu(x, scaled(conv.filters, width), f"conv{place}", stride=conv.stride)
+        if conv.attention:
+            x = _attend(x, attention, place)
+    return keras.Model(image, logits_head(x, classes, dropout=0.1), name=name)
 
 
 def _attend(x: Any, kind: str, place: int) -> Any:

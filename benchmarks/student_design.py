@@ -1,0 +1,204 @@
+"""Which layers a student of 64 KB should have: candidates by accuracy on val, bytes and latency.
+
+    python -m bloodedge.benchmarks.student_design train --data D [--epochs 24] [--seeds 1]
+    python -m bloodedge.benchmarks.student_design measure --data D [--epochs 24] [--seeds 1]
+
+`train` makes a run of each candidate on any backend and continues what was interrupted; `measure`
+needs TensorFlow and prints the table, as Markdown. Test is not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodedge.backend import use_backend
+from bloodedge.benchmarks.comparison import Variant, chosen, exit_code, run_missing
+from bloodedge.console import say
+from bloodedge.data.dataset import Dataset
+from bloodedge.data.sources import load_data
+from bloodedge.runs import is_finished, load_run, open_run, runs_root
+from bloodedge.train.architecture import Ready
+from bloodedge.train.models.cnn_se import PLANS, Conv, Plan, build_student
+from bloodedge.train.recipes import fit_config
+from bloodedge.train.stage import MODEL_FILE, Fitted, fit_run
+from bloodedge.train.targets import HardLabels
+
+_SHIPPED = "cnn_se"
+# What else was tried, by its stem and by what it has more or less of.
+CANDIDATES: dict[str, Plan] = {
+    _SHIPPED: PLANS[_SHIPPED],
+    "patch4-wide": Plan(32, (Conv(32, 1, True), Conv(64, 2, True), Conv(48)), patch=4),
+    "patch4-deep": Plan(
+        24, (Conv(24, 1, True), Conv(40, 2, True), Conv(40), Conv(40), Conv(40)), patch=4
+    ),
+    "patch4-early": Plan(
+        24, (Conv(40, 2, True), Conv(40, 1, True), Conv(40, 2), Conv(40)), patch=4
+    ),
+    "more-16x16": Plan(8, (Conv(24, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(40))),
+    "more-4x4": Plan(8, (Conv(24, 2, True), Conv(40, 2, True), Conv(40, 2), Conv(40), Conv(40))),
+    "one-se": Plan(8, (Conv(16, 2), Conv(40, 2), Conv(40, 1, True), Conv(40, 2), Conv(40))),
+}
+_CALIBRATION = 256
+_ROUNDS, _INVOKES = 30, 50
+
+
+def run_name(candidate: str, epochs: int, seed: int) -> str:
+    """Return the name of a candidate's run."""
+    return f"design-{candidate}-e{epochs}-s{seed}"
+
+
+def train_candidate(data: Dataset, candidate: str, epochs: int, seed: int) -> object:
+    """Train a candidate with the strong recipe and return its run."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    classes = len(data.class_names)
+    plan = CANDIDATES[candidate]
+    net = build_student("student", plan, classes=classes, size=data.size)
+    fit = fit_config("strong", _SHIPPED, epochs=epochs, seed=seed)
+    targets = HardLabels(data["train"].labels, classes, fit.label_smoothing)
+    settings = {"candidate": candidate, "plan": asdict(plan), "fit": asdict(fit)}
+    what = Fitted("train", targets, Ready(net, {}), fit, settings)
+    with open_run(run_name(candidate, epochs, seed), resumable=True, resume=True) as run:
+        return fit_run(what, data, run)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is known of a candidate.
+
+    Attributes:
+        accuracy: on val in float, in percent, of each seed.
+        parameters: weights of the net.
+        macs: multiplications of an inference.
+        sizes: bytes of each file, without metadata.
+        times: microseconds of an inference, by file, one for each round.
+    """
+
+    accuracy: list[float]
+    parameters: int
+    macs: int
+    sizes: dict[str, int]
+    times: dict[str, list[float]]
+
+
+def measure(data: Dataset, names: list[str], epochs: int, seeds: int) -> dict[str, Candidate]:
+    """Convert the first run of each candidate and time the files in turn, on one thread."""
+    found: dict[str, Candidate] = {}
+    timers: dict[tuple[str, str], Callable[[int], float]] = {}
+    for name in names:
+        runs = [runs_root() / run_name(name, epochs, seed) for seed in range(seeds)]
+        done = [run for run in runs if is_finished(run.name)]
+        if not done:
+            say(f"{name}: not trained yet")
+            continue
+        say(f"{name}: converting")
+        found[name], files = _convert(done, data)
+        timers |= {(name, kind): timer(content, data) for kind, content in files.items()}
+    for _ in range(_ROUNDS):
+        for (name, kind), seconds in timers.items():
+            found[name].times[kind].append(1e6 * seconds(_INVOKES))
+    return found
+
+
+def _convert(runs: list[Path], data: Dataset) -> tuple[Candidate, dict[str, bytes]]:
+    from bloodedge.data.calibration import calibration_indices
+    from bloodedge.deploy.convert import convert
+    from bloodedge.deploy.flat.lean import lean
+    from bloodedge.train.cost import count_macs
+    from bloodedge.train.modelio import load_model
+
+    model = load_model(runs[0] / MODEL_FILE)
+    per_class = _CALIBRATION // len(data.class_names)
+    images = data["train"].images[calibration_indices(data["train"].labels, per_class, 0)]
+    files = {kind: lean(convert(model, kind, images)) for kind in ("float32", "int8")}
+    accuracy = [100 * load_run(r).manifest["metrics"]["val"]["accuracy"] for r in runs]
+    candidate = Candidate(
+        accuracy,
+        int(model.count_params()),
+        count_macs(model),
+        {kind: len(content) for kind, content in files.items()},
+        {kind: [] for kind in files},
+    )
+    return candidate, files
+
+
+def timer(content: bytes, data: Dataset) -> Callable[[int], float]:
+    """Return a function that gives the fastest of so many invocations, in seconds."""
+    from bloodedge.deploy.interpreter import find_runtime
+
+    interpreter: Any = find_runtime().interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    taken = interpreter.get_input_details()[0]
+    image: NDArray[np.uint8] = data["val"].images[:1]
+    interpreter.set_tensor(taken["index"], image.astype(taken["dtype"]))
+
+    def fastest(count: int) -> float:
+        best = float("inf")
+        for _ in range(count):
+            start = time.perf_counter()
+            interpreter.invoke()
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    fastest(_INVOKES)
+    return fastest
+
+
+def table(found: dict[str, Candidate]) -> str:
+    """Return the candidates as Markdown."""
+    lines = [
+        "| candidate | parameters | MACs | int8 KB | float32 µs | int8 µs | float32 / int8 "
+        "| val accuracy, % |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, one in found.items():
+        real, int8 = (median(one.times[kind]) for kind in ("float32", "int8"))
+        accuracy = ", ".join(f"{a:.2f}" for a in one.accuracy)
+        lines.append(
+            f"| {name} | {one.parameters:,} | {one.macs / 1e6:.2f} M | "
+            f"{one.sizes['int8'] / 1000:.1f} | {real:.0f} | {int8:.0f} | {real / int8:.2f} | "
+            f"{accuracy} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train what is missing, or measure what is there."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("action", choices=("train", "measure"))
+    parser.add_argument("--data", required=True, help="as for `bloodedge train`")
+    parser.add_argument("--epochs", type=int, default=24, help="[24]")
+    parser.add_argument("--seeds", type=int, default=1, help="[1]")
+    parser.add_argument("--candidates", default=",".join(CANDIDATES), help="[all]")
+    args = parser.parse_args()
+    names = chosen(args.candidates, tuple(CANDIDATES), "candidate")
+    data = load_data(args.data)
+    use_backend()
+    if args.action == "measure":
+        print(table(measure(data, names, args.epochs, args.seeds)))
+        return
+    rows = [
+        Variant(
+            name,
+            partial(run_name, name, args.epochs),
+            partial(train_candidate, data, name, args.epochs),
+        )
+        for name in names
+    ]
+    run_missing(rows, args.seeds)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
