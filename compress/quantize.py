@@ -15,7 +15,7 @@ from bloodedge.compress.teaching import TeachingConfig, parents, teach
 from bloodedge.console import say
 from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import ConfigError, ModelError
+from bloodedge.errors import ConfigError
 from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
@@ -23,7 +23,7 @@ from bloodedge.train import checkpoint
 from bloodedge.train.config import FitConfig
 from bloodedge.train.loop import FitResult, fit, predict_logits
 from bloodedge.train.modelio import save_model
-from bloodedge.train.restore import restore
+from bloodedge.train.restore import restore_for
 from bloodedge.train.stage import MODEL_FILE, val_figures
 
 
@@ -71,16 +71,6 @@ class QatConfig:
             )
 
 
-def fine_tuning(**changes: Any) -> FitConfig:
-    """Return the settings for fine-tuning a trained model, with the changes that are not None.
-
-    A tenth of the usual rate, and no decay: it would pull the folded kernels towards other scales.
-    """
-    usual: dict[str, Any] = {"epochs": 10, "learning_rate": 2e-4, "weight_decay": 0.0}
-    given = {key: value for key, value in changes.items() if value is not None}
-    return FitConfig(**{**usual, **given, "precision": "float32"})
-
-
 def quantize(config: QatConfig, data: Dataset) -> Run:
     """Fine-tune a model with simulated int8 arithmetic and write its run folder.
 
@@ -100,7 +90,7 @@ def quantize(config: QatConfig, data: Dataset) -> Run:
         import keras
 
         keras.utils.set_random_seed(config.fit.seed)
-        model = load_parent(parent, data)
+        model = restore_for(parent, data, "model")
         folded = fold(model)
         kept = preserve(folded, config.preserve)
         twin = Simulation(folded)
@@ -127,23 +117,6 @@ def quantize(config: QatConfig, data: Dataset) -> Run:
         metrics = _metrics(twin, data, run, result, before)
         made = _Made(parent, by_role, kept, chosen, ranges, twin, metrics, result)
         return run.commit(_manifest(config, data, made), scratch=checkpoint.FILES)
-
-
-def load_parent(reference: ModelReference, data: Dataset) -> Any:
-    """Return a Keras model after checking that it fits the data.
-
-    Raises:
-        ModelError: it is damaged, no Keras model, or has other classes or another image size.
-    """
-    model = restore(reference)
-    taken, classes = model.input_shape, model.output_shape[-1]
-    if classes != len(data.class_names) or tuple(taken[1:]) != (data.size, data.size, 3):
-        raise ModelError(
-            f"{reference.name} maps {taken[1:]} to {classes} classes, {data.name} has "
-            f"({data.size}, {data.size}, 3) and {len(data.class_names)}",
-            fix="name the data it was trained on with --data and --size",
-        )
-    return model
 
 
 @dataclass(frozen=True)

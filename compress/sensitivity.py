@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.compress.fold import fold
-from bloodedge.compress.quantize import load_parent
 from bloodedge.compress.simulate import Simulation
 from bloodedge.console import say, track
 from bloodedge.data.calibration import calibration_indices
@@ -25,6 +24,7 @@ from bloodedge.metrics import Floats
 from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import Manifest, Run, Stopwatch, check_name, open_run
 from bloodedge.train.loop import predict_logits
+from bloodedge.train.restore import restore_for
 
 KIND = "sensitivity"
 
@@ -100,7 +100,7 @@ def sensitivity(config: SensitivityConfig, data: Dataset) -> Run:
     reference = find_model(config.model)
     watch = Stopwatch()
     with open_run(config.name, force=config.force) as run:
-        twin = Simulation(fold(load_parent(reference, data)), switchable=True)
+        twin = Simulation(fold(restore_for(reference, data, "model")), switchable=True)
         train, val = data["train"], data["val"]
         chosen = calibration_indices(train.labels, config.per_class, config.seed)
         twin.observe(train.images[chosen])

@@ -20,7 +20,14 @@ from bloodedge.train.modelio import load_model
 from bloodedge.train.registry import ModelConfig, build, models, spec
 
 # Narrow versions: what is tested does not depend on the width, the time does.
-WIDTHS = {"cnn_se": 0.25, "mobilenet_v3_small": 0.25, "vit_tiny": 0.125, "study_cnn_se": 0.5}
+WIDTHS = {
+    "cnn_se": 0.25,
+    "cnn_se_nano": 0.5,
+    "cnn_se_pico": 0.5,
+    "mobilenet_v3_small": 0.25,
+    "vit_tiny": 0.125,
+    "study_cnn_se": 0.5,
+}
 DEEP = {"vgg16", "resnet18", "resnet50", "inception_v3", "vit_tiny", "study_inception"}
 DEEP |= {"study_resnet", "mobilenet_v3_small", "study_vgg16_cbam", "study_vgg16_se"}
 DEEP |= {"study_vgg16", "study_vgg16_dropout"}

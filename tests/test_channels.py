@@ -24,7 +24,14 @@ from bloodedge.train.modelio import load_model, save_model
 from bloodedge.train.registry import ModelConfig, build, models, spec
 
 # Wide enough that something can be cut.
-WIDTHS = {"cnn_se": 0.5, "mobilenet_v3_small": 0.25, "vit_tiny": 0.125, "study_cnn_se": 0.5}
+WIDTHS = {
+    "cnn_se": 0.5,
+    "cnn_se_nano": 0.5,
+    "cnn_se_pico": 0.5,
+    "mobilenet_v3_small": 0.25,
+    "vit_tiny": 0.125,
+    "study_cnn_se": 0.5,
+}
 DEEP = {"resnet50", "inception_v3", "study_inception", "mobilenet_v3_small"}
 EVERY = [
     pytest.param(name, kind, marks=pytest.mark.slow if name in DEEP else ())

@@ -256,6 +256,14 @@ def test_a_budget_out_of_reach_says_the_smallest(keras: Any):
         make_plan(graph, ranked(graph), Budget("kb", 1000.0), 0.1)
 
 
+def test_a_model_of_few_channels_is_told_that_none_can_go(keras: Any):
+    image = keras.Input((4, 4, 3))
+    x = keras.layers.Dense(8, name="thin")(keras.layers.Flatten()(image))
+    graph = trace(keras.Model(image, keras.layers.Dense(3, name="logits")(x)))
+    with pytest.raises(ConfigError, match="no layer of the model can lose channels"):
+        make_plan(graph, {"thin": np.arange(8.0)}, Budget("ratio", 0.5), 0.1)
+
+
 def test_the_floor_is_a_multiple_of_8_and_keeps_its_share():
     assert [floor_of(n, 0.1) for n in (4, 8, 20, 64, 512)] == [4, 8, 8, 8, 56]
     assert floor_of(12, 1.0) == 12

@@ -31,7 +31,6 @@ from bloodedge.train.device import precision
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.restore import restore
-from bloodedge.train.stage import TrainConfig, train
 
 FIT = FitConfig(epochs=2, batch=16, learning_rate=3e-3)
 
@@ -41,18 +40,9 @@ def backend():
     use_backend()
 
 
-@pytest.fixture(scope="module")
-def trained(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that is trained once for all tests."""
-    fit = FitConfig(epochs=3, batch=16, learning_rate=5e-3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BLOODEDGE_RUNS", str(tmp_path_factory.mktemp("runs")))
-        return train(TrainConfig("cnn_se", fit, "parent", 0.5), colours).path
-
-
 @pytest.fixture
-def parent(trained: Path, isolated_runs: Path) -> Path:
-    return Path(shutil.copytree(trained, isolated_runs / "parent"))
+def parent(trained_student: Path, isolated_runs: Path) -> Path:
+    return Path(shutil.copytree(trained_student, isolated_runs / "parent"))
 
 
 def pruned(data: Dataset, name: str = "small", **options: Any) -> Any:
@@ -106,7 +96,7 @@ def test_a_ready_model_is_trained_in_half_precision_and_kept_in_single():
 
 
 def test_without_fine_tuning_the_cut_is_all(parent: Path, colours: Dataset):
-    run = pruned(colours, fine_tune=False, importance="l1")
+    run = pruned(colours, fine_tune=False, importance="l1", renorm=False)
     plan = json.loads((run.path / "plan.json").read_text())
     assert run.manifest["metrics"]["val"]["accuracy"] == plan["val_accuracy_after_cut"]
     assert run.manifest["metrics"]["best_epoch"] == 0
@@ -141,6 +131,23 @@ def test_an_interrupted_pruning_resumes_to_the_same_weights(
     first, second = (restore(find_model(name)).get_weights() for name in ("whole", "broken"))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_new_statistics_are_part_of_the_cut(parent: Path, colours: Dataset):
+    old = pruned(colours, "old", fine_tune=False, importance="l1", renorm=False)
+    new = pruned(colours, "new", fine_tune=False, importance="l1")
+    plans = [json.loads((run.path / "plan.json").read_text()) for run in (old, new)]
+    assert plans[0]["kept"] == plans[1]["kept"]
+    assert plans[0]["val_accuracy_after_cut"] == plans[1]["val_accuracy_after_cut"]
+    assert "val_accuracy_after_renorm" not in plans[0]
+    reached = plans[1]["val_accuracy_after_renorm"]
+    assert new.manifest["metrics"]["val"]["accuracy"] == reached
+    assert reached >= plans[0]["val_accuracy_after_cut"]
+    first, second = (restore(find_model(name)) for name in ("old", "new"))
+    for a, b in zip(first.trainable_variables, second.trainable_variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    kept = [np.asarray(m.get_layer("conv3_bn").moving_mean) for m in (first, second)]
+    assert np.abs(kept[0] - kept[1]).max() > 0
 
 
 @pytest.mark.parametrize("content", ['{"kept": {"stem": [99]}}', '{"kept": 3}', "{}"])
@@ -199,7 +206,7 @@ def test_the_command_prints_the_plan(parent: Path, colours: Dataset, tmp_path: P
     command += ["--data", str(tmp_path / "colours.npz")]
     done = CliRunner().invoke(app, [*command, "--ratio", "0.8", "--dry-run"])
     assert done.exit_code == 0, done.output
-    assert "32 -> " in done.stdout
+    assert "20 -> 16" in done.stdout
     assert "the logits" in done.stdout
     assert not (runs_root() / "parent-pruned").exists()
     done = CliRunner().invoke(app, [*command, "--ratio", "0.8", "--epochs", "0"])

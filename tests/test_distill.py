@@ -90,9 +90,9 @@ def test_the_bank_holds_the_teachers_logits_of_each_view(colours: Dataset, monke
 
 
 def test_distilling_learns_and_records_its_teacher(colours: Dataset):
-    quick_train(colours, "teacher")
     # Batch norm's running statistics need some hundred steps.
-    longer = FitConfig(epochs=15, batch=16, learning_rate=5e-3)
+    longer = FitConfig(epochs=25, batch=16, learning_rate=5e-3)
+    quick_train(colours, "teacher", longer)
     run = distill(
         DistillConfig(TeachingConfig(("teacher",)), "cnn_se", longer, "student", width=0.25),
         colours,

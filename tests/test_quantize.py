@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bloodedge.backend import use_backend
 from bloodedge.compress.fold import fold
 from bloodedge.compress.preserve import clusters_of, constraints, preserve
-from bloodedge.compress.quantize import QatConfig, fine_tuning, quantize
+from bloodedge.compress.quantize import QatConfig, quantize
 from bloodedge.compress.simulate import Simulation
 from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.data.dataset import Dataset
@@ -32,10 +32,11 @@ from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.config import FitConfig
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.modelio import load_model, save_model
+from bloodedge.train.recipes import qat_tuning
 from bloodedge.train.restore import restore
 from bloodedge.train.stage import TrainConfig, train
 
-FIT = fine_tuning(epochs=3, batch=16, learning_rate=1e-3)
+FIT = qat_tuning(epochs=3, batch=16, learning_rate=1e-3)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,7 +47,7 @@ def backend():
 @pytest.fixture(scope="module")
 def parent(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("parent")
-    fit = FitConfig(epochs=2, batch=16, learning_rate=5e-3)
+    fit = FitConfig(epochs=20, batch=16, learning_rate=5e-3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLOODEDGE_RUNS", str(root))
         return train(TrainConfig("cnn_se", fit, "parent", 0.25), colours).path / "model.keras"
@@ -220,7 +221,7 @@ def test_bad_settings_and_foreign_models_are_refused(parent: Path, colours: Data
             QatConfig(**{"model": "x", "fit": FIT, "name": "y", **changes})
     with pytest.raises(RunError, match="run's name"):
         QatConfig("x", FIT, "../y")
-    with pytest.raises(ModelError, match="3 classes, colours has"):
+    with pytest.raises(ModelError, match="has 3 classes, the data 4"):
         tune(parent, replace(colours, class_names=("a", "b", "c", "d")))
     assert not (runs_root() / "tuned").exists()
 

@@ -7,11 +7,13 @@ import typer
 from bloodedge.cli import (
     benchmarking,
     bundling,
+    chaining,
     clustering,
     compressing,
     deploying,
     evaluating,
     inspecting,
+    linting,
     pruning,
     quantizing,
     reporting,
@@ -38,6 +40,8 @@ app.command("prune")(pruning.prune)
 app.command("cluster")(clustering.cluster)
 app.command("quantize")(quantizing.quantize)
 app.command("sensitivity")(quantizing.sensitivity)
+app.command("compress")(chaining.compress)
+app.command("lint")(linting.lint)
 app.command("export")(deploying.export)
 app.command("verify")(verifying.verify)
 app.command("inspect")(inspecting.inspect)

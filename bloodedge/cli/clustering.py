@@ -10,9 +10,6 @@ from bloodedge.cli import options
 from bloodedge.cli.starting import optional_teaching, start_training
 from bloodedge.cli.weight_figures import print_weights
 
-# Below the rate of other fine-tuning: every step moves all weights that share a value.
-_RATE = 3e-4
-
 
 def cluster(
     model: Annotated[str, typer.Argument(help="A run's name, a path, or a model of the zoo.")],
@@ -54,9 +51,9 @@ def cluster(
     from bloodedge.compress.clustering import ClusterConfig
     from bloodedge.compress.clustering import cluster as run
     from bloodedge.references import find_model
-    from bloodedge.train.recipes import fine_tuning
+    from bloodedge.train.recipes import cluster_tuning
 
-    fit = fine_tuning(epochs=epochs, batch=batch, learning_rate=lr or _RATE, ema=ema, seed=seed)
+    fit = cluster_tuning(epochs=epochs, batch=batch, learning_rate=lr, ema=ema, seed=seed)
     teaching = optional_teaching(
         teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
     )

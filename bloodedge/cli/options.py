@@ -98,3 +98,10 @@ MaxClassDrop = Annotated[
 MaxEce = Annotated[
     float | None, typer.Option("--max-ece", help="Most the calibration error (ECE) may rise.")
 ]
+Runtime = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        help="Where it will run: litert, tflite-runtime, tf-lite, tflite-micro or litert-js.",
+    ),
+]

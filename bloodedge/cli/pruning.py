@@ -38,6 +38,10 @@ def prune(
     floor: Annotated[
         float, typer.Option("--floor", help="Share of its channels that every layer keeps.")
     ] = 0.1,
+    renorm: Annotated[
+        bool,
+        typer.Option(help="Take batch norm's statistics anew after the cut."),
+    ] = True,
     pattern: Annotated[
         str, typer.Option("--pattern", help="Of zeros: unstructured, or 2:4 along the inputs.")
     ] = "unstructured",
@@ -131,6 +135,7 @@ def prune(
         teaching,
         force,
         resume,
+        renorm,
     )
     images = start_training(data, size=size, backend=backend, devices=devices, batch=fit.batch)
     if dry_run:

@@ -87,12 +87,13 @@ def quantize(
         )
     name = name or f"{find_model(model).name}-{mode}"
     if mode == "qat":
-        from bloodedge.compress.quantize import QatConfig, fine_tuning
+        from bloodedge.compress.quantize import QatConfig
+        from bloodedge.train.recipes import qat_tuning
 
         teaching = optional_teaching(
             teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
         )
-        fit = fine_tuning(epochs=epochs, batch=batch, learning_rate=lr, seed=seed)
+        fit = qat_tuning(epochs=epochs, batch=batch, learning_rate=lr, seed=seed)
         _qat(
             QatConfig(model, fit, name, teaching, preserve, per_class, force, resume),
             start_training(data, size=size, backend=backend, batch=fit.batch),

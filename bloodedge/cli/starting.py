@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bloodedge.compress.targets import KdConfig
     from bloodedge.compress.teaching import TeachingConfig
     from bloodedge.data.dataset import Dataset
 
@@ -46,12 +47,21 @@ def teaching_config(
     Raises:
         ConfigError: settings that cannot work together, or out of range.
     """
-    from bloodedge.compress.targets import METHODS, KdConfig
     from bloodedge.compress.teaching import TeachingConfig
 
-    weight = METHODS.get(method, 0.0) if alpha is None else alpha
-    kd = KdConfig(temperature, weight, method)
+    kd = loss_config(method, temperature, alpha)
     return TeachingConfig(tuple(teachers or ()), kd, views, logits, live)
+
+
+def loss_config(method: str, temperature: float, alpha: float | None) -> KdConfig:
+    """Return the distillation loss; `alpha` None is the method's own.
+
+    Raises:
+        ConfigError: an unknown method, or a value out of range.
+    """
+    from bloodedge.compress.targets import METHODS, KdConfig
+
+    return KdConfig(temperature, METHODS.get(method, 0.0) if alpha is None else alpha, method)
 
 
 def optional_teaching(

@@ -158,6 +158,11 @@ def _loss(worth: NDArray[np.float64], left: int) -> float:
 
 def _check_reachable(gauge: Gauge, least: Counts) -> None:
     budget, now, smallest = gauge.budget, gauge.total(gauge.full), gauge.total(least)
+    if not gauge.free:
+        raise ConfigError(
+            "no layer of the model can lose channels",
+            expected=f"one with more than {STEP} that nothing else fixes",
+        )
     if now <= gauge.limit:
         raise ConfigError(
             f"the model has {budget.describe(now / gauge.unit)} already",

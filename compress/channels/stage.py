@@ -14,6 +14,7 @@ from bloodedge.compress.channels.graph import ChannelGraph, trace
 from bloodedge.compress.channels.importance import criterion
 from bloodedge.compress.channels.labels import Ids
 from bloodedge.compress.channels.plan import Plan, describe, make_plan
+from bloodedge.compress.channels.renorm import IMAGES, renorm
 from bloodedge.compress.channels.surgery import cut
 from bloodedge.compress.teaching import TeachingConfig, parents, teach
 from bloodedge.console import say
@@ -45,6 +46,7 @@ class PruneConfig:
         importance: `l1`, `bn` or `taylor`: what ranks the channels.
         floor: the share of its channels that every group keeps at least.
         fine_tune: whether to fine-tune at all.
+        renorm: whether batch norm's statistics are taken anew after the cut.
         teaching: whose logits to fine-tune towards, beside the labels; None for labels alone.
 
     Raises:
@@ -64,6 +66,7 @@ class PruneConfig:
     teaching: TeachingConfig | None = None
     force: bool = False
     resume: bool = False
+    renorm: bool = True
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -101,7 +104,8 @@ def prune_channels(config: PruneConfig, data: Dataset) -> Run:
     """Cut channels out of a trained model, fine-tune what is left, and write its run folder.
 
     The folder holds `plan.json` beside what training leaves: which channels stayed, each layer's
-    costs before and after, and val accuracy between the cut and the fine-tuning.
+    costs before and after, and val accuracy between the cut and the fine-tuning, without and with
+    new statistics of batch norm.
 
     Raises:
         ModelError: as `plan_channels`; or the teacher is missing, damaged, or does not fit.
@@ -142,21 +146,37 @@ def _cut(
     """
     if path.exists():
         written = read_json(path)
-        return cut(graph, graph.mask(_read_kept(graph, written, path))), _without_kept(written)
+        net = cut(graph, graph.mask(_read_kept(graph, written, path)))
+        _renorm(config, net, data["train"])
+        return net, _without_kept(written)
     plan = _plan(config, graph, data["train"])
     net = cut(graph, graph.mask(plan.kept))
-    val = data["val"]
-    logits = predict_logits(net, val.images, label="val after the cut")
-    accuracy = float((logits.argmax(axis=1) == val.labels).mean())
+    accuracy = _accuracy(net, data["val"])
+    written = {**plan.to_json(), "val_accuracy_after_cut": accuracy}
+    note = f"val accuracy {accuracy:.4f} after the cut"
+    if _renorm(config, net, data["train"]):
+        accuracy = written["val_accuracy_after_renorm"] = _accuracy(net, data["val"])
+        note += f", {accuracy:.4f} with batch norm's statistics taken anew"
     totals = plan.totals()
     say(
         f"{config.name}: MACs {totals['macs']:,} -> {totals['macs_left']:,}, int8 weights "
-        f"{totals['bytes'] / 1000:,.1f} -> {totals['bytes_left'] / 1000:,.1f} KB, val accuracy "
-        f"{accuracy:.4f} before fine-tuning"
+        f"{totals['bytes'] / 1000:,.1f} -> {totals['bytes_left'] / 1000:,.1f} KB, {note}"
     )
-    written = {**plan.to_json(), "val_accuracy_after_cut": accuracy}
     write_json(path, written)
     return net, _without_kept(written)
+
+
+def _renorm(config: PruneConfig, net: Any, train: Split) -> int:
+    """Take batch norm's statistics anew, if asked for; return how many layers have some."""
+    if not config.renorm:
+        return 0
+    index = np.random.default_rng(config.fit.seed).permutation(len(train))[:IMAGES]
+    return renorm(net, train.images[np.sort(index)])
+
+
+def _accuracy(net: Any, val: Split) -> float:
+    logits = predict_logits(net, val.images, label="val after the cut")
+    return float((logits.argmax(axis=1) == val.labels).mean())
 
 
 def _without_kept(written: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""How `bloodedge compress` shows its steps, and what they left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bloodedge.deploy.recipe.rows import Row
+    from bloodedge.deploy.recipe.stage import Planned
+
+
+def print_plan(steps: Sequence[Planned]) -> None:
+    """Print the steps and how far they have come."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("step", "run", "state", box=SIMPLE_HEAD, pad_edge=False)
+    for step in steps:
+        state = ": ".join([step.state.value, ", ".join(step.differs)]).removesuffix(": ")
+        table.add_row(escape(step.link.step), escape(step.link.name), escape(state))
+    Console(highlight=False).print(table)
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """Print what each step left."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("step", "run", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("KB", "KB gzip", "kMACs", r"val accuracy % \[95 %]"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        low, high = (100 * bound for bound in row.interval)
+        table.add_row(
+            escape(row.step + ("" if row.is_file else " *")),
+            escape(row.name + (", failed its gate" if row.failed else "")),
+            f"{row.bytes / 1000:,.1f}",
+            f"{row.gzip_bytes / 1000:,.1f}",
+            "-" if row.macs is None else f"{row.macs / 1000:,.0f}",
+            f"{100 * row.accuracy:.2f} \\[{low:.2f}, {high:.2f}]",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("* a Keras model: its weights in float32; qat's accuracy is that of int8")

@@ -1,0 +1,1 @@
+"""Steps of compression one after the other, each a run folder made from the one before."""

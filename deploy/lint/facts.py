@@ -1,0 +1,171 @@
+"""What the rules look at in a .tflite: operators with their tensors, and what a runtime does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+
+from bloodedge.deploy.flat.operators import code_of, operator_kind
+from bloodedge.deploy.flat.reader import read_model
+from bloodedge.deploy.flat.tree import Table
+from bloodedge.errors import ModelError
+
+# The slot of a tensor's sparsity, which files of ours never have.
+_SPARSITY_SLOT = 6
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor: its type such as `INT8`, shape, and whether it is stored, and stored sparsely."""
+
+    type: str
+    shape: tuple[int, ...]
+    constant: bool
+    sparse: bool
+
+    @property
+    def size(self) -> int:
+        """How many values it holds."""
+        return prod(max(1, side) for side in self.shape)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator, such as `CONV_2D`, of some version; absent inputs are left out.
+
+    Attributes:
+        kind: its name in the schema,
+        code: and its number.
+        version: from which runtimes on it loads.
+        inputs: what it takes, stored weights included.
+        outputs: what it gives.
+    """
+
+    kind: str
+    code: int
+    version: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def values(self) -> int:
+        """How many values it computes."""
+        return sum(tensor.size for tensor in self.outputs)
+
+    @property
+    def weights(self) -> Tensor | None:
+        """The kernel, if it has one."""
+        if self.kind not in _WEIGHTED:
+            return None
+        return next((t for t in self.inputs if t.constant and len(t.shape) > 1), None)
+
+    @property
+    def channels(self) -> int:
+        """The channels it gives."""
+        return self.outputs[0].shape[-1] if self.outputs and self.outputs[0].shape else 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of a convolution or dense layer, 0 of others."""
+        if self.weights is None:
+            return 0
+        each = self.weights.size // max(1, self.channels)
+        return self.values * each
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A .tflite.
+
+    Attributes:
+        name: for people.
+        operators: those of its first graph, in the order in which they run.
+        inputs: what it takes.
+        outputs: what it gives.
+        refusal: what the runtime says if it does not load the file; empty if it does, or if that
+            runtime is not here.
+        outside: the places of operators that no accelerated kernel takes; None if unknown.
+    """
+
+    name: str
+    operators: tuple[Operator, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    refusal: str = ""
+    outside: frozenset[int] | None = None
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether layers compute on integers."""
+        return any(
+            operator.weights is not None and operator.outputs[0].type in ("INT8", "UINT8", "INT16")
+            for operator in self.operators
+            if operator.outputs
+        )
+
+
+def read_facts(name: str, content: bytes) -> FileFacts:
+    """Read a .tflite without a runtime.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    model = read_model(content, only_look=True).model
+    graphs = model.tables("subgraphs")
+    if not graphs:
+        raise ModelError(f"{name} holds no graph")
+    buffers = model.tables("buffers")
+    tensors = [_tensor(table, buffers) for table in graphs[0].tables("tensors")]
+    codes = model.tables("operator_codes")
+    operators = tuple(_operator(table, codes, tensors) for table in graphs[0].tables("operators"))
+    return FileFacts(
+        name,
+        operators,
+        _pick(tensors, graphs[0].numbers("inputs")),
+        _pick(tensors, graphs[0].numbers("outputs")),
+    )
+
+
+def _tensor(table: Table, buffers: list[Table]) -> Tensor:
+    place = table.number("buffer")
+    data = buffers[place].vector("data") if 0 <= place < len(buffers) else None
+    return Tensor(
+        _types().get(table.number("type"), "unknown"),
+        table.numbers("shape"),
+        data is not None and len(data.data) > 0,
+        _SPARSITY_SLOT in table.slots,
+    )
+
+
+def _operator(table: Table, codes: list[Table], tensors: list[Tensor]) -> Operator:
+    code = code_of(table, codes)
+    kind = operator_kind(code)
+    name = _kinds().get(kind, f"operator {kind}")
+    custom = code.text("custom_code")
+    return Operator(
+        f"{name} {custom}" if custom else name,
+        kind,
+        code.number("version"),
+        _pick(tensors, table.numbers("inputs")),
+        _pick(tensors, table.numbers("outputs")),
+    )
+
+
+def _pick(tensors: list[Tensor], places: tuple[int, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensors[place] for place in places if 0 <= place < len(tensors))
+
+
+@cache
+def _kinds() -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+
+
+@cache
+def _types() -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}

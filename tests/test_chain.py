@@ -1,0 +1,367 @@
+"""`bloodedge compress`: a chain is its steps, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bloodedge.backend import use_backend
+from bloodedge.cli.app import app
+from bloodedge.compress.chain.recipe import RecipeConfig
+from bloodedge.compress.chain.run import State, run_chain
+from bloodedge.compress.channels.stage import PruneConfig, prune_channels
+from bloodedge.compress.targets import KdConfig
+from bloodedge.data.dataset import Dataset
+from bloodedge.deploy.lint.rule import Severity
+from bloodedge.deploy.recipe.rows import Row
+from bloodedge.deploy.recipe.stage import compress, links, lint_recipe, lint_result, plan
+from bloodedge.errors import ConfigError, ModelError, RunError
+from bloodedge.files import sha256_of
+from bloodedge.references import find_model
+from bloodedge.runs import load_run, runs_root
+from bloodedge.train.checkpoint import Checkpoints
+from bloodedge.train.cost import count_macs
+from bloodedge.train.modelio import save_model
+from bloodedge.train.recipes import fine_tuning
+from bloodedge.train.restore import restore
+from bloodedge.variants import FORMATS, Recipe
+
+SHORT = {"": 1, "qat": 2}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def backend():
+    use_backend()
+
+
+@pytest.fixture
+def source(trained_student: Path, isolated_runs: Path) -> Path:
+    return Path(shutil.copytree(trained_student, isolated_runs / "big"))
+
+
+def asked(recipe: str, **options: Any) -> RecipeConfig:
+    settings = {"epochs": SHORT, "batch": 16, "per_class": 8, "importance": "l1", **options}
+    if "qat" not in recipe and settings["epochs"] is SHORT:
+        settings["epochs"] = {"": 1}
+    return RecipeConfig("big", Recipe.parse(recipe), **settings)
+
+
+def digests(root: Path) -> dict[str, str]:
+    files = [p for p in root.rglob("*") if p.is_file()]
+    return {p.relative_to(root).as_posix(): sha256_of(p) for p in files}
+
+
+@pytest.mark.slow
+def test_a_recipe_is_a_row_of_runs_each_made_from_the_one_before(source: Path, colours: Dataset):
+    before = digests(source)
+    config = asked("kd+slim75+sparse+cluster8+qat+int8+float32", width=0.5, sparsity=0.6, views=1)
+    runs, rows = compress(config, colours, allow_failing=True)
+    assert digests(source) == before
+    names = [
+        "cnn_se-w0.5-kd",
+        "cnn_se-w0.5-kd-slim75",
+        "cnn_se-w0.5-kd-slim75-sparse60",
+        "cnn_se-w0.5-kd-slim75-sparse60-cluster8",
+        "cnn_se-w0.5-kd-slim75-sparse60-cluster8-qat",
+    ]
+    files = [f"{names[-1]}-int8", f"{names[-1]}-float32"]
+    assert [run.name for run in runs] == names + files
+    teacher = before["model.keras"]
+    assert runs[0].manifest["parents"] == {"teacher": teacher}
+    for parent, run in zip(names, runs[1:5], strict=False):
+        sha = sha256_of(runs_root() / parent / "model.keras")
+        assert run.manifest["parents"] == {"parent": sha, "teacher": teacher}
+    for run in runs[5:]:
+        assert run.manifest["parents"] == {"parent": find_model(names[-1]).sha256}
+        assert (run.path / f"{run.name}.tflite").is_file()
+    epochs = [run.manifest["config"]["fit"]["epochs"] for run in runs[:5]]
+    assert epochs == [1, 1, 1, 1, 2]
+
+    # What each step promised is in the last model: fewer channels, zeros, few values.
+    kernel = restore(find_model(names[-1])).get_layer("conv3").get_weights()[0]
+    source_kernel = restore(find_model(names[0])).get_layer("conv3").get_weights()[0]
+    assert kernel.size < source_kernel.size
+    assert (kernel == 0).mean() > 0.55
+    clustered = restore(find_model(names[3])).get_layer("conv3").get_weights()[0]
+    assert len(np.unique(clustered)) <= 8
+
+    assert [row.name for row in rows] == ["big", *names, *files]
+    assert [row.step for row in rows][-3:] == ["qat", "int8", "float32"]
+    macs = count_macs(restore(find_model(names[1])))
+    assert [row.macs for row in rows[2:]] == [macs] * 6
+    assert macs <= 0.75 * (rows[1].macs or 0)
+    for row, run in zip(rows[6:], runs[5:], strict=True):
+        assert row.bytes == (run.path / f"{run.name}.tflite").stat().st_size
+    assert rows[5].accuracy == runs[4].manifest["metrics"]["val_int8"]["accuracy"]
+    assert all(row.interval[0] <= row.accuracy <= row.interval[1] for row in rows)
+    assert rows[4].gzip_bytes < rows[3].gzip_bytes < rows[2].gzip_bytes
+
+    made = digests(runs_root())
+    again, same_rows = compress(config, colours, allow_failing=True)
+    assert same_rows == rows
+    assert digests(runs_root()) == made
+    # Another format is one more run, and nothing else.
+    more = replace(config, recipe=Recipe.parse(config.recipe.text + "+float16"))
+    assert len(compress(more, colours, allow_failing=True)[0]) == len(again) + 1
+    assert {p: s for p, s in digests(runs_root()).items() if p in made} == made
+
+
+@pytest.mark.slow
+def test_a_step_is_what_its_own_command_makes(source: Path, colours: Dataset):
+    runs, _ = compress(asked("slim75+float32"), colours)
+    assert [run.name for run in runs] == ["big-slim75", "big-slim75-float32"]
+    fit = fine_tuning(epochs=1, batch=16, seed=0)
+    alone = prune_channels(PruneConfig("big", "alone", fit, macs=0.75, importance="l1"), colours)
+    first, second = (restore(find_model(run.name)).get_weights() for run in (runs[0], alone))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert runs[0].manifest["config"]["plan"] == alone.manifest["config"]["plan"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_chain_goes_on_where_it_stopped(
+    source: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    config = asked("slim75+slim90", epochs={"slim": 2})
+    steps = links(config)[:2]
+    save = Checkpoints.save
+
+    def stop(self: Checkpoints, progress: Any) -> None:
+        save(self, progress)
+        stops.append(progress.epoch)
+        # In the first epoch of the second step.
+        if len(stops) == 3:
+            raise KeyboardInterrupt
+
+    stops: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_if_due", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_chain(steps, colours)
+    first = digests(runs_root() / "big-slim75")
+    found = [step.state for step in plan(config, colours)]
+    assert found == [State.FINISHED, State.INTERRUPTED, State.TO_DO]
+    runs = run_chain(steps, colours)
+    assert digests(runs_root() / "big-slim75") == first
+    assert [run.manifest["resumed"] for run in runs] == [0, 1]
+    assert len((runs[1].path / "history.csv").read_text().splitlines()) == 3
+    assert runs[1].manifest["parents"]["parent"] == first["model.keras"]
+
+
+@pytest.mark.slow
+def test_a_finished_step_that_was_made_otherwise_is_an_error_that_says_how(
+    source: Path, colours: Dataset
+):
+    config = asked("slim75+float32", epochs={"slim": 0})
+    runs, _ = compress(config, colours)
+    before = digests(runs_root())
+    for other, message in (
+        (replace(config, importance="bn"), "importance is l1, not bn"),
+        (replace(config, seed=1), r"fit\.seed is 0, not 1"),
+        (replace(config, epochs={"slim": 1}), "fine_tune is False, not True"),
+        (replace(config, epochs={"slim": 1}, teachers=("big",)), "its teacher is missing"),
+    ):
+        with pytest.raises(RunError, match=rf"slim75 is finished as big-slim75, .*{message}"):
+            compress(other, colours)
+        assert plan(other, colours)[0].state is State.DIFFERS
+    recoloured = replace(colours, title="other cells")
+    recoloured.splits["val"] = colours["test"]
+    with pytest.raises(RunError, match="its data is synthetic colours, not other cells"):
+        compress(config, recoloured)
+    assert digests(runs_root()) == before
+
+    # Another parent of the same name: what was made from the one before does not belong to it.
+    model = restore(find_model("big"))
+    model.set_weights([2 * w for w in model.get_weights()])
+    save_model(model, source / "model.keras")
+    with pytest.raises(RunError, match=r"its parent was another; .*--force"):
+        compress(config, colours)
+    forced, _ = compress(config, colours, force=True, allow_failing=True)
+    assert forced[0].manifest["parents"] == {"parent": sha256_of(source / "model.keras")}
+    assert forced[1].manifest["parents"] != runs[1].manifest["parents"]
+    assert json.loads((forced[0].path / "manifest.json").read_text())["name"] == "big-slim75"
+    compress(config, colours, allow_failing=True)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        ("slim+qat", {"macs": 0.001}, r"step slim0\.1: --macs .* smallest reachable is [0-9.]+ of"),
+        ("kd+slim+qat", {"kb": 1.0, "width": 0.5}, r"step slim1kb: .*smallest reachable .* KB"),
+        ("slim30+slim30", {}, r"step slim30: --macs .*smallest reachable"),
+        ("slim900kb+qat", {}, "already; expected --kb below"),
+    ],
+)
+def test_a_budget_out_of_reach_is_refused_before_anything_is_trained(
+    recipe: str, options: Any, message: str, source: Path, colours: Dataset, monkeypatch: Any
+):
+    monkeypatch.setattr("bloodedge.train.stage.fit", None)
+    before = digests(runs_root())
+    with pytest.raises(ConfigError, match=message):
+        compress(asked(recipe, **options), colours)
+    assert digests(runs_root()) == before
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        ("qat", {"macs": 0.5}, "no step to go to in qat; .*write slim50"),
+        ("slim25", {"macs": 0.5}, "write slim50 in the recipe"),
+        ("slim", {"macs": 0.5, "kb": 9.0}, "2 budgets"),
+        ("qat", {"epochs": {"slim": 3}}, "the recipe has no step slim"),
+        ("qat", {"width": 0.5}, "are for kd"),
+        ("int8", {"teachers": ("big",)}, "no step that trains"),
+        ("kd", {"student": "cnn_see"}, "did you mean 'cnn_se'"),
+        ("cluster", {"clusters": 2}, "--clusters 2 is out of range"),
+        ("sparse", {"sparsity": 1.5}, "--sparsity 1.5 is out of range"),
+        ("qat", {"name": "a/b"}, "cannot be a run's name"),
+        ("qat", {"epochs": {"qat": 0}}, "--epochs 0 is out of range"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(
+    recipe: str, options: Any, message: str, source: Path
+):
+    with pytest.raises((ConfigError, ModelError, RunError), match=message):
+        links(asked(recipe, **options))
+
+
+def test_numbers_go_into_the_names_and_defaults_are_said(source: Path):
+    names = [link.name for link in links(asked("slim+sparse+cluster+qat", macs=0.07))]
+    assert names[0] == "big-slim7"
+    assert names[-1] == "big-slim7-sparse50-cluster16-qat-int8"
+    config = links(asked("slim", ratio=0.125))[0].config
+    assert (config.name, config.ratio, config.macs) == ("big-slim12.5ch", 0.125, None)
+    # A source that is a step's result already is named on.
+    again = replace(asked("qat+float16"), name="net-w0.5-kd")
+    assert [link.name for link in links(again)] == ["net-w0.5-kd-qat", "net-w0.5-kd-qat-float16"]
+
+
+def test_what_was_done_to_the_source_can_be_undone_too(source: Path):
+    shutil.copytree(source, runs_root() / "big-sparse80")
+    manifest = json.loads((source / "manifest.json").read_text())
+    named = json.dumps({**manifest, "name": "big-sparse80"})
+    (runs_root() / "big-sparse80" / "manifest.json").write_text(named)
+    found = lint_recipe(replace(asked("slim+int8"), source="big-sparse80"), "litert")
+    assert [f.rule.name for f in found if f.rule.severity is Severity.USELESS] == ["undone"]
+    assert lint_recipe(asked("slim"), "litert") == []
+
+
+def test_a_result_that_cannot_be_converted_is_known_before_training(
+    source: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(model: Any, form: str, images: Any) -> bytes:
+        raise ModelError(f"no {form} of {count_macs(model)} MACs")
+
+    monkeypatch.setattr("bloodedge.deploy.lint.check.convert", refuse)
+    (found,) = lint_result(asked("slim75+float16"), colours, "litert")
+    assert found.where == "big-slim75-float16"
+    (kept,) = (int(word) for word in found.says.split() if word.isdecimal())
+    assert kept <= 0.75 * count_macs(restore(find_model("big")))
+
+
+def run(*words: str) -> Any:
+    return CliRunner(env={"COLUMNS": "160"}).invoke(app, ["compress", *words])
+
+
+def test_a_useless_recipe_asks_for_yes_really(source: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bloodedge.data.sources.load_data", None)
+    stopped = run("big", "--recipe", "qat+float32")
+    with pytest.raises(ConfigError, match=r"only float32 is written; .* or add --yes-really"):
+        raise stopped.exception
+    # With it, the command goes on to load the data.
+    assert isinstance(run("big", "--recipe", "qat+float32", "--yes-really").exception, TypeError)
+    with pytest.raises(ConfigError, match="many times slower than float32 on tf-lite"):
+        raise run("big", "--recipe", "int16x8", "--runtime", "tf-lite").exception
+    micro = run("big", "--recipe", "int16x8", "--runtime", "tflite-micro")
+    assert isinstance(micro.exception, TypeError)
+
+
+def test_the_command_hands_over_every_option(source: Path, monkeypatch: pytest.MonkeyPatch):
+    got: list[Any] = []
+
+    def capture(config: Any, data: Any, **options: Any) -> Any:
+        got.append((config, data, options))
+        row = Row("int8", "a-int8", 1500, 1000, True, 3_000_000, 0.9, (0.85, 0.95), True)
+        return [], [replace(row, step="source", is_file=False, failed=False), row]
+
+    monkeypatch.setattr("bloodedge.deploy.recipe.stage.compress", capture)
+    monkeypatch.setattr("bloodedge.deploy.recipe.stage.lint_result", lambda *a: [])
+    monkeypatch.setattr("bloodedge.data.sources.load_data", lambda data, size: (data, size))
+    words = (
+        "big --recipe kd+slim+sparse+cluster+qat+int8 --student cnn_se --width 0.5 --teacher big "
+        "--method dkd --temperature 2 --alpha 0.3 --teacher-views 2 --kb 9 --importance bn "
+        "--floor 0.2 --sparsity 0.7 --clusters 8 --epochs 3,qat=2 --lr kd=0.01 --batch 8 "
+        "--calibration-per-class 5 --data cells --size 32 --name mine --seed 4 --force "
+        "--allow-failing"
+    )
+    result = run(*words.split())
+    assert result.exit_code == 0, result.output
+    config = RecipeConfig(
+        "big",
+        Recipe.parse("kd+slim+sparse+cluster+qat+int8"),
+        name="mine",
+        student="cnn_se",
+        width=0.5,
+        teachers=("big",),
+        kd=KdConfig(2, 0.3, "dkd"),
+        views=2,
+        kb=9,
+        importance="bn",
+        floor=0.2,
+        sparsity=0.7,
+        clusters=8,
+        epochs={"": 3, "qat": 2},
+        rates={"kd": 0.01},
+        batch=8,
+        per_class=5,
+        seed=4,
+    )
+    assert got == [(config, ("cells", 32), {"force": True, "allow_failing": True})]
+    printed = " ".join(result.stdout.split())
+    assert "source * a-int8 1.5 1.0 3,000 90.00 [85.00, 95.00]" in printed
+    assert "int8 a-int8, failed its gate 1.5 1.0 3,000 90.00 [85.00, 95.00]" in printed
+
+
+def test_a_dry_run_shows_the_steps_and_writes_nothing(
+    source: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bloodedge.data.sources.load_data", lambda data, size: colours)
+    before = digests(runs_root())
+    result = run("--recipe", "slim75+qat", "--dry-run", "--importance", "l1")
+    assert result.exit_code == 0, result.output
+    assert "slim75 big-slim75 to do" in " ".join(result.stdout.split())
+    assert "int8 big-slim75-qat-int8 to do" in " ".join(result.stdout.split())
+    assert digests(runs_root()) == before
+
+
+@pytest.mark.parametrize("text", ["kd", "=5", "slim=x", "1,slim=2.5"])
+def test_epochs_by_step_in_another_form_are_refused(text: str, source: Path):
+    with pytest.raises(ConfigError, match="such as kd=40,qat=5"):
+        raise run("big", "--recipe", "slim", "--epochs", text).exception
+
+
+def test_without_a_run_the_zoo_has_a_teacher(isolated_runs: Path):
+    result = run("--recipe", "kd+slim900kb+float32+int8", "--epochs", "qat=1")
+    assert isinstance(result.exception, ConfigError)
+    assert "compressing vgg16" in result.stderr
+
+
+def test_the_grammar_knows_every_format_that_is_exported():
+    from bloodedge.deploy.convert import ALL_VARIANTS
+
+    assert set(FORMATS) == set(ALL_VARIANTS)
+
+
+def test_zeros_of_the_source_are_kept_when_it_is_clustered(source: Path):
+    manifest = json.loads((source / "manifest.json").read_text())
+    assert not links(asked("cluster"))[0].config.preserve_sparsity
+    (source / "manifest.json").write_text(json.dumps({**manifest, "kind": "sparsify"}))
+    assert links(asked("cluster"))[0].config.preserve_sparsity
+    assert load_run(source).manifest["kind"] == "sparsify"

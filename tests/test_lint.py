@@ -1,0 +1,432 @@
+"""Every rule of `bloodedge lint` is shown to be true: the case is built and the runtime asked."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bloodedge.backend import use_backend
+from bloodedge.cli.app import app
+from bloodedge.compress.channels.stage import PruneConfig, prune_channels
+from bloodedge.compress.fold import fold
+from bloodedge.compress.quantize import QatConfig, quantize
+from bloodedge.compress.simulate import Simulation
+from bloodedge.data.dataset import Dataset
+from bloodedge.deploy.convert import convert, export_twin
+from bloodedge.deploy.interpreter import Classifier, find_runtime, probe
+from bloodedge.deploy.lint.check import file_case, lint, model_cases, recipe_case, useless
+from bloodedge.deploy.lint.facts import read_facts
+from bloodedge.deploy.lint.registry import RULES, registered
+from bloodedge.deploy.lint.rule import RUNTIMES, Severity
+from bloodedge.errors import ConfigError, ModelError
+from bloodedge.quiet import quiet
+from bloodedge.references import find_model
+from bloodedge.train.config import FitConfig
+from bloodedge.train.modelio import save_model
+from bloodedge.train.recipes import qat_tuning
+from bloodedge.train.registry import ModelConfig, build
+from bloodedge.train.restore import restore
+from bloodedge.variants import Recipe
+
+SIDE = 32
+
+
+@pytest.fixture(autouse=True)
+def backend():
+    use_backend().utils.set_random_seed(0)
+
+
+def noise(count: int = 4) -> Any:
+    return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3)).astype(np.uint8)
+
+
+def net(middle: Callable[[Any], Any] | None = None, channels: int = 16, classes: int = 4) -> Any:
+    """Two convolutions, with something between them."""
+    import keras
+
+    layers = keras.layers
+    image = keras.Input((SIDE, SIDE, 3))
+    x = layers.Conv2D(32, 3, padding="same", activation="relu")(image)
+    x = middle(x) if middle else x
+    x = layers.Conv2D(channels, 3, padding="same", activation="relu")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, layers.Dense(classes)(x))
+
+
+def activation(name: str) -> Any:
+    import keras
+
+    return keras.layers.Activation(name)
+
+
+def case(tmp_path: Path, content: bytes, runtime: str = "litert", form: str = "") -> Any:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    return file_case(path, runtime, form)
+
+
+def found_by(*cases: Any) -> dict[str, str]:
+    """Return what each rule says."""
+    return {finding.rule.name: finding.says for finding in lint(cases)}
+
+
+def interpreter(content: bytes) -> Any:
+    with quiet():
+        made = find_runtime().interpreter(model_content=content, num_threads=1)
+        made.allocate_tensors()
+    return made
+
+
+def fastest(*contents: bytes) -> list[float]:
+    """Return the shortest inference of each file, taken in turns so that noise meets them all."""
+    made = [interpreter(content) for content in contents]
+    best = [float("inf")] * len(made)
+    for _ in range(40):
+        for place, one in enumerate(made):
+            started = time.perf_counter()
+            one.invoke()
+            best[place] = min(best[place], time.perf_counter() - started)
+    return best
+
+
+def test_what_is_good_is_left_in_peace(tmp_path: Path):
+    cases = model_cases(net(), ("float32", "int8"), SIDE, "litert", "net")
+    assert found_by(*cases, recipe_case(Recipe.parse("kd+slim+qat+int8"), "litert")) == {}
+    assert [c.name for c in cases] == ["net-float32.tflite", "net-int8.tflite"]
+
+
+def test_operators_and_their_macs_are_those_of_the_model():
+    facts = read_facts("net", convert(net(), "float32", noise()))
+    first, second = (o for o in facts.operators if o.kind == "CONV_2D")
+    assert (first.channels, first.macs) == (32, SIDE * SIDE * 32 * 27)
+    assert (second.channels, second.macs) == (16, SIDE * SIDE * 16 * 9 * 32)
+    (dense,) = (o for o in facts.operators if o.kind == "FULLY_CONNECTED")
+    assert dense.macs == 64
+    assert [t.type for t in (*facts.inputs, *facts.outputs)] == ["FLOAT32", "FLOAT32"]
+
+
+def test_int16x8_is_slower_than_float(tmp_path: Path):
+    wide, plain = (convert(net(), form, noise()) for form in ("int16x8", "float32"))
+    slow, fast = fastest(wide, plain)
+    # About 30 times where it was measured in peace.
+    assert slow > 5 * fast
+    assert not any(d["op_name"] == "DELEGATE" for d in interpreter(wide)._get_ops_details())
+    assert "int16x8" in found_by(case(tmp_path, wide))
+    assert "int16x8" not in found_by(case(tmp_path, wide, "tflite-micro"))
+    recipe = Recipe.parse("slim+int16x8")
+    assert "int16x8" in found_by(recipe_case(recipe, "litert"))
+    assert "int16x8" not in found_by(recipe_case(recipe, "tflite-micro"))
+
+
+def sparse(form: str) -> bytes:
+    """Convert a net with many zeros, and ask for sparse tensors."""
+    import tensorflow as tf
+
+    model = net()
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if weights := layer.get_weights():
+            weights[0] = weights[0] * (rng.random(weights[0].shape) < 0.1)
+            layer.set_weights(weights)
+    converter = tf.lite.TFLiteConverter.from_keras_model(export_twin(model, SIDE))
+    converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+    if form != "float32":
+        converter.optimizations.append(tf.lite.Optimize.DEFAULT)
+    if form == "int8":
+        converter.representative_dataset = lambda: ([i[None].astype("f4")] for i in noise())
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    with quiet(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.warn", lambda *a, **k: None)
+        return bytes(converter.convert())
+
+
+@pytest.mark.parametrize("form", ["float32", "dynamic", "int8"])
+def test_a_sparse_file_loads_only_in_float(form: str, tmp_path: Path):
+    content = sparse(form)
+    found = found_by(case(tmp_path, content))
+    assert any(t.sparse for o in read_facts("", content).operators for t in o.inputs)
+    if form == "float32":
+        probe(tmp_path / "model.tflite")
+        assert found == {}
+        return
+    with pytest.raises(ModelError, match="failed to prepare"):
+        probe(tmp_path / "model.tflite")
+    assert "int8 kernels are stored as sparse" in found["sparse-int8"]
+    assert "failed to prepare" in found["does-not-load"]
+
+
+def test_a_dynamic_range_file_is_too_new_for_tflite_runtime(tmp_path: Path):
+    import tensorflow as tf
+
+    # The converter leaves kernels of fewer than 1024 weights in float.
+    model = net(classes=128)
+    converter = tf.lite.TFLiteConverter.from_keras_model(export_twin(model, SIDE))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    with quiet():
+        theirs = bytes(converter.convert())
+    versions = {o.kind: o.version for o in read_facts("", theirs).operators}
+    assert versions["FULLY_CONNECTED"] == 12
+    assert (
+        "FULLY_CONNECTED has version 12"
+        in found_by(case(tmp_path, theirs, "tflite-runtime"))["too-new"]
+    )
+    assert "too-new" not in found_by(case(tmp_path, theirs))
+    ours = convert(model, "dynamic", noise())
+    assert "too-new" not in found_by(case(tmp_path, ours, "tflite-runtime"))
+
+
+def test_elu_falls_back_to_float(tmp_path: Path):
+    content = convert(net(activation("elu")), "int8", noise())
+    running = interpreter(content)
+    types = {d["index"]: d["dtype"] for d in running.get_tensor_details()}
+    (elu,) = (d for d in running._get_ops_details() if d["op_name"] == "ELU")
+    assert types[elu["outputs"][0]] == np.float32
+    assert found_by(case(tmp_path, content))["float-fallback"] == "ELU computes in float32"
+    # Where float was asked for, it is no fall-back.
+    assert "float-fallback" not in found_by(case(tmp_path, content, form="mixed"))
+    plain = convert(net(activation("elu")), "float32", noise())
+    assert "float-fallback" not in found_by(case(tmp_path, plain))
+
+
+def test_hard_silu_splits_the_graph_in_int8(tmp_path: Path):
+    def parts(content: bytes) -> int:
+        details = interpreter(content)._get_ops_details()
+        return sum(d["op_name"] == "DELEGATE" for d in details)
+
+    model = net(activation("hard_silu"))
+    content, plain = convert(model, "int8", noise()), convert(net(), "int8", noise())
+    assert parts(content) == parts(plain) + 1
+    found = found_by(case(tmp_path, content))
+    assert found["unaccelerated"] == "HARD_SWISH runs outside XNNPACK"
+    assert found_by(case(tmp_path, content, "tflite-micro")) == {}
+    # In float XNNPACK has a kernel.
+    assert found_by(case(tmp_path, convert(model, "float32", noise()))) == {}
+
+
+def test_nine_channels_cost_as_much_as_sixteen(tmp_path: Path):
+    nine, sixteen = (convert(net(channels=n), "float32", noise()) for n in (9, 16))
+    narrow, full = fastest(nine, sixteen)
+    # 9 / 16 of the work of the second convolution, which is 5 / 6 of all.
+    assert narrow > 0.8 * full
+    found = found_by(case(tmp_path, nine))
+    assert "layers of 9, 4 channels" in found["vector-width"]
+    macs = [(27, 32, 32), (288, 9, 16)]
+    lost = sum(k * (up - c) for k, c, up in macs) / sum(k * up for k, _, up in macs)
+    assert found["vector-width"].startswith(f"{100 * lost:.0f} %")
+    assert "vector-width" not in found_by(case(tmp_path, sixteen))
+
+
+def test_javascript_knows_no_int8_inputs(tmp_path: Path):
+    content = convert(net(), "int8", noise(), io="int8")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    assert Classifier(path).input_dtype == np.int8
+    says = [f.says for f in lint([file_case(path, "litert-js")]) if f.rule.name == "js-types"]
+    assert says == ["the model takes int8", "the model gives int8"]
+    for io in ("uint8", "float32"):
+        good = convert(net(), "int8", noise(), io=io)
+        assert "js-types" not in found_by(case(tmp_path, good, "litert-js"))
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("dynamic", "int8 weights meet float activations, in CONV_2D for one"),
+        ("float16", "weights are float16"),
+        ("int8", ""),
+    ],
+)
+def test_what_tflite_micro_refuses(form: str, message: str, tmp_path: Path):
+    content = convert(net(), form, noise())
+    assert found_by(case(tmp_path, content, "tflite-micro")).get("micro-refuses", "") == message
+    micro = pytest.importorskip("tflite_micro.python.tflite_micro.runtime")
+    if message:
+        with pytest.raises(RuntimeError, match="failed to allocate"):
+            micro.Interpreter.from_bytes(content)
+    else:
+        micro.Interpreter.from_bytes(content)
+
+
+def test_tflite_micro_has_no_gelu(tmp_path: Path):
+    content = convert(net(activation("gelu")), "int8", noise())
+    found = found_by(case(tmp_path, content, "tflite-micro"))
+    assert found["micro-refuses"] == "it has no GELU"
+
+
+def test_a_model_that_does_not_convert_is_a_finding():
+    import keras
+
+    model = net(lambda x: keras.ops.erf(x))
+    cases = model_cases(model, ("float32",), SIDE, "litert", "net")
+    assert "the conversion to float32 failed" in found_by(*cases)["does-not-load"]
+    assert lint(cases)[0].where == "net-float32"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kd+slim+sparse+cluster+qat+int8", ""),
+        ("sparse+slim+int8", "slim undoes what sparse did"),
+        ("cluster+sparse", "sparse undoes what cluster did"),
+        ("2of4+cluster+slim", "slim undoes what 2of4 did"),
+        ("qat+sparse", "sparse undoes what qat did"),
+        ("sparse+2of4", "2of4 undoes what sparse did"),
+        ("qat+qat", "qat undoes"),
+        ("slim+slim", ""),
+    ],
+)
+def test_a_recipe_that_undoes_itself(text: str, message: str):
+    found = lint([recipe_case(Recipe.parse(text), "litert")])
+    undone = [finding.says for finding in found if finding.rule.name == "undone"]
+    assert bool(undone) == bool(message)
+    assert not message or any(says.startswith(message) for says in undone)
+
+
+@pytest.mark.slow
+def test_fine_tuning_after_a_pruning_fills_the_zeros(tmp_path: Path, colours: Dataset):
+    model = build(ModelConfig("cnn_se", 3, 16, 0.5), size=16)
+    kernel = model.get_layer("conv3").get_weights()[0]
+    model.get_layer("conv3").set_weights([np.where(kernel > 0, kernel, 0)])
+    save_model(model, tmp_path / "sparse.keras")
+    path = str(tmp_path / "sparse.keras")
+    fit = FitConfig(epochs=1, batch=16, learning_rate=1e-3)
+    prune_channels(PruneConfig(path, "slim", fit, ratio=0.9, importance="l1"), colours)
+    quantize(QatConfig(path, qat_tuning(epochs=1, batch=16), "qat", per_class=4), colours)
+    share = {}
+    for name in (path, "slim", "qat"):
+        kernel = restore(find_model(name)).get_layer("conv3").get_weights()[0]
+        share[name] = float((kernel == 0).mean())
+    assert share[path] == pytest.approx(0.5, abs=0.02)
+    assert share["slim"] < 0.01
+    assert share["qat"] == share[path]
+
+
+def test_zeros_shrink_the_download_alone():
+    model, plain = net(), net()
+    plain.set_weights(model.get_weights())
+    for layer in model.layers:
+        if weights := layer.get_weights():
+            weights[0] = np.where(np.abs(weights[0]) > np.median(np.abs(weights[0])), weights[0], 0)
+            layer.set_weights(weights)
+    zeros, full = (convert(m, "float32", noise()) for m in (model, plain))
+    assert len(zeros) == len(full)
+    assert len(gzip.compress(zeros)) < 0.75 * len(gzip.compress(full))
+    for text, says in (
+        ("sparse+qat+int8", "sparse will shrink the gzipped download"),
+        ("2of4+cluster", "2of4 and cluster will shrink"),
+        ("slim+qat", ""),
+    ):
+        found = found_by(recipe_case(Recipe.parse(text), "litert")).get("download-only", "")
+        assert found.startswith(says)
+        assert bool(found) == bool(says)
+
+
+def test_qat_helps_no_float_file():
+    model = net(channels=8)
+    # Logits within softmax's range: a probability of 0 has no logarithm to compare.
+    model.layers[-1].kernel.assign(model.layers[-1].kernel / 32)
+    twin = Simulation(fold(model))
+    twin.observe(noise())
+    images = noise().astype(np.float32)
+    rounded = np.asarray(twin.net(images))
+    content = convert(twin.model, "float32", noise())
+    running = interpreter(content)
+    running.set_tensor(running.get_input_details()[0]["index"], images[:1])
+    running.invoke()
+    p = running.get_tensor(running.get_output_details()[0]["index"])[0]
+    log_p = np.log(p) - np.log(p).mean()
+    logits, simulated = np.asarray(model(images))[0], rounded[0]
+    # The float file answers as the float model: what was simulated is not in it.
+    np.testing.assert_allclose(log_p, logits - logits.mean(), atol=1e-4 * np.ptp(logits))
+    assert np.abs(simulated - logits).max() > 1e-3 * np.ptp(logits)
+    for text, useless_ in (("qat+float32", True), ("qat+int8+float32", False), ("qat", False)):
+        found = found_by(recipe_case(Recipe.parse(text), "litert"))
+        assert ("qat-without-int8" in found) == useless_
+
+
+def test_every_rule_says_what_why_and_how():
+    assert len(RULES) == 12
+    for name, rule in RULES.items():
+        assert name == rule.name
+        assert rule.why
+        assert rule.fix
+        assert rule.runtimes <= set(RUNTIMES)
+    some = next(iter(RULES.values()))
+    with pytest.raises(ConfigError, match="registered twice"):
+        registered([some, some])
+
+
+def test_what_matters_most_comes_first():
+    found = lint([recipe_case(Recipe.parse("sparse+slim+qat+float32"), "litert")])
+    severities = [finding.rule.severity for finding in found]
+    assert severities == sorted(severities, reverse=True)
+    assert {f.rule.severity for f in useless(found)} == {Severity.USELESS}
+    assert severities[-1] is Severity.NOTE
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(app, ["lint", *words])
+
+
+def test_the_command_lints_recipes_models_and_files(tmp_path: Path):
+    bad = run("--recipe", "qat+float32", "--json")
+    (entry,) = json.loads(bad.stdout)
+    assert (bad.exit_code, entry["rule"], entry["severity"]) == (1, "qat-without-int8", "useless")
+    note = run("--recipe", "sparse+int8")
+    assert note.exit_code == 0
+    assert "note: recipe sparse+int8: sparse will shrink" in note.stdout
+    assert "[download-only]" in note.stdout
+    path = tmp_path / "hard.tflite"
+    path.write_bytes(convert(net(activation("hard_silu")), "int8", noise()))
+    warned = run(str(path))
+    assert (warned.exit_code, warned.stdout.count("warning: hard.tflite")) == (0, 1)
+    save_model(net(), tmp_path / "net.keras")
+    plain = run(str(tmp_path / "net.keras"), "--recipe", "qat+int8")
+    assert plain.exit_code == 0, plain.output
+    assert "nothing to say of recipe qat+int8, " in plain.stdout
+    registered_model = run("cnn_se_is_no_model")
+    assert isinstance(registered_model.exception, ModelError)
+
+
+def test_a_registered_model_needs_no_run(monkeypatch: pytest.MonkeyPatch):
+    got = []
+
+    def capture(model: Any, formats: Any, size: int, runtime: str, name: str) -> list[Any]:
+        got.append((model.name, formats, size, runtime, name))
+        return []
+
+    monkeypatch.setattr("bloodedge.deploy.lint.check.model_cases", capture)
+    result = run("resnet18", "--size", "32", "--runtime", "tflite-micro")
+    assert result.exit_code == 0, result.output
+    assert got == [("resnet18", ("int8",), 32, "tflite-micro", "resnet18")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "lint what"),
+        (["--recipe", "slin"], "did you mean 'slim'"),
+        (["--recipe", "slim", "--runtime", "onnx"], "--runtime 'onnx'"),
+        (["no-such-thing.tflite"], "no run, file or zoo model"),
+    ],
+)
+def test_what_cannot_be_linted_is_refused(words: list[str], message: str):
+    with pytest.raises((ConfigError, ModelError), match=message):
+        raise run(*words).exception
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path):
+    path = tmp_path / "broken.tflite"
+    path.write_bytes(b"\x10\0\0\0TFL3" + b"\xff" * 40)
+    with pytest.raises(ModelError, match="damaged"):
+        file_case(path, "litert")
+    with pytest.raises(ModelError, match="cannot be read"):
+        file_case(tmp_path / "absent.tflite", "litert")
