@@ -103,7 +103,7 @@ def bundle(config: BundleConfig, data: Dataset) -> Path:
         ModelError: a name means no TFLite model, or one does not fit the data.
         BloodedgeError: the bundle cannot be written.
     """
-    models = _models(config.models, data)
+    models = bundle_models(config.models, data)
     index = balanced_indices(data["test"].labels, config.images or len(data["test"]), config.seed)
     sample = io.BytesIO()
     np.savez(sample, images=data["test"].images[index], labels=data["test"].labels[index])
@@ -127,8 +127,13 @@ def bundle(config: BundleConfig, data: Dataset) -> Path:
     return config.out
 
 
-def _models(names: tuple[str, ...], data: Dataset) -> dict[str, ModelReference]:
-    """Return the models by the file name each has in the bundle."""
+def bundle_models(names: tuple[str, ...], data: Dataset) -> dict[str, ModelReference]:
+    """Return the models by the file name each has in the bundle.
+
+    Raises:
+        ModelError: a name means no TFLite model, or one does not fit the data.
+        ConfigError: two models would have one name.
+    """
     found = [m for name in names for m in find_models(name) if m.is_tflite]
     if not found:
         raise ModelError(f"{', '.join(names)}: no .tflite file", fix="export the run first")

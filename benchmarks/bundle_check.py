@@ -71,7 +71,8 @@ def unpack_bundle(path: Path, folder: Path) -> Checked:
 def _from_zip(path: Path) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     with zipfile.ZipFile(path) as archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        # Not `is_dir()`, which fails on an empty name.
+        entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
         _check_bounds(len(entries), sum(entry.file_size for entry in entries))
         for entry in entries:
             _check_name(entry.filename)

@@ -116,6 +116,16 @@ def is_finished(name: str) -> bool:
     return (runs_root() / name / MANIFEST).is_file()
 
 
+def is_interrupted(name: str, root: Path | None = None) -> bool:
+    """Return whether something is left of a run of that name that was not finished."""
+    partial = _partial(root or runs_root(), name)
+    return partial.is_dir() and any(partial.iterdir())
+
+
+def _partial(root: Path, name: str) -> Path:
+    return root / f".{name}.partial"
+
+
 def load_run(folder: Path) -> Run:
     """Read a finished run's manifest.
 
@@ -200,10 +210,10 @@ def open_run(
     """
     root = root or runs_root()
     final = root / check_name(name)
-    partial = root / f".{name}.partial"
+    partial = _partial(root, name)
     if final.exists() and not force:
         raise RunError(f"the run {final} exists", fix="choose another --name, or add --force")
-    if resumable and not (resume or force) and partial.exists() and any(partial.iterdir()):
+    if resumable and not (resume or force) and is_interrupted(name, root):
         raise RunError(
             f"an interrupted run is in {partial}",
             fix="add --resume to continue it, or --force to start over",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from bloodedge.console import say
 from bloodedge.data.dataset import SPLITS, Dataset
-from bloodedge.deploy.predict import LoadedModel, open_model
+from bloodedge.deploy.predict import LoadedModel, embedded, open_model
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.figures import confusion_figure
 from bloodedge.files import gzip_size
@@ -118,14 +120,22 @@ def check_fit(model: LoadedModel, data: Dataset) -> None:
             f"{path} has {model.classes} classes, the data has {len(data.class_names)}",
             expected="a model made for this data",
         )
-    known = model.reference.class_names
-    if known and known != data.class_names:
-        if set(known) == set(data.class_names):
-            raise ModelError(
-                f"{path} has the data's classes in another order",
-                expected=", ".join(map(str, known)),
-            )
-        say(f"{path}: the model and the data name their classes differently; indices are compared")
+    check_names(path, model.reference.class_names or embedded(model.reference), data)
+
+
+def check_names(path: Path, known: Sequence[str], data: Dataset) -> None:
+    """Check that a model's class names are the data's; other names are told, not refused.
+
+    Raises:
+        ModelError: they are the same in another order.
+    """
+    if not known or tuple(known) == data.class_names:
+        return
+    if set(known) == set(data.class_names):
+        raise ModelError(
+            f"{path} has the data's classes in another order", expected=", ".join(map(str, known))
+        )
+    say(f"{path}: the model and the data name their classes differently; indices are compared")
 
 
 def _write(run: RunFolder, split: str, data: Dataset, p: NDArray[np.float32]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class ExportConfig:
         allow_failing: write what fails its gate, marked as such.
         author, licence: for the files' metadata.
         c_array: write a C header beside each file.
+        snippets: write Kotlin and C++ that call the model beside each file.
         ranges: how int8 and mixed choose the ranges of activations.
         float_layers: how many layers mixed leaves in float; by default a tenth.
         audit: over how many draws of calibration images accuracy is taken; 0 for none.
@@ -63,6 +64,7 @@ class ExportConfig:
     author: str = ""
     licence: str = ""
     c_array: bool = False
+    snippets: bool = False
     ranges: RangeConfig = MINMAX
     float_layers: int | None = None
     audit: int = 0

@@ -7,10 +7,7 @@ feed them, and float32 inputs the same values.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import signal
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,16 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodedge.errors import BloodedgeError, ConfigError, DataError, ModelError
+from bloodedge import isolated
+from bloodedge.errors import ConfigError, DataError, ModelError
 from bloodedge.hardware import usable_cores
 from bloodedge.quiet import quiet
 
 # A flatbuffer's offsets are 32-bit and signed.
 MAX_BYTES = 2 << 30
-# A VGG-16 loads and runs in under a second; the rest is for slow cards and busy machines.
-PROBE_TIMEOUT_S = 120.0
-_PROBE_MEMORY_BYTES = 16 << 30
-_REFUSED = 3
+PROBE_TIMEOUT_S = isolated.TIMEOUT_S
+PROBE_MEMORY_BYTES = 16 << 30
 # `__name__` is `__main__` in the child.
 _MODULE = "bloodedge.deploy.interpreter"
 _RUNTIMES = (  # module with `Interpreter`, distribution
@@ -84,6 +80,7 @@ class Classifier:
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         check_file(path)
+        self._path = path
         self.runtime = find_runtime()
         try:
             with quiet():
@@ -91,7 +88,7 @@ class Classifier:
                 self._interpreter.allocate_tensors()
         # tflite-runtime answers NumPy 2 with SystemError.
         except (ValueError, RuntimeError, TypeError, SystemError) as error:
-            reason = _one_line(error)
+            reason = isolated.one_line(error)
             raise ModelError(f"{path} cannot be loaded by {self.runtime.name}: {reason}") from error
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
@@ -125,11 +122,25 @@ class Classifier:
         dtype: np.dtype[Any] = np.dtype(self._output["dtype"])
         return dtype
 
+    @property
+    def input_name(self) -> str:
+        """The input tensor's name."""
+        return str(self._input["name"])
+
+    def encode(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return pixel values as the input tensor takes them."""
+        return _encode(images, self._input)
+
+    def decode(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        """Return probabilities from values of the output tensor's type."""
+        return _decode(raw, self._output)
+
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return `(N, C)` float32 probabilities for `(N, S, S, 3)` uint8 RGB images.
 
         Raises:
             DataError: the images have another shape or type.
+            ModelError: the file loads, but what it computes is damaged.
         """
         size, batch = self.input_size, self.batch
         if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
@@ -142,11 +153,18 @@ class Classifier:
             chunk = images[start : start + batch]
             if len(chunk) < batch:
                 chunk = np.concatenate([chunk, np.zeros((batch - len(chunk), size, size, 3), "u1")])
+            raw[start : start + batch] = self._run(chunk)[: len(images) - start]
+        return _decode(raw, self._output)
+
+    def _run(self, chunk: NDArray[np.uint8]) -> NDArray[Any]:
+        try:
             self._interpreter.set_tensor(self._input["index"], _encode(chunk, self._input))
             self._interpreter.invoke()
-            out = self._interpreter.get_tensor(self._output["index"])
-            raw[start : start + batch] = out[: len(images) - start]
-        return _decode(raw, self._output)
+            out: NDArray[Any] = self._interpreter.get_tensor(self._output["index"])
+        except (ValueError, RuntimeError) as error:
+            reason = isolated.one_line(error)
+            raise ModelError(f"{self._path} cannot be run: {reason}") from error
+        return out
 
 
 def predict_parallel(
@@ -195,61 +213,33 @@ def check_file(path: Path) -> None:
         raise ModelError(f"{path} is no TFLite model", expected="the identifier TFL3 at byte 4")
 
 
-def probe(path: Path) -> None:
-    """Load a file from elsewhere and run it once on zeros, in a child process.
+def probe(path: Path, *, cpu_s: float = isolated.CPU_S) -> None:
+    """Load a file from elsewhere and run it on a few images, in a child process.
+
+    Args:
+        path: the file.
+        cpu_s: seconds of processor time it may take; more for large files.
 
     Raises:
-        ModelError: it is no TFLite file, no image classifier, ends the child, or takes longer
-            than `PROBE_TIMEOUT_S`.
+        ModelError: it is no TFLite file, no image classifier, ends the child, or takes too long.
         ConfigError: no runtime is installed.
     """
     check_file(path)
     find_runtime()
-    # -P keeps the current folder, which may be as foreign as the file, off the import path.
-    command = [sys.executable, "-P", "-m", _MODULE, "--probe", str(path.resolve())]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PROBE_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ModelError(f"{path} did not load and run within {PROBE_TIMEOUT_S:g} s") from None
-    if done.returncode == _REFUSED:
-        raise ModelError(_one_line(done.stdout.decode(errors="replace")))
-    if done.returncode != 0:
-        raise ModelError(
-            f"{path} is damaged: it ended the TFLite runtime ({_ending(done)})",
-            fix="export or download it again",
-        )
+    words = ["--probe", str(path.resolve()), str(cpu_s)]
+    isolated.check_in_child(
+        _MODULE, words, path, timeout_s=PROBE_TIMEOUT_S + cpu_s - isolated.CPU_S
+    )
 
 
-def _ending(done: subprocess.CompletedProcess[bytes]) -> str:
-    if done.returncode < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-done.returncode).name
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return _one_line(lines[-1]) if lines else f"exit code {done.returncode}"
-
-
-def _probe_here(path: Path) -> int:
-    """Load and run in this process, with its memory bounded; return the exit code."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (_PROBE_MEMORY_BYTES, _PROBE_MEMORY_BYTES))
-    try:
-        model = Classifier(path)
-        side = model.input_size
-        if not np.isfinite(model.predict(np.zeros((model.batch, side, side, 3), "u1"))).all():
-            raise ModelError(f"{path} answers a black image with numbers that are not finite")
-    except BloodedgeError as error:
-        print(error)
-        return _REFUSED
-    return 0
+def _probe_here(path: Path) -> None:
+    model = Classifier(path)
+    shape = (model.batch, model.input_size, model.input_size, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    # Values reach further into the kernels than zeros alone.
+    for images in (np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), noise):
+        if not np.isfinite(model.predict(images)).all():
+            raise ModelError(f"{path} gives answers that are not finite")
 
 
 def _check_classifier(
@@ -260,6 +250,11 @@ def _check_classifier(
     if len(inputs) != 1 or len(outputs) != 1:
         raise ModelError(found, expected="one image in, one row of class scores out")
     image, scores = shapes
+    open_sides = inputs[0].get("shape_signature", inputs[0]["shape"])[1:]
+    if any(side < 0 for side in open_sides):
+        raise ModelError(
+            f"{path} takes images of any size", expected="one fixed size: export it with one"
+        )
     if len(image) != 4 or image[0] < 1 or image[1] != image[2] or image[1] < 1 or image[3] != 3:
         raise ModelError(found, expected="an input of shape (N, S, S, 3)")
     if len(scores) != 2 or scores[0] != image[0] or scores[1] < 2:
@@ -297,12 +292,9 @@ def _decode(raw: NDArray[Any], detail: dict[str, Any]) -> NDArray[np.float32]:
     return real
 
 
-def _one_line(text: object) -> str:
-    line = " ".join(str(text).split())[:300]
-    return "".join(c if c.isprintable() else "?" for c in line)
-
-
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] != "--probe":
-        sys.exit("usage: python -m bloodedge.deploy.interpreter --probe FILE")
-    sys.exit(_probe_here(Path(sys.argv[2])))
+    if len(sys.argv) != 4 or sys.argv[1] != "--probe":
+        sys.exit("usage: python -m bloodedge.deploy.interpreter --probe FILE SECONDS")
+    _file = Path(sys.argv[2])
+    _memory, _seconds = PROBE_MEMORY_BYTES, float(sys.argv[3])
+    sys.exit(isolated.check_here(lambda: _probe_here(_file), _file, memory=_memory, cpu_s=_seconds))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ _AXIS_LABELS = 2
 # The first parser that knows every field used here.
 _PARSER = "1.0.0"
 _MAX_JSON = 1 << 20
+# Of a SHA-256, in the file: 128 bits tell any two models or data sets apart.
+_DIGITS = 32
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,46 @@ class About:
     licence: str = ""
 
 
-def notes(about: About, provenance: Mapping[str, Any]) -> dict[str, bytes]:
+def describe_use(types: int, title: str) -> str:
+    """Return the sentence a file says of itself: how many classes, and what it was trained on."""
+    return f"{types} types, trained on {title}; research use only."
+
+
+def provenance(
+    variant: str,
+    *,
+    parent: str,
+    data: str,
+    synthetic: bool,
+    val: Mapping[str, float],
+    failed: Sequence[str],
+) -> dict[str, Any]:
+    """Return where a file comes from, in as few bytes as keep it readable.
+
+    Args:
+        variant: what the file stores.
+        parent: the SHA-256 of the model it was converted from.
+        data: the fingerprint of the data it was checked on.
+        synthetic: whether those are drawn; left out if not.
+        val: its figures there.
+        failed: what its gate says; left out if it passed.
+    """
+    found: dict[str, Any] = {
+        "variant": variant,
+        "parent": parent[:_DIGITS],
+        "data": data[:_DIGITS],
+        "val": dict(val),
+    }
+    if synthetic:
+        found["synthetic"] = True
+    if failed:
+        found["failed"] = list(failed)
+    return found
+
+
+def notes(about: About, origin: Mapping[str, Any]) -> dict[str, bytes]:
     """Return both metadata entries, for `bloodedge.deploy.flat.lean.lean`."""
-    text = json.dumps(provenance, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(origin, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return {STANDARD: standard_metadata(about), OWN: text.encode()}
 
 

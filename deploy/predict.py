@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodedge.console import Meter
+from bloodedge.console import Meter, say
 from bloodedge.errors import ConfigError, DataError, ModelError
 from bloodedge.metrics import softmax
 from bloodedge.references import ModelReference, find_model
@@ -79,17 +79,35 @@ def open_model(reference: ModelReference) -> LoadedModel:
         # In a child process first: a crafted file may crash the runtime, and us with it.
         probe(reference.path)
         classifier = Classifier(reference.path)
+        _tell_of_metadata(reference.path)
         return LoadedModel(reference, classifier.input_size, classifier.classes)
     from bloodedge.train.restore import restore
 
     model = restore(reference)
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    size, classes = _sides(shapes, reference.path)
+    size, classes = image_sides(shapes, reference.path)
     return LoadedModel(reference, size, classes, model)
 
 
-def _sides(shapes: tuple[Any, Any], path: Path) -> tuple[int | None, int]:
-    """Return the image side and the class count of a Keras model's two shapes."""
+def _tell_of_metadata(path: Path) -> None:
+    """Say what a file's metadata asks for that is not done here."""
+    from bloodedge.deploy.metadata import read_metadata
+
+    try:
+        foreign = read_metadata(path.read_bytes()).foreign
+    except ModelError as error:
+        say(f"{path}: its metadata was not read: {error}")
+        return
+    if foreign:
+        say(f"{path}: metadata of another tool; pixels are given as 0..255 whatever it says")
+
+
+def image_sides(shapes: tuple[Any, Any], path: Path) -> tuple[int | None, int]:
+    """Return the image side, None for any, and the class count of a Keras model's two shapes.
+
+    Raises:
+        ModelError: it has several inputs or outputs, or takes no square RGB images.
+    """
     taken, given = shapes
     is_image = isinstance(taken, tuple) and len(taken) == 4 and taken[3] == 3
     if not is_image or not isinstance(given, tuple) or len(given) != 2 or given[1] is None:
@@ -225,14 +243,17 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 
 def class_names(reference: ModelReference, classes: int) -> tuple[str, ...]:
     """Return the names from the manifest, else from the .tflite's labels, else `class i`."""
-    for names in (reference.class_names, _embedded(reference)):
+    for names, place in ((reference.class_names, "manifest"), (embedded(reference), "labels")):
         clean = tuple(printable(name) for name in names)
         if len(clean) == classes and len(set(clean)) == classes and all(clean):
             return clean
+        if clean:
+            say(f"{reference.path}: its {place} do not name {classes} classes; they are numbered")
     return tuple(f"class {i}" for i in range(classes))
 
 
-def _embedded(reference: ModelReference) -> tuple[str, ...]:
+def embedded(reference: ModelReference) -> tuple[str, ...]:
+    """Return the class names inside a .tflite; empty where there are none that can be read."""
     if not reference.is_tflite:
         return ()
     from bloodedge.deploy.labels import read_labels

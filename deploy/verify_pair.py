@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bloodedge.console import say
 from bloodedge.data.dataset import SPLITS, Dataset
 from bloodedge.deploy import verify
 from bloodedge.deploy.agreement import Comparison, compare
+from bloodedge.deploy.changed import Answers, write_changed
 from bloodedge.deploy.evaluate import check_fit, file_entry
-from bloodedge.deploy.gallery import MAX_CELLS, contact_sheet
 from bloodedge.deploy.predict import open_model
 from bloodedge.errors import ConfigError
-from bloodedge.files import atomic_path
-from bloodedge.metrics import Floats
 from bloodedge.references import ModelReference
 from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run
 
@@ -109,10 +105,10 @@ def verify_pair(config: VerifyConfig, data: Dataset) -> Run:
     with open_run(config.run_name, force=config.force) as run:
         say(f"{run.name}: {len(index):,} {config.split} images of {data.title}")
         before, after = (model.probabilities(images) for model in models)
-        found = compare(before.astype(np.float64), after, labels, seed=config.seed)
+        answers = Answers(config.split, index, before.astype(np.float64), after.astype(np.float64))
+        found = compare(answers.before, after, labels, seed=config.seed)
         failed = verify.failures(config.gate(), found, data.class_names)
-        p = (before.astype(np.float64), after.astype(np.float64))
-        _write_changed(run, data, config, index, p)
+        write_changed(run.path, CHANGED, data, answers)
         metrics = {config.split: _figures(found), "failed": failed}
         return run.commit(_manifest(run, config, data, metrics, watch))
 
@@ -122,46 +118,6 @@ def _figures(found: Comparison) -> dict[str, Any]:
     figures = found.figures()
     names = {"accuracy_val": "accuracy", "parent_accuracy_val": "parent_accuracy"}
     return {names.get(key, key): value for key, value in figures.items()}
-
-
-def _write_changed(
-    run: RunFolder,
-    data: Dataset,
-    config: VerifyConfig,
-    index: NDArray[np.int64],
-    p: tuple[Floats, Floats],
-) -> None:
-    before, after = p
-    rows = np.flatnonzero(before.argmax(axis=1) != after.argmax(axis=1))
-    names, split = data.class_names, data[config.split]
-    lines, captions = [], []
-    for row in rows:
-        truth = names[split.labels[index[row]]]
-        was, now = int(before[row].argmax()), int(after[row].argmax())
-        sure = f"{before[row, was]:.4f}", f"{after[row, now]:.4f}"
-        lines.append((int(index[row]), truth, names[was], sure[0], names[now], sure[1]))
-        captions.append(
-            f"{_short(truth)}\n{_short(names[was])} {sure[0][:4]} >\n{_short(names[now])} "
-            f"{sure[1][:4]}"
-        )
-    with (
-        atomic_path(run.path / f"{CHANGED}.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(("index", "truth", "parent", "parent_p", "child", "child_p"))
-        writer.writerows(lines)
-    if lines:
-        note = "synthetic data, " if data.synthetic else ""
-        title = f"{note}{config.split}: truth, parent > child; {len(lines)} of {len(index)} changed"
-        if len(lines) > MAX_CELLS:
-            title += f", the first {MAX_CELLS} shown"
-        chosen = [split.images[index[row]] for row in rows]
-        contact_sheet(chosen, captions, title, run.path / f"{CHANGED}.png")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 16 else f"{name[:15]}."
 
 
 def _manifest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -207,11 +208,13 @@ def test_a_damaged_conversion_is_caught(
     def untrained(model: Any, variant: str, images: NDArray[np.uint8], **how: Any) -> bytes:
         return convert(build(CONFIG, size=SIDE), variant, images, **how)
 
-    monkeypatch.setattr("bloodedge.deploy.export.convert", untrained)
+    monkeypatch.setattr("bloodedge.deploy.variant.convert", untrained)
     with pytest.raises(VerificationError, match="int8: the agreement"):
         export(ExportConfig("small", "damaged", ("int8",)), cells)
     assert not (in_runs.root / "damaged").exists()
-    config = ExportConfig("small", "damaged", ("int8",), allow_failing=True, c_array=True)
+    config = ExportConfig(
+        "small", "damaged", ("int8",), allow_failing=True, c_array=True, snippets=True
+    )
     run = export(config, cells)
     found = run.manifest["metrics"]["variants"]["int8"]
     assert any("agreement" in line for line in found["failed"])
@@ -219,6 +222,15 @@ def test_a_damaged_conversion_is_caught(
     assert own["failed"] == found["failed"]
     assert "failed their gate" in (run.path / CARD).read_text()
     assert "small_int8_input_shape[] = {1, 32, 32, 3}" in (run.path / "small-int8.h").read_text()
+    assert 'FILE = "small-int8.tflite"' in (run.path / "small-int8.kt").read_text()
+    assert "// probabilities" in (run.path / "small-int8.cc").read_text()
+    with (run.path / "changed-int8.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == round((1 - found["agreement"]) * found["images"]) > 0
+    for row in rows:
+        assert row["truth"] == NAMES[cells["val"].labels[int(row["index"])]]
+        assert row["parent"] != row["child"]
+    assert (run.path / "changed-int8.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
@@ -228,9 +240,10 @@ def test_the_file_says_where_it_came_from(exported: Exported, cells: Dataset) ->
         found = read_metadata(content)
         assert found.about is not None
         assert found.about.name == f"small-{variant}"
-        assert found.provenance["parent"] == sha256_of(exported.parent.path / "model.keras")
-        assert found.provenance["data"] == cells.fingerprint
-        assert found.provenance["failed"] == []
+        parent = sha256_of(exported.parent.path / "model.keras")
+        assert found.provenance["parent"] == parent[:32]
+        assert found.provenance["data"] == cells.fingerprint[:32]
+        assert "failed" not in found.provenance
         assert map_bytes(content).purposes["metadata"] <= 1100
 
 
@@ -278,6 +291,9 @@ def test_a_run_is_not_overwritten_unless_asked(in_runs: Exported, cells: Dataset
 def test_data_with_other_classes_or_sizes_is_refused(in_runs: Exported, cells: Dataset) -> None:
     with pytest.raises(ModelError, match="tells 4 classes apart, blobs has 5"):
         export(ExportConfig("small", "x"), replace(cells, class_names=(*NAMES, "other")))
+    turned = replace(cells, class_names=NAMES[::-1])
+    with pytest.raises(ModelError, match="the data's classes in another order"):
+        export(ExportConfig("small", "x"), turned)
     half = {n: Split(s.images[:, ::2, ::2].copy(), s.labels) for n, s in cells.splits.items()}
     with pytest.raises(ModelError, match="takes images of shape"):
         export(ExportConfig("small", "x"), replace(cells, splits=half))
@@ -287,7 +303,7 @@ def test_data_with_other_classes_or_sizes_is_refused(in_runs: Exported, cells: D
 def test_the_scaling_is_left_alone_where_padding_matters() -> None:
     from bloodedge.compress.graph import without_idle_padding
 
-    model = build(CONFIG, size=30)  # 30 is no multiple of the stem's stride: it pads 2 pixels
+    model = build(CONFIG, size=31)  # 31 is no multiple of the stem's stride: it pads a pixel
     assert without_idle_padding(model) is model
     assert without_idle_padding(build(CONFIG, size=SIDE)).get_layer("stem").padding == "valid"
 

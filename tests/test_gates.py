@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,28 @@ def test_limits_that_are_given_replace_the_gates_own() -> None:
     assert verify.limits("int8", max_drop=0.0).accuracy_drop == 0.0
     with pytest.raises(ConfigError, match="--max-ece"):
         verify.limits("int8", max_ece=2)
+
+
+@pytest.mark.parametrize(
+    ("option", "change", "value", "figure"),
+    [
+        ("max_drop", {"accuracy_val": 0.96}, 0.02, "loss of accuracy"),
+        ("max_class_drop", {"recall_drop": (0.0, 0.25)}, 0.25, "loss of recall of rare"),
+        ("max_ece", {"ece": 0.125}, 0.125, "rise of the calibration error"),
+    ],
+)
+def test_an_option_moves_its_own_gate_and_no_other(
+    option: str, change: dict[str, Any], value: float, figure: str
+) -> None:
+    found, names = replace(GOOD, **change), ("common", "rare")
+    others = {o: 0.0 for o in ("max_drop", "max_class_drop", "max_ece") if o != option}
+    # Just met, with every other gate closed; a hair above, it fails, and names the figure.
+    met = verify.limits("int8", **{option: value + 1e-9}, **others)
+    assert verify.failures(met, found, names) == []
+    tight = verify.limits("int8", **{option: value - 1e-3}, **others)
+    (line,) = verify.failures(tight, found, names)
+    assert line.startswith(f"the {figure} is ")
+    assert line.endswith(f"expected at most {value - 1e-3:g}")
 
 
 def test_the_comparison_counts_what_was_broken_and_mended() -> None:

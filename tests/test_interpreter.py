@@ -141,6 +141,23 @@ def test_what_is_no_image_classifier_is_refused(
         Classifier(written(tmp_path, to_tflite(build, shape)))
 
 
+@pytest.mark.slow
+def test_two_inputs_and_open_shapes_are_refused(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((1, SIDE, SIDE, 3), tf.float32)
+    both = tf.function(lambda x, y: means(tf, x + y)).get_concrete_function(spec, spec)
+    with quiet():
+        content = tf.lite.TFLiteConverter.from_concrete_functions([both]).convert()
+    with pytest.raises(ModelError, match=r"has 2 inputs.*expected one image in") as caught:
+        Classifier(written(tmp_path, content))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match=r"takes images of any size; expected one fixed size"):
+        Classifier(written(tmp_path, to_tflite(means, (1, None, None, 3))))  # type: ignore[arg-type]
+    # An open batch is none: it is 1 until someone resizes it.
+    assert Classifier(written(tmp_path, to_tflite(means, (None, SIDE, SIDE, 3)))).batch == 1  # type: ignore[arg-type]
+
+
 def test_files_that_are_no_tflite_are_refused_without_a_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from flatbuffers.table import Table as Raw
 
 from bloodedge.cli.inspecting import describe
+from bloodedge.data.npz import BLOODMNIST_CLASSES
 from bloodedge.deploy.flat.lean import lean
 from bloodedge.deploy.flat.reader import read_model
 from bloodedge.deploy.flat.tree import Table, Vector
@@ -19,7 +20,9 @@ from bloodedge.deploy.labels import append_labels
 from bloodedge.deploy.metadata import (
     STANDARD,
     About,
+    describe_use,
     notes,
+    provenance,
     read_metadata,
     standard_metadata,
 )
@@ -27,7 +30,10 @@ from bloodedge.errors import ModelError
 from bloodedge.references import packaged_zoo
 
 ABOUT = About("cnn_se-int8", "Größe 64", "bloodedge 1", "A. Uthor", "Apache-2.0")
-PROVENANCE = {"parent": "a" * 64, "data": "b" * 64, "failed": []}
+FIGURES = {"images": 1712, "accuracy": 0.9831, "parent": 0.9848, "agreement": 0.9959}
+PROVENANCE = provenance(
+    "int8", parent="a" * 64, data="b" * 64, synthetic=False, val=FIGURES, failed=()
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +106,22 @@ def test_both_blocks_come_back_and_cost_at_most_a_kilobyte(bare: bytes) -> None:
     assert not found.foreign
     assert describe(found)[0].startswith("metadata, by bloodedge: cnn_se-int8; ")
     assert "gate passed" in describe(found)[1]
-    assert len(lean(bare, notes(ABOUT, PROVENANCE))) - len(lean(bare)) <= 1000
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.read("labels.txt") == b"a\nb\n"
+
+
+def test_all_that_an_export_adds_is_a_kilobyte_at_most(bare: bytes) -> None:
+    text = describe_use(8, "PBC re-split (BloodMNIST protocol)")
+    assert text == "8 types, trained on PBC re-split (BloodMNIST protocol); research use only."
+    about = About("cnn_se_pico-s0-float16", text, "bloodedge 0.1.0")
+    whole = append_labels(lean(bare, notes(about, PROVENANCE)), BLOODMNIST_CLASSES)
+    assert len(whole) - len(lean(bare)) <= 1024
+
+
+def test_where_a_file_comes_from_says_what_is_not_usual() -> None:
+    assert PROVENANCE == {"variant": "int8", "parent": "a" * 32, "data": "b" * 32, "val": FIGURES}
+    odd = provenance("int8", parent="", data="", synthetic=True, val={}, failed=["lost 2 points"])
+    assert (odd["synthetic"], odd["failed"]) == (True, ["lost 2 points"])
 
 
 def test_weights_and_graph_do_not_move(bare: bytes) -> None:

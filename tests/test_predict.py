@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from bloodedge.cli.app import app
 from bloodedge.deploy import interpreter
+from bloodedge.deploy.flat.lean import lean
 from bloodedge.deploy.interpreter import probe
 from bloodedge.deploy.labels import append_labels
+from bloodedge.deploy.metadata import STANDARD, About, notes, standard_metadata
 from bloodedge.deploy.predict import (
     PredictConfig,
     class_names,
@@ -99,6 +101,32 @@ def test_names_come_from_the_manifest_then_the_file(model: Path, content: bytes)
 def test_names_that_do_not_fit_are_not_used(names: object, model: Path) -> None:
     reference = ModelReference("x", model, {"model": {"class_names": names}})
     assert class_names(reference, 3) == ("class 0", "class 1", "class 2")
+
+
+def test_labels_that_do_not_match_are_told_in_one_line(
+    model: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.write_bytes(append_labels(content, ("red", "green")))
+    assert class_names(find_model(str(model)), 3) == ("class 0", "class 1", "class 2")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"{model}: its labels do not name 3 classes; they are numbered"
+
+
+def test_metadata_of_another_tool_is_told_in_one_line(
+    model: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = standard_metadata(About("elsewhere"))
+    model.write_bytes(lean(content, {STANDARD: block}))
+    open_model(find_model(str(model)))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "metadata of another tool; pixels are given as 0..255" in line
+    model.write_bytes(lean(content, {STANDARD: block[:20]}))
+    open_model(find_model(str(model)))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "its metadata was not read: " in line
+    model.write_bytes(lean(content, notes(About("ours"), {"failed": []})))
+    open_model(find_model(str(model)))
+    assert capsys.readouterr().err == ""
 
 
 def test_damaged_labels_do_not_keep_a_model_from_predicting(

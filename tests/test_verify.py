@@ -17,6 +17,7 @@ from bloodedge.deploy import interpreter
 from bloodedge.deploy.flat.reader import read_model
 from bloodedge.deploy.flat.tree import Vector
 from bloodedge.deploy.flat.writer import write_tables
+from bloodedge.deploy.labels import append_labels
 from bloodedge.deploy.verify_pair import VerifyConfig, verify_pair
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.references import ModelReference
@@ -114,6 +115,14 @@ def test_other_images_are_refused(pair: dict[str, Any], colours: Dataset) -> Non
     small = Dataset(colours.name, colours.origin, colours.title, colours.class_names, halves, {})
     with pytest.raises(ModelError, match="takes 16x16 images"):
         verify_pair(VerifyConfig(pair["parent"], pair["same"]), small)
+
+
+@pytest.mark.slow
+def test_labels_in_another_order_are_refused(pair: dict[str, Any], colours: Dataset) -> None:
+    path = pair["same"].path
+    path.write_bytes(append_labels(path.read_bytes(), ("green", "red", "blue")))
+    with pytest.raises(ModelError, match="in another order"):
+        verify_pair(VerifyConfig(pair["parent"], pair["same"]), colours)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,10 @@ def export(
     c_array: Annotated[
         bool, typer.Option("--c-array", help="Also write each file as a C header.")
     ] = False,
+    snippets: Annotated[
+        bool,
+        typer.Option("--snippets", help="Also write Kotlin (Android) and C++ that call each file."),
+    ] = False,
     seed: options.Seed = 0,
     force: options.Force = False,
 ) -> None:
@@ -101,6 +105,7 @@ def export(
         author=author,
         licence=licence,
         c_array=c_array,
+        snippets=snippets,
     )
     print_variants(run(config, load_data(data, size=size)))
 
