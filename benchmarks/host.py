@@ -8,7 +8,6 @@ field by field before anything else reads it.
 
 from __future__ import annotations
 
-import math
 import signal
 import subprocess
 import sys
@@ -17,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bloodedge.benchmarks.fields import count, flag, number, text
 from bloodedge.errors import ConfigError, DataError
 from bloodedge.files import read_json
 
 SCHEMA = "bloodedge-benchmark/1"
+# How a result was measured; figures of two protocols are not compared with each other.
+PROTOCOLS = ("runner", "browser", "android")
 RUNNER = Path(__file__).with_name("runner.py")
 _MAX_SECONDS = 86400.0
-_MAX_TEXT = 1000
 # What the runner takes at most to kill its worker and write after Ctrl-C.
 _STOP_SECONDS = 30.0
 
@@ -81,6 +82,8 @@ class BenchmarkConfig:
 class BenchmarkRow:
     """One model at one thread count, over all its processes.
 
+    A figure that the protocol cannot give, such as memory in a browser, is none.
+
     Attributes:
         model: its name, unique in the result.
         bytes: the file's size.
@@ -98,6 +101,7 @@ class BenchmarkRow:
         spread: (max - min) / median over the processes' medians.
         drift: whether the spread is too large to trust the median (over 10 %).
         error: why it could not be measured; the measured fields are then none.
+        delegate: what ran it, such as `webgpu`; empty where the protocol leaves no choice.
     """
 
     model: str
@@ -116,6 +120,7 @@ class BenchmarkRow:
     spread: float | None
     drift: bool
     error: str | None
+    delegate: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,8 @@ class BenchmarkResult:
         environment: everything the runner recorded about the machine, before and after; only
             its being a JSON object was checked.
         rows: in the runner's order.
+        protocol: one of `PROTOCOLS`.
+        emulated: whether the device was an emulator, whose latencies mean nothing.
     """
 
     path: Path
@@ -138,6 +145,8 @@ class BenchmarkResult:
     hardware: str
     environment: Mapping[str, Any]
     rows: tuple[BenchmarkRow, ...]
+    protocol: str = "runner"
+    emulated: bool = False
 
 
 def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
@@ -219,79 +228,57 @@ def load_result(path: Path) -> BenchmarkResult:
         environment, rows = value.get("environment"), value.get("rows")
         if not isinstance(environment, dict) or not isinstance(rows, list):
             raise ValueError("expected an object `environment` and a list `rows`")
-        measured = tuple(_row(row) for row in rows)
-        if len({(row.model, row.threads) for row in measured}) < len(measured):
-            raise ValueError("a model has two rows with the same thread count")
-        version = _text(environment, "runtime_version")
-        machine = _text(environment, "machine")
+        protocol = value.get("protocol", PROTOCOLS[0])
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+        measured = tuple(_row(row, protocol) for row in rows)
+        if len({(row.model, row.threads, row.delegate) for row in measured}) < len(measured):
+            raise ValueError("a model has two rows with the same thread count and delegate")
+        version = text(environment, "runtime_version")
+        machine = text(environment, "machine")
         return BenchmarkResult(
             path=path,
-            complete=_flag(value, "complete"),
-            runtime=f"{_text(environment, 'runtime')} {version}",
-            hardware=f"{_text(environment, 'cpu_model')} ({machine})",
+            complete=flag(value, "complete"),
+            runtime=f"{text(environment, 'runtime')} {version}",
+            hardware=f"{text(environment, 'cpu_model')} ({machine})",
             environment=environment,
             rows=measured,
+            protocol=protocol,
+            emulated="emulated" in value and flag(value, "emulated"),
         )
     except ValueError as error:
         raise DataError(f"{path} is no benchmark result: {error}") from error
 
 
-def _row(row: object) -> BenchmarkRow:
+def _row(row: object, protocol: str) -> BenchmarkRow:
     if not isinstance(row, dict):
         raise ValueError("a row is not an object")
     failed = row.get("error") is not None
     scored = not failed and row.get("accuracy") is not None
 
+    def known(key: str) -> bool:
+        # Only the runner measures everything: others lack memory, or percentiles.
+        return not failed and (protocol == PROTOCOLS[0] or row.get(key) is not None)
+
     def measured(key: str) -> float | None:
-        return None if failed else _number(row, key)
+        return number(row, key) if known(key) else None
 
     return BenchmarkRow(
-        model=_text(row, "model"),
-        bytes=_count(row, "bytes"),
-        gzip_bytes=_count(row, "gzip_bytes"),
-        threads=_count(row, "threads", least=1),
+        model=text(row, "model"),
+        bytes=count(row, "bytes"),
+        gzip_bytes=count(row, "gzip_bytes"),
+        threads=count(row, "threads", least=1),
         median_us=measured("median_us"),
         p90_us=measured("p90_us"),
         p99_us=measured("p99_us"),
         min_us=measured("min_us"),
         load_ms=measured("load_ms"),
         first_ms=measured("first_ms"),
-        peak_rss_kib=None if failed else _count(row, "peak_rss_kib"),
-        accuracy=_number(row, "accuracy", most=1.0) if scored else None,
-        images=_count(row, "images", least=1) if scored else 0,
+        peak_rss_kib=count(row, "peak_rss_kib") if known("peak_rss_kib") else None,
+        accuracy=number(row, "accuracy", most=1.0) if scored else None,
+        images=count(row, "images", least=1) if scored else 0,
         spread=measured("spread"),
-        drift=not failed and _flag(row, "drift"),
-        error=_text(row, "error") if failed else None,
+        drift=not failed and flag(row, "drift"),
+        error=text(row, "error") if failed else None,
+        delegate="" if row.get("delegate", "") == "" else text(row, "delegate"),
     )
-
-
-def _text(values: Mapping[str, Any], key: str) -> str:
-    value = values.get(key)
-    # Not printable: an escape sequence would act on the terminal that shows the table.
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT or not value.isprintable():
-        raise ValueError(f"`{key}` is not printable text of 1 to {_MAX_TEXT} characters")
-    return value
-
-
-def _flag(values: Mapping[str, Any], key: str) -> bool:
-    value = values.get(key)
-    if not isinstance(value, bool):
-        raise ValueError(f"`{key}` is not true or false")
-    return value
-
-
-def _count(values: Mapping[str, Any], key: str, *, least: int = 0) -> int:
-    value = values.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{key}` is not a whole number of at least {least}")
-    return value
-
-
-def _number(values: Mapping[str, Any], key: str, *, most: float = math.inf) -> float:
-    value = values.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"`{key}` is not a number")
-    # The bound on the integer comes first: a huge one does not fit a float.
-    if not 0 <= value <= most or not value <= sys.float_info.max:
-        raise ValueError(f"`{key}` is not in 0..{most:g}")
-    return float(value)

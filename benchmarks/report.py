@@ -159,7 +159,7 @@ def _by_device(section: Section) -> dict[str, list[tuple[Row, float]]]:
         one = row.latency.single if row.latency else None
         compared = row.scores is not None and row.scores.split == section.split
         if compared and row.latency and one and one.median_us:
-            found.setdefault(row.latency.device, []).append((row, one.median_us))
+            found.setdefault(row.latency.place, []).append((row, one.median_us))
     return found
 
 
@@ -191,7 +191,7 @@ def summary_table(rows: Sequence[Row]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    devices = {row.latency.device for row in rows if row.latency}
+    devices = {row.latency.place for row in rows if row.latency}
     splits = {row.scores.split for row in rows if row.scores}
     shared = [*splits] if len(splits) == 1 else []
     shared += [*devices] if len(devices) == 1 else []
@@ -209,6 +209,6 @@ def summary_table(rows: Sequence[Row]) -> Table:
         one = row.latency.single if row.latency else None
         line = [row.model, row.variant, score, kilobytes(row.bytes)]
         line += [micros(one.median_us) if one else ""]
-        line += [row.latency.device if row.latency else ""] if len(devices) > 1 else []
+        line += [row.latency.place if row.latency else ""] if len(devices) > 1 else []
         table.add_row(*map(escape, line))
     return table

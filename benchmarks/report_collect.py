@@ -126,20 +126,25 @@ def _merge(new: Row, old: Row | None) -> Row:
 def _add_result(found: _Found, result: BenchmarkResult, path: Path) -> None:
     """Add the rows of a benchmark, by the digest of each model file."""
     raw = read_json(path)["rows"]
-    by_file: dict[str, list[BenchmarkRow]] = {}
+    by_file: dict[tuple[str, str], list[BenchmarkRow]] = {}
+    if result.emulated:
+        why = "measured in an emulator, whose latencies mean nothing"
+        found.left_out.append((text(path.name), why))
+        return
     for row, recorded in zip(result.rows, raw, strict=True):
         if row.error:
             why = f"{row.model} with {row.threads} threads was not measured: {row.error}"
             found.left_out.append((text(path.name), text(why)))
             continue
-        by_file.setdefault(digest(recorded.get("sha256")), []).append(row)
+        by_file.setdefault((digest(recorded.get("sha256")), row.delegate), []).append(row)
     if not result.complete:
         found.left_out.append((text(path), "the benchmark was interrupted; its rows are used"))
-    for sha, rows in by_file.items():
+    for (sha, delegate), rows in by_file.items():
         single = next((row for row in rows if row.threads == 1), None)
         many = max((r for r in rows if r.threads > 1), key=lambda r: r.threads, default=None)
-        key = result.hardware, result.runtime
-        found.latencies.setdefault(sha, {})[key] = Latency(*key, single, many)
+        runtime = f"{result.runtime}, {delegate}" if delegate else result.runtime
+        latency = Latency(result.hardware, runtime, single, many, result.protocol)
+        found.latencies.setdefault(sha, {})[latency.place, runtime] = latency
 
 
 def _section(found: _Found, fingerprint: str) -> Section:

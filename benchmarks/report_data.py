@@ -54,15 +54,22 @@ class Latency:
 
     Attributes:
         device: processor or board, and architecture.
-        runtime: the runtime and its version.
+        runtime: the runtime and its version, and what ran it where there is a choice.
         single: with one thread; None when that was not measured.
         all_cores: with the most threads, more than one; None when that was not measured.
+        protocol: how it was measured; only latencies of one `place` are ranked.
     """
 
     device: str
     runtime: str
     single: BenchmarkRow | None
     all_cores: BenchmarkRow | None
+    protocol: str = "runner"
+
+    @property
+    def place(self) -> str:
+        """The device and, where it is not the runner's, the protocol."""
+        return self.device if self.protocol == "runner" else f"{self.device}, {self.protocol}"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ COLUMNS = (
 CSV_COLUMNS = (
     "data_fingerprint", "data_title", "synthetic", "model", "variant", "family", "file", "sha256",
     "bytes", "gzip_bytes", "split", "images", "accuracy", "accuracy_low", "accuracy_high",
-    "macro_f1", "auc", "ece", "worst_class", "worst_class_recall", "device", "runtime",
+    "macro_f1", "auc", "ece", "worst_class", "worst_class_recall", "device", "runtime", "protocol",
     "median_us", "p90_us", "p99_us", "drift", "all_cores", "all_cores_median_us",
     "peak_rss_kib", "load_ms", "first_ms",
 )  # fmt: skip
@@ -25,7 +25,8 @@ NOTES = (
     "KB is 1000 bytes, as the file lies on the disk and gzipped (level 9). The interval is "
     "Wilson's; AUC is the mean of one class against the rest; ECE has 15 bins. Latency is "
     "invoke() of one image with one thread, over fresh processes; † marks a median whose "
-    "processes differ by more than 10 %. Peak memory is what the process grew by."
+    "processes differ by more than 10 %. Peak memory is what the process grew by. What a browser "
+    "or benchmark_model measured is marked, and ranked only among its own kind."
 )
 SYNTHETIC = "SYNTHETIC DATA: these images were drawn by a program. No figure here is about blood."
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|&~])")
@@ -51,7 +52,7 @@ def _latency_cells(row: Row) -> list[str]:
         return [""] * 7
     one, many = row.latency.single, row.latency.all_cores
     cores = f"{micros(many.median_us)} ({many.threads})" if many else ""
-    device = f"{row.latency.device}, {row.latency.runtime}"
+    device = f"{row.latency.place}, {row.latency.runtime}"
     if one is None:
         return ["", "", "", cores, "", "", device]
     memory = "" if one.peak_rss_kib is None else f"{one.peak_rss_kib / 1024:.1f}"
@@ -119,7 +120,7 @@ def _raw(section: Section, row: Row) -> list[object]:
     values += [None] * (20 - len(values))
     if row.latency:
         one, many = row.latency.single, row.latency.all_cores
-        values += [row.latency.device, row.latency.runtime]
+        values += [row.latency.device, row.latency.runtime, row.latency.protocol]
         values += [one.median_us, one.p90_us, one.p99_us, one.drift] if one else [None] * 4
         values += [many.threads, many.median_us] if many else [None] * 2
         values += [one.peak_rss_kib, one.load_ms, one.first_ms] if one else [None] * 3

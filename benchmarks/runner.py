@@ -81,13 +81,16 @@ def combine(runs: list[dict[str, Any]], pooled_ns: NDArray[np.int64]) -> dict[st
     """Return one row from its processes' figures and all their durations, pooled `(n,)`.
 
     The median is the median of the processes' medians, so that a process with more invokes
-    weighs no more than another; `spread` is (max - min) / median over those medians.
+    weighs no more than another; `spread` is (max - min) / median over those medians. A figure
+    that the runs lack, such as memory in a browser, is left out.
     """
     row = summarize(pooled_ns)
     for key in ("median_us", "with_input_median_us", "load_ms", "first_ms"):
-        row[key] = round(float(np.median([run[key] for run in runs])), 3)
+        if key in runs[0]:
+            row[key] = round(float(np.median([run[key] for run in runs])), 3)
     for key in ("peak_rss_kib", "max_rss_kib"):
-        row[key] = max(run[key] for run in runs)
+        if key in runs[0]:
+            row[key] = max(run[key] for run in runs)
     medians = [run["median_us"] for run in runs]
     spread = (max(medians) - min(medians)) / float(np.median(medians))
     return {**row, "repeats": len(runs), "spread": round(spread, 4), "drift": spread > DRIFT_LIMIT}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from bloodedge.errors import ConfigError, ModelError
 from bloodedge.files import atomic_path
 from bloodedge.references import ModelReference, find_models
 from bloodedge.runs import Manifest, Run, Stopwatch, check_name, open_run
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 RESULT_FILE = "benchmark.json"
 
@@ -43,11 +47,21 @@ class BenchmarkStageConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        if not self.models:
-            raise ConfigError("no model to benchmark", fix="name a run or a .tflite file")
-        if self.images < 0:
-            raise ConfigError(f"--images {self.images}", expected="0 (all) or more")
+        check_asked(self.models, self.name, self.images)
+
+
+def check_asked(models: Sequence[str], name: str, images: int) -> None:
+    """Refuse what cannot be measured anywhere.
+
+    Raises:
+        ConfigError: no model, or a number of images below 0.
+        RunError: the name cannot be a run's.
+    """
+    check_name(name)
+    if not models:
+        raise ConfigError("no model to benchmark", fix="name a run or a .tflite file")
+    if images < 0:
+        raise ConfigError(f"--images {images}", expected="0 (all) or more")
 
 
 def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, BenchmarkResult]:
@@ -59,24 +73,49 @@ def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, Benchma
     """
     found = [reference for name in config.models for reference in _tflite_models(name)]
     models = {reference.path.resolve(): reference for reference in found}
+    parents = {path.name: reference.sha256 for path, reference in models.items()}
     watch = Stopwatch()
     with open_run(config.name, force=config.force) as run:
         sample = run.path / ".sample.npz"
         count = _write_sample(sample, data, config.images, config.seed)
         result = run_benchmark(_runner_config(config, tuple(models), sample, run.path))
         sample.unlink()
-        manifest = Manifest(
-            kind="benchmark",
-            name=run.name,
-            config=asdict(config),
-            data=data.describe(),
-            parents={path.name: reference.sha256 for path, reference in models.items()},
-            model={"class_names": list(data.class_names)},
-            metrics={"images": count, "rows": len(result.rows)},
-            seed=config.seed,
-            duration_s=watch.seconds(),
-        )
+        manifest = benchmark_manifest(run.name, config, data, parents, result, count, watch)
         return run.commit(manifest), result
+
+
+def benchmark_manifest(
+    name: str,
+    config: DataclassInstance,
+    data: Dataset,
+    parents: Mapping[str, str],
+    result: BenchmarkResult,
+    images: int,
+    watch: Stopwatch,
+) -> Manifest:
+    """Return the manifest of a run that holds a benchmark's result, wherever it was measured.
+
+    Args:
+        name: the run's.
+        config: the command's settings; its `seed` drew the images.
+        data: where the images are from.
+        parents: each model's SHA-256 by its name in the result.
+        result: what was measured.
+        images: how many the accuracy is measured on.
+        watch: started when the work began.
+    """
+    settings = asdict(config)
+    return Manifest(
+        kind="benchmark",
+        name=name,
+        config=settings,
+        data=data.describe(),
+        parents=parents,
+        model={"class_names": list(data.class_names)},
+        metrics={"images": images, "rows": len(result.rows)},
+        seed=settings["seed"],
+        duration_s=watch.seconds(),
+    )
 
 
 def _runner_config(

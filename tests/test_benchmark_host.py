@@ -34,6 +34,7 @@ MEASURED: dict[str, Any] = {
     "spread": 0.02,
     "drift": False,
     "error": None,
+    "delegate": "",
 }
 FAILED: dict[str, Any] = {
     "model": "b.tflite",
@@ -121,6 +122,16 @@ def test_a_result_without_a_sample_has_no_accuracy(tmp_path: Path) -> None:
     assert (result.rows[0].accuracy, result.rows[0].images) == (None, 0)
 
 
+def test_another_protocol_may_lack_figures_and_names_what_ran_each_row(tmp_path: Path) -> None:
+    unknown = {**MEASURED, "peak_rss_kib": None, "p90_us": None, "delegate": "gpu"}
+    value = {**RESULT, "rows": [{**MEASURED, "delegate": "cpu"}, unknown], "protocol": "android"}
+    result = load_result(write(tmp_path / "r.json", value))
+    assert (result.protocol, result.emulated) == ("android", False)
+    assert [row.delegate for row in result.rows] == ["cpu", "gpu"]
+    assert (result.rows[1].peak_rss_kib, result.rows[1].p90_us) == (None, None)
+    assert result.rows[1].median_us == MEASURED["median_us"]
+
+
 @pytest.mark.parametrize("key", [key for key in MEASURED if key not in ("error", "accuracy")])
 @pytest.mark.parametrize("value", [None, "text\x1b", -1, [], {}, float("nan")])
 def test_a_wrong_field_is_one_clear_error(key: str, value: object, tmp_path: Path) -> None:
@@ -157,6 +168,9 @@ def test_a_missing_part_is_refused(key: str, tmp_path: Path) -> None:
         [],
         {**RESULT, "schema": "bloodedge-benchmark/2"},
         {**RESULT, "complete": 1},
+        {**RESULT, "protocol": "guess"},
+        {**RESULT, "protocol": None},
+        {**RESULT, "emulated": "no"},
         {**RESULT, "rows": [MEASURED, MEASURED]},
         {**RESULT, "rows": ["row"]},
         {**RESULT, "rows": [{**FAILED, "error": 5}]},

@@ -202,6 +202,46 @@ def test_a_model_timed_on_two_devices_has_a_row_for_each(student: Run, tmp_path:
     assert len(made.data.sections[0].scored) == 2  # one mark a model in the size plot
 
 
+def by_browser(path: Path, us: float, delegate: str = "wasm") -> dict[str, Any]:
+    row = {**timing(path, 1, us), "delegate": delegate}
+    return {**row, "peak_rss_kib": None}
+
+
+def test_a_browsers_latency_is_never_ranked_with_the_runners(student: Run, tmp_path: Path) -> None:
+    folder = student.path.parent / "cnn_se-export"
+    int8, float32 = (folder / f"cnn_se-{v}.tflite" for v in ("int8", "float32"))
+    # The same device, and faster than anything that the runner measured on it.
+    rows = [by_browser(int8, 1.0), by_browser(float32, 2.0), by_browser(int8, 3.0, "webgpu")]
+    phone = tmp_path / "phone.json"
+    phone.write_text(json.dumps({**result(rows), "protocol": "browser"}), encoding="utf-8")
+    made = report(ReportConfig(results=(phone,)))
+    figures = section_figures(made.data.sections[0])
+    latency = [f.svg for f in figures if f.title.startswith("Accuracy against latency")]
+    assert len(latency) == 2
+    assert ["aarch64), browser" in svg for svg in latency] == [False, True]
+    assert [svg.count("<circle") for svg in latency] == [2, 3]
+    page = made.page.read_text(encoding="utf-8")
+    assert "fastest, one thread</span><b>50.0 µs" in page
+    assert "fastest, one thread, browser</span><b>1.0 µs" in page
+    csv_rows = list(csv.DictReader(io.StringIO(Path("report/results.csv").read_text())))
+    found = {(r["variant"], r["protocol"], r["runtime"][-6:], r["median_us"]) for r in csv_rows}
+    assert ("int8", "browser", "webgpu", "3.0") in found
+    assert ("int8", "runner", " 2.3.0", "50.0") in found
+
+
+def test_an_emulators_latency_is_left_out(student: Run, tmp_path: Path) -> None:
+    int8 = student.path.parent / "cnn_se-export" / "cnn_se-int8.tflite"
+    path = tmp_path / "emulated.json"
+    value = {**result([timing(int8, 1, 1.0)], "emulator"), "emulated": True}
+    path.write_text(json.dumps(value), encoding="utf-8")
+    made = report(ReportConfig(results=(path,)))
+    devices = {row.latency.device for row in made.rows if row.latency}
+    assert devices == {"Raspberry Pi 4 (aarch64)"}
+    assert ("emulated.json", "measured in an emulator, whose latencies mean nothing") in (
+        made.data.left_out
+    )
+
+
 def test_a_timed_model_that_no_run_holds_is_listed(student: Run, tmp_path: Path) -> None:
     other = tmp_path / "other.tflite"
     other.write_bytes(b"other")

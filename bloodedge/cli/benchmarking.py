@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bloodedge.cli import options
 
 if TYPE_CHECKING:
+    from bloodedge.benchmarks.elsewhere import Driver
     from bloodedge.benchmarks.host import BenchmarkResult
+    from bloodedge.data.dataset import Dataset
+    from bloodedge.runs import Run
+
+_QUICK = {"repeats": 2, "seconds": 0.2}
 
 
 def benchmark(
@@ -20,44 +27,127 @@ def benchmark(
     size: options.Size = None,
     name: options.Name = None,
     images: Annotated[
-        int, typer.Option("--images", help="Test images the accuracy is measured on; 0 is all.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--images",
+            help="Test images the accuracy is measured on; 0 is all. By default all here, 400 "
+            "on another device.",
+        ),
+    ] = None,
     threads: Annotated[
         str, typer.Option("--threads", help="Thread counts, with commas; 0 is every core.")
     ] = "1,0",
     repeats: Annotated[
-        int, typer.Option("--repeats", help="Fresh processes for each model and thread count.")
-    ] = 5,
+        int | None,
+        typer.Option("--repeats", help="Fresh starts for each model and thread count [5, or 3]."),
+    ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", help="Least time of timed inferences in a process.")
-    ] = 2.0,
+        float | None,
+        typer.Option("--seconds", help="Least time of timed inferences in each [2, or 1]."),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A rough look.")] = False,
+    browser: Annotated[
+        bool, typer.Option("--browser", help="Measure in a phone's browser, on a page from here.")
+    ] = False,
+    litertjs: Annotated[
+        Path | None,
+        typer.Option("--litertjs", help="With --browser: the folder of its two npm archives."),
+    ] = None,
+    address: Annotated[
+        str, typer.Option("--address", help="With --browser: this machine's address to use.")
+    ] = "",
+    port: Annotated[int, typer.Option("--port", help="With --browser: 0 is any free one.")] = 0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", help="With --browser: seconds to wait without news.")
+    ] = 600.0,
+    adb: Annotated[
+        bool, typer.Option("--adb", help="Measure on an Android device with benchmark_model.")
+    ] = False,
+    serial: Annotated[
+        str, typer.Option("--serial", help="With --adb: which device, where there are several.")
+    ] = "",
+    benchmark_model: Annotated[
+        Path | None,
+        typer.Option("--benchmark-model", help="With --adb: TensorFlow's program of that name."),
+    ] = None,
+    delegates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--delegate",
+            help="With --adb: xnnpack, cpu, gpu or nnapi; repeatable [xnnpack and cpu].",
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="With --browser or --adb: what to call the device.")
+    ] = "",
     seed: options.Seed = 0,
     force: options.Force = False,
 ) -> None:
-    """Measure accuracy and latency of TFLite models on this machine, in the same run."""
+    """Measure accuracy and latency of TFLite models in the same run, here or on a phone."""
     from rich.console import Console
 
-    from bloodedge.benchmarks.stage import BenchmarkStageConfig
-    from bloodedge.benchmarks.stage import benchmark as run
     from bloodedge.data.sources import load_data
+    from bloodedge.errors import ConfigError
 
-    config = BenchmarkStageConfig(
-        tuple(models),
-        name or "benchmark",
-        images,
-        _thread_counts(threads),
-        repeats,
-        seconds,
-        quick,
-        seed,
-        force,
-    )
-    folder, result = run(config, load_data(data, size=size))
+    given = {"images": images, "repeats": repeats, "seconds": seconds}
+    settings = {key: value for key, value in given.items() if value is not None}
+    settings |= {"seed": seed, "force": force}
+    run: Callable[[Dataset], tuple[Run, BenchmarkResult]]
+    if browser and adb:
+        raise ConfigError("--browser and --adb", expected="one of the two")
+    if adb:
+        counts = _thread_counts(threads)
+        android = _android(benchmark_model, serial, counts, tuple(delegates or ()), device)
+        run = _elsewhere(models, name or "benchmark-android", settings, quick, android)
+    elif browser:
+        from bloodedge.benchmarks.browser.driver import Browser, BrowserConfig
+
+        driver = Browser(BrowserConfig(litertjs, address, port, timeout, device))
+        run = _elsewhere(models, name or "benchmark-browser", settings, quick, driver)
+    else:
+        run = _here(models, name or "benchmark", settings, quick, _thread_counts(threads))
+    folder, result = run(load_data(data, size=size))
     Console().print(_table(result))
     print(f"{folder.path}: {result.runtime} on {result.hardware}")
-    if any(row.error for row in result.rows):
+    if not result.complete or any(row.error for row in result.rows):
         raise typer.Exit(1)
+
+
+def _here(
+    models: list[str], name: str, settings: dict[str, Any], quick: bool, threads: tuple[int, ...]
+) -> Callable[[Dataset], tuple[Run, BenchmarkResult]]:
+    from bloodedge.benchmarks.stage import BenchmarkStageConfig, benchmark
+
+    config = BenchmarkStageConfig(tuple(models), name, threads=threads, quick=quick, **settings)
+    return lambda data: benchmark(config, data)
+
+
+def _android(
+    binary: Path | None,
+    serial: str,
+    threads: tuple[int, ...],
+    delegates: tuple[str, ...],
+    device: str,
+) -> Driver:
+    from bloodedge.benchmarks.android.driver import Android, AndroidConfig
+    from bloodedge.errors import ConfigError
+
+    if binary is None:
+        raise ConfigError(
+            "--adb without --benchmark-model",
+            fix="give TensorFlow's benchmark_model for the device; the README says where it is",
+        )
+    chosen = {"delegates": delegates} if delegates else {}
+    return Android(AndroidConfig(binary, serial, threads, device=device, **chosen))
+
+
+def _elsewhere(
+    models: list[str], name: str, settings: dict[str, Any], quick: bool, driver: Driver
+) -> Callable[[Dataset], tuple[Run, BenchmarkResult]]:
+    from bloodedge.benchmarks.elsewhere import DriverConfig, benchmark_elsewhere
+
+    config = DriverConfig(tuple(models), name, **{**(_QUICK if quick else {}), **settings})
+    return lambda data: benchmark_elsewhere(config, data, driver)
 
 
 def _thread_counts(text: str) -> tuple[int, ...]:
@@ -74,10 +164,11 @@ def _table(result: BenchmarkResult) -> object:
     from rich.table import Table
 
     table = Table("model", "threads", "KB", "accuracy %", "median us", "p90", "p99", "min", "note")
-    for row in sorted(result.rows, key=lambda row: (row.model, row.threads)):
+    for row in sorted(result.rows, key=lambda row: (row.model, row.threads, row.delegate)):
         accuracy = "" if row.accuracy is None else f"{100 * row.accuracy:.2f}"
         timing = ["" if v is None else f"{v:.0f}" for v in _timings(row)]
-        note = row.error or ("drift between processes" if row.drift else "")
+        note = row.error or ("drift between repeats" if row.drift else "")
+        note = f"{row.delegate}: {note}" if row.delegate and note else row.delegate or note
         size = f"{row.bytes / 1000:.1f}"
         table.add_row(escape(row.model), str(row.threads), size, accuracy, *timing, escape(note))
     return table

@@ -1,0 +1,283 @@
+"""Measure models on an Android device with the official benchmark_model binary.
+
+Every (model, threads, delegate) runs in a fresh process, in shuffled rounds, pinned to the
+fastest cores. What is finished when the cable is pulled is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bloodedge.benchmarks.android import device
+from bloodedge.benchmarks.android.adb import Adb, LostDeviceError
+from bloodedge.benchmarks.android.output import Timings, parse
+from bloodedge.benchmarks.android.parity import Parity
+from bloodedge.benchmarks.elsewhere import DriverConfig, Material
+from bloodedge.benchmarks.runner import DRIFT_LIMIT, describe_model, schedule
+from bloodedge.console import say
+from bloodedge.errors import ConfigError, DataError
+
+FOLDER = "/data/local/tmp/bloodedge"
+BINARY = f"{FOLDER}/benchmark_model"
+DELEGATES = {
+    "xnnpack": "--use_xnnpack=true",
+    "cpu": "--use_xnnpack=false",
+    "gpu": "--use_gpu=true --use_xnnpack=false",
+    "nnapi": "--use_nnapi=true --use_xnnpack=false",
+}
+_MACHINES = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86"}
+_MIN_RUNS = 50
+_WARMUP_SECONDS = 0.5
+# benchmark_model's own limit is 150 s; loading and slow first inferences come on top.
+_RUN_SECONDS = 300.0
+_MAX_THREADS = 64
+
+
+@dataclass(frozen=True)
+class AndroidConfig:
+    """What runs on the device.
+
+    Attributes:
+        binary: benchmark_model for the device's architecture.
+        serial: which device; empty for the only one.
+        threads: thread counts; 0 is every core.
+        delegates: of `DELEGATES`.
+        device: what to call it in the result; empty for its own name.
+
+    Raises:
+        ConfigError: no binary, or a value that is unknown or out of range.
+    """
+
+    binary: Path
+    serial: str = ""
+    threads: tuple[int, ...] = (1, 0)
+    delegates: tuple[str, ...] = ("xnnpack", "cpu")
+    device: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be run, before a device is looked for."""
+        if unknown := [name for name in self.delegates if name not in DELEGATES]:
+            expected = ", ".join(DELEGATES)
+            raise ConfigError(f"no delegate {unknown[0]!r}", expected=f"one of {expected}")
+        if not self.delegates or len(set(self.delegates)) < len(self.delegates):
+            raise ConfigError("delegates", expected="one or more, each once")
+        threads = self.threads
+        if not threads or len(set(threads)) < len(threads):
+            raise ConfigError(f"threads {threads}", expected="distinct counts, 0 for all cores")
+        if min(threads) < 0 or max(threads) > _MAX_THREADS:
+            raise ConfigError(f"threads {threads}", expected=f"0 to {_MAX_THREADS}")
+        architecture(self.binary)
+
+
+def architecture(binary: Path) -> str:
+    """Return the architecture a program is for, as Android names it.
+
+    Raises:
+        ConfigError: it is missing, or no Linux program for a known architecture.
+    """
+    try:
+        with binary.open("rb") as file:
+            head = file.read(20)
+    except OSError as error:
+        raise ConfigError(f"{binary} cannot be read: {error.strerror or error}") from error
+    found = _MACHINES.get(int.from_bytes(head[18:20], "little")) if head[:4] == b"\x7fELF" else None
+    if found is None:
+        raise ConfigError(f"{binary} is no program for Android", expected="benchmark_model")
+    return found
+
+
+@dataclass
+class _Pair:
+    """What one model gave with one thread count and delegate."""
+
+    runs: list[Timings] = field(default_factory=list)
+    scored: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Android:
+    """The driver: `benchmark_elsewhere` calls it."""
+
+    config: AndroidConfig
+
+    def __call__(self, material: Material, config: DriverConfig) -> dict[str, Any]:
+        """Measure everything, or as much as is done when the device goes or at Ctrl-C."""
+        adb = Adb(self.config.serial)
+        found = device.properties(adb)
+        self._check_abi(device.abi(found))
+        _install(adb, self.config.binary, material)
+        session = _Session(self.config, adb, material, config)
+        environment: dict[str, Any] = {
+            "runtime": "benchmark_model",
+            "runtime_version": session.version(),
+            **device.describe(found, self.config.device),
+            "pinned": session.pinned,
+            "before": device.state(adb),
+        }
+        complete = False
+        try:
+            session.measure()
+            environment["after"] = device.state(adb)
+            adb.shell(f"rm -rf {FOLDER}")
+            complete = True
+        except LostDeviceError as error:
+            say(f"{error}: keeping what is complete")
+        except KeyboardInterrupt:
+            say("interrupted: keeping what is complete")
+        return {
+            "complete": complete,
+            "protocol": "android",
+            "emulated": device.is_emulator(found),
+            "config": {"threads": list(self.config.threads), "pinned": session.pinned},
+            "environment": environment,
+            "rows": session.rows(),
+        }
+
+    def _check_abi(self, abi: str) -> None:
+        own = architecture(self.config.binary)
+        # A 64-bit Arm device runs 32-bit programs too, and the likes of x86.
+        runs = {own, "arm64-v8a"} if own == "armeabi-v7a" else {own}
+        runs |= {"x86_64"} if own == "x86" else set()
+        if abi not in runs:
+            raise ConfigError(
+                f"{self.config.binary} is for {own}, the device is {abi}",
+                fix=f"give benchmark_model for {abi}",
+            )
+
+
+def _install(adb: Adb, binary: Path, material: Material) -> None:
+    """Copy the program and the models into a fresh folder on the device."""
+    made = adb.shell(f"rm -rf {FOLDER} && mkdir -p {FOLDER} && echo made")
+    if "made" not in made.out:
+        raise DataError(f"{FOLDER} cannot be made on the device")
+    adb.push(binary, BINARY)
+    adb.shell(f"chmod 755 {BINARY}")
+    for index, path in enumerate(material.models.values()):
+        adb.push(path, _model(index))
+
+
+def _model(index: int) -> str:
+    # By number: a model's own name could hold what a shell acts on.
+    return f"{FOLDER}/{index}.tflite"
+
+
+class _Session:
+    """The jobs of one measurement, and what they have given."""
+
+    def __init__(
+        self, config: AndroidConfig, adb: Adb, material: Material, driver: DriverConfig
+    ) -> None:
+        self._adb, self._material, self._driver = adb, material, driver
+        self._cores = device.cores(adb)
+        counts = dict.fromkeys(n or len(self._cores) for n in config.threads)
+        self._combos = [(n, d) for d in config.delegates for n in counts]
+        self._pins = {n: device.pin_prefix(adb, self._cores[:n]) for n in counts}
+        self._names = list(material.models)
+        self._pairs: dict[tuple[int, int], _Pair] = {}
+        self._parity = Parity(adb, FOLDER, material)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the device lets processes be pinned."""
+        return all(self._pins.values())
+
+    def version(self) -> str:
+        """Return the version of TFLite that the program names, if it does."""
+        said = self._adb.shell(f"{BINARY} --version 2>&1").out
+        found = re.search(r"\b[Vv]ersion:? ?(\d+\.\d+[\w.-]{0,40})", said)
+        return found[1] if found else "unknown"
+
+    def measure(self) -> None:
+        """Run every job in turn; a pair that failed is not tried again."""
+        jobs = schedule(
+            self._names,
+            list(range(len(self._combos))),
+            self._driver.repeats,
+            self._driver.seed,
+        )
+        for done, job in enumerate(jobs, 1):
+            key = self._names.index(job.model), job.threads
+            pair = self._pairs.get(key, _Pair())
+            if not pair.error:
+                self._run(key, pair)
+                self._pairs[key] = pair
+                threads, delegate = self._combos[key[1]]
+                said = pair.error or f"{pair.runs[-1].median_us or pair.runs[-1].mean_us:.0f} us"
+                say(f"[{done}/{len(jobs)}] {job.model} {delegate} threads={threads}: {said}")
+
+    def _run(self, key: tuple[int, int], pair: _Pair) -> None:
+        threads, delegate = self._combos[key[1]]
+        command = (
+            f"{self._pins[threads]}{BINARY} --graph={_model(key[0])} --num_threads={threads} "
+            f"{DELEGATES[delegate]}"
+        )
+        timed = (
+            f" --warmup_runs=1 --warmup_min_secs={_WARMUP_SECONDS} --num_runs={_MIN_RUNS} "
+            f"--min_secs={self._driver.seconds} --report_peak_memory_footprint=true"
+        )
+        try:
+            answer = self._adb.shell(command + timed, _RUN_SECONDS + self._driver.seconds)
+            timings = parse(answer.out, answer.err)
+            if not pair.runs:
+                pair.scored = self._score(self._names[key[0]], command)
+            pair.runs.append(timings)
+        except ValueError as error:
+            pair.error = str(error)
+
+    def _score(self, name: str, command: str) -> dict[str, Any]:
+        """Return accuracy and parity; a build without files only has no accuracy."""
+        try:
+            scored = self._parity.compare(self._material.models[name], command)
+        except ValueError as error:
+            say(f"{name}: not compared with this machine: {error}")
+            return {"accuracy": None, "images": 0, "parity": {"error": str(error)}}
+        parity = scored["parity"]
+        if parity["argmax_equal"] < parity["images"]:
+            other = parity["images"] - parity["argmax_equal"]
+            say(f"{name}: {other} of {parity['images']} images get another class than here")
+        return scored
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each model, thread count and delegate that has given something."""
+        files = {name: describe_model(path) for name, path in self._material.models.items()}
+        rows = []
+        for (model, combo), pair in sorted(self._pairs.items()):
+            threads, delegate = self._combos[combo]
+            name = self._names[model]
+            row = {"model": name, "threads": threads, "delegate": delegate, **files[name]}
+            rows.append({**row, **_figures(pair)})
+        return rows
+
+
+def _figures(pair: _Pair) -> Mapping[str, Any]:
+    """Return a row's figures: the median over its processes, as the runner's."""
+    if pair.error:
+        return {"error": pair.error}
+    runs = pair.runs
+    medians = [run.median_us for run in runs if run.median_us is not None]
+    centres = medians if len(medians) == len(runs) else [run.mean_us for run in runs]
+    middle = float(np.median(centres))
+    spread = (max(centres) - min(centres)) / middle if middle else 0.0
+    memory = [run.memory_kib for run in runs if run.memory_kib is not None]
+    return {
+        **pair.scored,
+        "median_us": middle if centres is medians else None,
+        "mean_us": float(np.median([run.mean_us for run in runs])),
+        "min_us": min(run.min_us for run in runs),
+        "load_ms": float(np.median([run.init_us for run in runs])) / 1000,
+        "first_ms": float(np.median([run.first_us for run in runs])) / 1000,
+        "peak_rss_kib": max(memory, default=None),
+        "repeats": len(runs),
+        "count": sum(run.count for run in runs),
+        "spread": round(spread, 4),
+        "drift": spread > DRIFT_LIMIT,
+        "partly_delegated": any(run.partly for run in runs),
+        "error": None,
+    }

@@ -1,0 +1,146 @@
+"""What drivers for other devices share: models and images to take there, rows to bring back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodedge.benchmarks.bundle import bundle_models
+from bloodedge.benchmarks.host import SCHEMA, BenchmarkResult, load_result
+from bloodedge.benchmarks.runner import combine, summarize
+from bloodedge.benchmarks.stage import (
+    RESULT_FILE,
+    balanced_indices,
+    benchmark_manifest,
+    check_asked,
+)
+from bloodedge.data.dataset import Dataset
+from bloodedge.errors import ConfigError, DataError
+from bloodedge.files import write_json
+from bloodedge.runs import Run, Stopwatch, open_run
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is measured, and on what.
+
+    Attributes:
+        models: the .tflite files by the name each has in the result.
+        images: test images `(N, S, S, 3)`, uint8.
+        labels: their classes `(N,)`.
+        class_names: the classes, by label.
+        title: of the data, for people.
+        synthetic: whether the images were drawn by a program.
+    """
+
+    models: Mapping[str, Path]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    title: str
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class DriverConfig:
+    """What every driver is told.
+
+    Attributes:
+        models: runs, files or zoo names; an export run means all its variants.
+        name: the run's.
+        images: how many test images the accuracy is measured on, balanced; 0 is all.
+        repeats: how often each model is loaded and timed, in shuffled order.
+        seconds: the least time of timed inferences in each repeat.
+        seed: fixes the images and the order.
+        force: replace a run of that name.
+
+    Raises:
+        ConfigError: a value out of range.
+        RunError: the name cannot be a run's.
+    """
+
+    models: tuple[str, ...]
+    name: str
+    images: int = 400
+    repeats: int = 3
+    seconds: float = 1.0
+    seed: int = 0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be measured, before anything is loaded."""
+        check_asked(self.models, self.name, self.images)
+        if not 1 <= self.repeats <= 100:
+            raise ConfigError(f"--repeats {self.repeats}", expected="1 to 100")
+        if not 0 < self.seconds <= 3600:
+            raise ConfigError(f"--seconds {self.seconds}", expected="more than 0, at most 3600")
+        if self.seed < 0:
+            raise ConfigError(f"--seed {self.seed}", expected="0 or more")
+
+
+# Measures the material and returns the result's `complete`, `protocol`, `environment`, `rows` and
+# what it wants recorded in `config`; after Ctrl-C, with what is complete.
+Driver = Callable[[Material, DriverConfig], dict[str, Any]]
+
+
+def benchmark_elsewhere(
+    config: DriverConfig, data: Dataset, driver: Driver
+) -> tuple[Run, BenchmarkResult]:
+    """Measure the models with a driver and write a run folder with its `benchmark.json`.
+
+    Raises:
+        ModelError: a name means no TFLite model, or one does not fit the data.
+        DataError: nothing was measured.
+        BloodedgeError: whatever the driver raises before it has measured anything.
+    """
+    models = bundle_models(config.models, data)
+    test = data["test"]
+    index = balanced_indices(test.labels, config.images or len(test), config.seed)
+    paths = {name: model.path for name, model in models.items()}
+    fixed = data.class_names, data.title, data.synthetic
+    material = Material(paths, test.images[index], test.labels[index], *fixed)
+    watch = Stopwatch()
+    with open_run(config.name, force=config.force) as run:
+        parts = driver(material, config)
+        if not parts["rows"]:
+            raise DataError("nothing was measured", fix="start again, and leave it until it ends")
+        settings = ("repeats", "seconds", "seed")
+        shared = {key: getattr(config, key) for key in settings}
+        parts["config"] = {**shared, **parts["config"]}
+        sample = {"images": len(index)}
+        write_json(run.path / RESULT_FILE, {"schema": SCHEMA, **parts, "sample": sample})
+        found = load_result(run.path / RESULT_FILE)
+        parents = {name: model.sha256 for name, model in models.items()}
+        manifest = benchmark_manifest(run.name, config, data, parents, found, len(index), watch)
+        done = run.commit(manifest)
+    return done, replace(found, path=done.path / RESULT_FILE)
+
+
+def timed_row(
+    runs: Sequence[Mapping[str, Any]],
+    durations_us: Sequence[NDArray[np.float64]],
+) -> dict[str, Any]:
+    """Return a row's timings, by the runner's own statistics.
+
+    Args:
+        runs: each repeat's other figures, such as `load_ms`.
+        durations_us: each repeat's durations `(n,)` in microseconds.
+    """
+    ns = [np.rint(1000 * us).astype(np.int64) for us in durations_us]
+    full = [{**run, **summarize(one)} for run, one in zip(runs, ns, strict=True)]
+    return {**combine(full, np.concatenate(ns)), "runs": full}
+
+
+def score(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Return accuracy and digest of predicted classes `(N,)`, as the runner records them."""
+    return {
+        "images": len(labels),
+        "accuracy": float((predicted == labels).mean()),
+        "predictions_sha256": sha256(predicted.astype("<i8").tobytes()).hexdigest(),
+    }
