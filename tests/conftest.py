@@ -37,6 +37,12 @@ def isolated_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return runs
 
 
+@pytest.fixture(autouse=True)
+def quick_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start no child for each .keras file made here; tests/test_fuzz.py takes it back."""
+    monkeypatch.setattr("bloodedge.train.restore.probe_model", lambda path: None)
+
+
 def colour_split(per_class: int, seed: int, *, classes: int = 3, size: int = 16) -> Split:
     """Return images whose class is their brightest channel, with noise: easily learnt."""
     rng = np.random.default_rng(seed)
@@ -57,6 +63,21 @@ def colours() -> Dataset:
     return Dataset(
         "colours", "synthetic", "synthetic colours", ("red", "green", "blue"), splits, {}
     )
+
+
+@pytest.fixture(scope="session")
+def trained_student(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of half the student's width, trained once for all tests: copy it to use it."""
+    from bloodedge.backend import use_backend
+
+    use_backend()
+    from bloodedge.train.config import FitConfig
+    from bloodedge.train.stage import TrainConfig, train
+
+    fit = FitConfig(epochs=3, batch=16, learning_rate=5e-3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLOODEDGE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        return train(TrainConfig("cnn_se", fit, "student", 0.5), colours).path
 
 
 def channel_means(softmax: bool) -> bytes:

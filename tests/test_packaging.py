@@ -53,6 +53,8 @@ def test_the_wheel_holds_what_is_on_disk(tmp_path: Path):
     zoo = {p.relative_to(ROOT).as_posix() for p in (ROOT / "bloodedge" / "zoo").glob("[!_]*/*")}
     assert any(name.endswith(".tflite") for name in zoo)
     assert zoo <= names
+    page = {p.relative_to(ROOT).as_posix() for p in (ROOT / "benchmarks/browser/page").iterdir()}
+    assert {f"bloodedge/{name}" for name in page} <= names
     assert all(n.startswith("bloodedge/") for n in names)
 
 
