@@ -47,6 +47,11 @@ CANDIDATES: dict[str, Plan] = {
     ),
     "more-16x16": Plan(8, (Conv(24, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(40))),
     "more-4x4": Plan(8, (Conv(24, 2, True), Conv(40, 2, True), Conv(40, 2), Conv(40), Conv(40))),
+    "wide-stem": Plan(16, (Conv(24, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(32))),
+    "two-16x16": Plan(16, (Conv(32, 2, True), Conv(32), Conv(40, 2, True), Conv(40), Conv(32, 2))),
+    "deep": Plan(
+        8, (Conv(24, 2, True), Conv(24), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(24))
+    ),
     "one-se": Plan(8, (Conv(16, 2), Conv(40, 2), Conv(40, 1, True), Conv(40, 2), Conv(40))),
 }
 _CALIBRATION = 256
