@@ -423,7 +423,7 @@ def test_a_damaged_history_costs_only_the_curve(content: str, student: Run) -> N
 def test_a_malformed_benchmark(student: Run, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text("{}")
-    with pytest.raises(DataError, match="no run to report on .*no benchmark result"):
+    with pytest.raises(DataError, match=r"no run to report on .*no benchmark result"):
         report(ReportConfig((str(path),)))
     run = benchmarked("broken", [])
     (run.path / "benchmark.json").write_text('{"schema": "bloodedge-benchmark/1", "rows": 3}')
