@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bloodedge.benchmarks.report_collect import collect
 from bloodedge.benchmarks.report_data import ReportData, Row
-from bloodedge.benchmarks.report_energy import meter
+from bloodedge.benchmarks.report_energy import ENERGY, meter
 from bloodedge.benchmarks.report_figures import Figure, standalone
 from bloodedge.benchmarks.report_html import html
 from bloodedge.benchmarks.report_part import Part, csv_text
@@ -111,6 +111,9 @@ def report(config: ReportConfig) -> Report:
     held = [*_all_runs([*zoo_folders(), runs_root()]).runs, *sources.runs]
     evidence = Evidence(model_files(held), meter(log, data.sections) if log else None)
     parts = tuple(tuple(section_parts(section, evidence)) for section in data.sections)
+    if log and not any(part.name == ENERGY for more in parts for part in more):
+        unused = (log.name, "nothing here was timed on a device, so it tells no energy")
+        data = replace(data, left_out=(*data.left_out, unused))
     return Report(_write(config.out, data, parts), data, parts)
 
 

@@ -251,10 +251,13 @@ def test_a_timed_model_that_no_run_holds_belongs_to_the_images_it_was_given(
     other.write_bytes(b"other")
     drawn = data(True, "a" * 64, title="Drawn cells")
     benchmarked("drawn", [timing(other, 1, 5.0)], data=drawn)
-    real, synthetic = report(ReportConfig()).data.sections
+    made = report(ReportConfig())
+    real, synthetic = made.data.sections
     assert (real.fingerprint[0], len(real.rows)) == ("f", 3)
     assert (synthetic.fingerprint[0], synthetic.synthetic) == ("a", True)
-    ((row),) = synthetic.rows
+    assert [part.heading for part in made.parts[1]] == ["Device by model (synthetic)"]
+    assert (Path("report") / "devices-2.csv").read_text().splitlines()[1].endswith(",synthetic")
+    (row,) = synthetic.rows
     assert (row.model, row.variant, row.sha256) == ("other", "int8", sha256_of(other))
     assert student.name in Path("report/report.html").read_text(encoding="utf-8")
 
@@ -372,6 +375,9 @@ def test_a_damaged_run_is_left_out_with_its_reason(student: Run) -> None:
     named = report(ReportConfig((student.name, "broken"), out=Path("other")))
     assert {row.model for row in named.rows} == {"cnn_se"}
     assert made.data.bad == named.data.bad == ("broken",)
+    (broken.path / "manifest.json").write_text('{"schema_version": 2}')
+    ((_, why),) = report(ReportConfig(force=True)).data.left_out
+    assert why.endswith("to mend it: update bloodedge here to the version that wrote it")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bloodedge.backend import use_backend
+from bloodedge.benchmarks import runner
 from bloodedge.benchmarks.host import BenchmarkRow
 from bloodedge.benchmarks.report_data import Latency, Row, Section
 from bloodedge.benchmarks.report_int8 import find_pairs, int8_part
@@ -216,6 +217,23 @@ def test_flags_are_read_from_the_environment(
     write_json(tmp_path / "r.json", {**value, "environment": {**environment, "cpu_flags": flags}})
     (found,) = read_result(tmp_path / "r.json", "r.json").measured
     assert found.latency.int8_dot is known
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "flags"),
+    [
+        ("processor: 0\nflags\t\t: fpu sse4_1 avx512_vnni\n", ["avx512_vnni", "sse4_1"]),
+        ("processor: 0\nFeatures\t: fp asimd crc32 asimddp\n", ["asimd", "asimddp"]),
+        ("flags : fpu\n", []),
+        ("processor: 0\n", None),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_the_runner_records_the_processors_vector_flags(
+    cpuinfo: str, flags: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "read_text", lambda path: cpuinfo)
+    assert runner.cpu_flags() == flags
 
 
 def test_added_conversions_are_counted_with_their_share() -> None:

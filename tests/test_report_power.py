@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from bloodedge.benchmarks.host import RUNNER, load_result
 from bloodedge.benchmarks.processes import Timed
 from bloodedge.benchmarks.report import Report, ReportConfig, report
 from bloodedge.benchmarks.report_power import Energy, PowerLog, energy, read_power, student_t
 from bloodedge.cli.reporting import report as report_command
 from bloodedge.errors import DataError
+from bloodedge.references import packaged_zoo
 
 # Two processes of 10 s in a benchmark of 30 s.
 BEGIN = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
@@ -281,8 +286,11 @@ def test_one_meter_hangs_on_one_device() -> None:
 
 
 def test_an_emulator_has_no_energy() -> None:
-    _, part = told(write_result("q.json", emulated=True))
+    made, part = told(write_result("q.json", emulated=True))
     assert part is None
+    why = "nothing here was timed on a device, so it tells no energy"
+    assert made.data.left_out[-1] == ("meter.csv", why)
+    assert made.data.bad == ()
 
 
 def test_the_command_takes_a_log_and_a_bad_one_costs_only_the_energy() -> None:
@@ -299,3 +307,30 @@ def test_the_command_takes_a_log_and_a_bad_one_costs_only_the_energy() -> None:
     assert "left out bad.csv: bad.csv is no power meter's log" in done.stderr
     assert Path("report/report.html").is_file()
     assert not Path("report/energy-1.csv").exists()
+
+
+# ---- what the runner records for it ----
+
+
+def test_the_runner_records_when_it_timed() -> None:
+    model = packaged_zoo() / "cnn_se" / "cnn_se.tflite"
+    command = [sys.executable, str(RUNNER), str(model), "--out", "result.json", "--threads", "1"]
+    command += ["--repeats", "2", "--seconds", "0.2", "--warmup", "0"]
+    before = time.time()
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    after = time.time()
+    (row,) = load_result(Path("result.json")).rows
+    one, two = row.timed
+    assert before <= one.begin_s < one.end_s <= two.begin_s < two.end_s <= after
+    for timed in (one, two):
+        assert timed.end_s - timed.begin_s >= 0.2
+        # No more inferences than fit, each as short as the shortest.
+        assert row.min_us
+        assert 50 <= timed.invokes <= (timed.end_s - timed.begin_s) / (row.min_us / 1e6)
+    steps = np.arange(one.begin_s - 5, two.end_s + 5, 0.01)
+    watts = 1.0 + (steps > one.begin_s) * (steps < two.end_s) * 2.0
+    found = energy(PowerLog("m", steps, watts), row.timed, [(one.begin_s, two.end_s)])
+    assert isinstance(found, Energy)
+    seconds = sum(timed.end_s - timed.begin_s for timed in row.timed)
+    expected = 1000 * 2.0 * seconds / (one.invokes + two.invokes)
+    assert found.millijoule == pytest.approx(expected)
