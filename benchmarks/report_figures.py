@@ -96,6 +96,7 @@ def scatter(
     taken: list[Box] = [(px - 6, py - 6, px + 6, py + 6) for px, py in at.values()]
     bars = [(at[id(p)][0] - 3, y(p.high), at[id(p)][0] + 3, y(p.low)) for p in points]
     bars += [(px, py - 1, qx, py + 1) for (px, py), (qx, _) in pairwise(corners)]
+    bars += [(qx - 1, qy, qx + 1, py) for (_, py), (qx, qy) in pairwise(corners)]
     for p in sorted(front, key=lambda p: at[id(p)][1])[:_MAX_NAMES]:
         parts.append(_name(p.label, at[id(p)], taken, bars))
     room = max(0, _MAX_NAMES - len(front))
