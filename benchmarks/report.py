@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 HTML_FILE, MARKDOWN_FILE, CSV_FILE = "report.html", "report.md", "results.csv"
 _FIGURE = "figure-{section}-{number}.svg"
-_PART = "{name}-{section}.csv"
-_OWN = re.compile(r"report\.(html|md)|results\.csv|figure-\d+-\d+\.svg|[a-z0-9]+-\d+\.csv")
+_PART = "table-{name}-{section}.csv"
+_OWN = re.compile(r"report\.(html|md)|results\.csv|figure-\d+-\d+\.svg|table-[a-z0-9]+-\d+\.csv")
 
 
 @dataclass(frozen=True)

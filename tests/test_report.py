@@ -256,7 +256,9 @@ def test_a_timed_model_that_no_run_holds_belongs_to_the_images_it_was_given(
     assert (real.fingerprint[0], len(real.rows)) == ("f", 3)
     assert (synthetic.fingerprint[0], synthetic.synthetic) == ("a", True)
     assert [part.heading for part in made.parts[1]] == ["Device by model (synthetic)"]
-    assert (Path("report") / "devices-2.csv").read_text().splitlines()[1].endswith(",synthetic")
+    assert (
+        (Path("report") / "table-devices-2.csv").read_text().splitlines()[1].endswith(",synthetic")
+    )
     (row,) = synthetic.rows
     assert (row.model, row.variant, row.sha256) == ("other", "int8", sha256_of(other))
     assert student.name in Path("report/report.html").read_text(encoding="utf-8")
@@ -347,12 +349,13 @@ def test_an_earlier_report_is_replaced_only_when_asked() -> None:
     report(ReportConfig())
     with pytest.raises(RunError, match="holds a report"):
         report(ReportConfig())
-    mine, stale = Path("report/notes.txt"), Path("report/figure-9-9.svg")
-    mine.write_text("mine")
-    stale.write_text("old")
+    mine = [Path("report/notes.txt"), Path("report/notes-1.csv")]
+    stale = [Path("report/figure-9-9.svg"), Path("report/table-energy-9.csv")]
+    for path in (*mine, *stale):
+        path.write_text("old")
     report(ReportConfig(force=True))
-    assert mine.read_text() == "mine"
-    assert not stale.exists()
+    assert all(path.read_text() == "old" for path in mine)
+    assert not any(path.exists() for path in stale)
 
 
 def test_a_folder_with_other_files_is_written_into(student: Run) -> None:

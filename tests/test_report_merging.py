@@ -77,7 +77,7 @@ def test_result_files_alone_make_one_table() -> None:
         {"model": "net float32", "KB": "60.0", PI: "160 · 97.00 %", PHONE: ""},
         {"model": "net int8", "KB": "60.0", PI: "80.0 · 96.00 %", PHONE: "40.0 (4) · 95.50 %"},
     ]
-    lines = read_csv("report/devices-1.csv")
+    lines = read_csv("report/table-devices-1.csv")
     assert [(line["model"], line["variant"], line["sha256"]) for line in lines] == [
         ("net", name, f"{hash_of(f'net-{name}'):064x}") for name in ("float32", "int8")
     ]
@@ -352,7 +352,7 @@ def test_names_in_results_are_escaped_everywhere() -> None:
         assert "<img" not in svg.read_text(encoding="utf-8")
     markdown = Path("report/report.md").read_text(encoding="utf-8")
     assert "<img" not in re.sub(r"`[^`\n]*`", "", markdown).replace(r"\<img", "")
-    for line in read_csv("report/devices-1.csv"):
+    for line in read_csv("report/table-devices-1.csv"):
         assert not line["model"].startswith(("=", "+", "-", "@"))
 
 

@@ -242,7 +242,7 @@ def test_energies_stand_in_every_form_of_the_report() -> None:
     assert line[:3] == ("net int8", "Pi 4 (aarch64), ai_edge_litert 2.3.0", "1")
     assert line[3].startswith(("30", "29.9"))
     assert " ± 0." in line[3]
-    with Path("report/energy-1.csv").open(newline="") as file:
+    with Path("report/table-energy-1.csv").open(newline="") as file:
         (values,) = csv.DictReader(file)
     assert float(values["millijoule"]) == pytest.approx(30.0, abs=3 * float(values["plus_minus"]))
     assert (values["samples"], values["why_not"]) == ("40", "")
@@ -306,7 +306,7 @@ def test_the_command_takes_a_log_and_a_bad_one_costs_only_the_energy() -> None:
     assert done.exit_code == 1
     assert "left out bad.csv: bad.csv is no power meter's log" in done.stderr
     assert Path("report/report.html").is_file()
-    assert not Path("report/energy-1.csv").exists()
+    assert not Path("report/table-energy-1.csv").exists()
 
 
 # ---- what the runner records for it ----
