@@ -204,6 +204,15 @@ def test_a_model_timed_on_two_devices_has_a_row_for_each(student: Run, tmp_path:
     assert len(made.data.sections[0].scored) == 2  # one mark a model in the size plot
 
 
+def test_the_accuracy_on_a_device_counts_for_the_images_it_was_given(student: Run) -> None:
+    int8 = student.path.parent / "cnn_se-export" / "cnn_se-int8.tflite"
+    evaluated(int8, 0.4, name="drawn", data=data(True, "a" * 64))
+    benchmarked("real", [timing(int8, 1, 45.0) | {"accuracy": 0.75, "images": 40}])
+    real, drawn = report(ReportConfig()).parts
+    assert [line[-1] for line in real[0].table[1:]] == ["110", "45.0 · 75.00 %"]
+    assert [line[-1] for line in drawn[0].table[1:]] == ["45.0"]
+
+
 def by_browser(path: Path, us: float, delegate: str = "wasm") -> dict[str, Any]:
     row = {**timing(path, 1, us), "delegate": delegate}
     return {**row, "peak_rss_kib": None}
