@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import floor, log10
 
 from bloodedge.benchmarks.host import BenchmarkRow
 from bloodedge.benchmarks.report_data import Latency, Row, Section
@@ -117,8 +118,10 @@ def _touched(log: PowerLog, one: BenchmarkRow) -> bool:
 def _shown(found: Energy) -> tuple[str, ...]:
     low = found.millijoule - found.plus_minus
     unsure = "" if low > 0 else ", not above idling"
+    # Two digits of the interval, and as many decimals of the energy.
+    digits = max(0, 1 - floor(log10(found.plus_minus)))
     return (
-        f"{found.millijoule:.3g} ± {found.plus_minus:.2g}{unsure}",
+        f"{found.millijoule:.{digits}f} ± {found.plus_minus:.{digits}f}{unsure}",
         f"{found.active_w:.2f}",
         f"{found.idle_w:.2f}",
         f"{found.samples:,}",
