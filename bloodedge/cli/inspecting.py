@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bloodedge.isolated import one_line
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bloodedge.deploy.flat.bytemap import ByteMap
@@ -50,15 +53,22 @@ def describe(found: Found) -> list[str]:
         texts = [text for text in vars(found.about).values() if text]
         lines.append(f"metadata, {origin}: {'; '.join(texts)}")
     if found.provenance:
-        own = found.provenance
-        failed = own.get("failed")
-        lines.append(
-            f"made from {str(own.get('parent'))[:16]}, data {str(own.get('data'))[:16]}; "
-            f"gate {'failed' if failed else 'passed'}"
-        )
+        lines.append(_origin(found.provenance))
     if found.others:
         lines.append(f"further metadata, not known here: {', '.join(found.others)}")
     return lines
+
+
+def _origin(own: Mapping[str, Any]) -> str:
+    limits = own.get("limits")
+    chosen = limits.items() if isinstance(limits, dict) else ()
+    told = ", ".join(f"{name} {limit}" for name, limit in chosen)
+    # Any text may stand in a file from elsewhere.
+    return one_line(
+        f"made from {str(own.get('parent'))[:16]}, data {str(own.get('data'))[:16]}; "
+        f"gate {'failed' if own.get('failed') else 'passed'}"
+        f"{f', with limits of its own: {told}' if told else ''}"
+    )
 
 
 def _figures(found: ByteMap) -> dict[str, object]:
@@ -67,6 +77,8 @@ def _figures(found: ByteMap) -> dict[str, object]:
         "purposes": found.purposes,
         "constants": found.constants,
         "lean_limit": found.lean_limit,
+        "added": found.added,
+        "above_floor": found.above_floor,
     }
 
 
@@ -85,9 +97,9 @@ def _print_table(path: Path, found: ByteMap) -> None:
     table.add_row("file", f"{found.total:,}", "100.00")
     console = Console(highlight=False)
     console.print(table)
-    over = found.total - found.lean_limit
+    over = found.above_floor
     verdict = f"{over:,} bytes above" if over > 0 else f"{-over:,} bytes within"
     console.print(
         f"weights and biases {found.constants:,}; lean up to {found.lean_limit:,} "
-        f"(4 KiB or 10 % more): {verdict}"
+        f"(4 KiB or 10 % more), without {found.added:,} of metadata and labels: {verdict}"
     )
