@@ -190,14 +190,19 @@ def test_weights_and_graph_do_not_move(bare: bytes) -> None:
 
 
 def test_another_tools_block_is_kept_and_never_replaced(bare: bytes) -> None:
-    foreign = lean(bare, {STANDARD: standard_metadata(ABOUT), "other": b"\1\2"})
+    added = {"other": b"\1\2", "reduced_precision_support": b"fp16accfp32"}
+    foreign = lean(bare, {STANDARD: standard_metadata(ABOUT), **added})
     found = read_metadata(foreign)
     assert found.foreign
-    assert found.others == ("other",)
+    assert found.others == tuple(added)
+    assert map_bytes(foreign).purposes["runtime hints"] == 4 + 11 + 4 + 25 + 1
     assert read_metadata(lean(foreign)).about == ABOUT
     lines = describe(found)
     assert "written by another tool" in lines[0]
-    assert "other" in lines[1]
+    assert lines[1:] == [
+        "hints for runtimes: reduced_precision_support",
+        "further metadata, not known here: other",
+    ]
     with pytest.raises(ModelError, match="TFLITE_METADATA"):
         lean(foreign, notes(ABOUT, PROVENANCE))
 

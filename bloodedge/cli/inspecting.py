@@ -45,6 +45,8 @@ def inspect(
 
 def describe(found: Found) -> list[str]:
     """Return one line for each kind of metadata in a file."""
+    from bloodedge.deploy.flat.bytemap import HINT_NOTES
+
     lines = []
     if found.about is None:
         lines.append("metadata: none that Android Studio or MediaPipe read")
@@ -54,8 +56,9 @@ def describe(found: Found) -> list[str]:
         lines.append(f"metadata, {origin}: {'; '.join(texts)}")
     if found.provenance:
         lines.append(_origin(found.provenance))
-    if found.others:
-        lines.append(f"further metadata, not known here: {', '.join(found.others)}")
+    for title, known in (("hints for runtimes", True), ("further metadata, not known here", False)):
+        if names := [name for name in found.others if (name in HINT_NOTES) == known]:
+            lines.append(f"{title}: {', '.join(names)}")
     return lines
 
 

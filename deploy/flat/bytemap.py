@@ -26,7 +26,7 @@ MAX_BYTES = 2 << 30
 WEIGHTS, BIASES, METADATA = "weights", "biases", "metadata"
 HINTS, FILES = "runtime hints", "associated files"
 # Notes of the converter that runtimes act on: float16 arithmetic where the processor has it.
-_HINT_NOTES = ("reduced_precision_support",)
+HINT_NOTES = ("reduced_precision_support",)
 _PURPOSES = {
     "weights": (),
     "biases": (),
@@ -138,7 +138,7 @@ def _data_owners(document: Document) -> dict[int, str]:
         if (data := buffer.vector("data")) is not None:
             owners[document.starts[id(data)]] = WEIGHTS
     for note in model.tables("metadata"):
-        hint = note.text("name") in _HINT_NOTES
+        hint = note.text("name") in HINT_NOTES
         mark(note, HINTS if hint else METADATA)
         if hint and (name := note.vector("name")) is not None:
             owners[document.starts[id(name)]] = HINTS
