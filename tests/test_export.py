@@ -217,17 +217,28 @@ def test_a_damaged_conversion_is_caught(
         export(ExportConfig("small", "damaged", ("int8",)), cells)
     assert not (in_runs.root / "damaged").exists()
     config = ExportConfig(
-        "small", "damaged", ("int8",), allow_failing=True, c_array=True, snippets=True
+        "small",
+        "damaged",
+        ("int8",),
+        allow_failing=True,
+        max_ece=1.0,
+        c_array=True,
+        snippets=True,
     )
     run = export(config, cells)
     found = run.manifest["metrics"]["variants"]["int8"]
     assert any("agreement" in line for line in found["failed"])
     content = (run.path / found["file"]).read_bytes()
-    *told, last = read_metadata(content).provenance["failed"]
+    own = read_metadata(content).provenance
+    assert own["limits"] == {"max_ece": 1.0}
+    assert map_bytes(content).added <= BUDGET
+    *told, last = own["failed"]
     # All reasons, or as many as fit.
     assert told == found["failed"][: len(told)] != []
     assert last in (found["failed"][-1], f"and {len(found['failed']) - len(told)} more")
-    assert "failed their gate" in (run.path / CARD).read_text()
+    card = (run.path / CARD).read_text()
+    assert "failed their gate" in card
+    assert found["failed"][0] in card
     assert "small_int8_input_shape[] = {1, 32, 32, 3}" in (run.path / "small-int8.h").read_text()
     assert 'FILE = "small-int8.tflite"' in (run.path / "small-int8.kt").read_text()
     assert "// probabilities" in (run.path / "small-int8.cc").read_text()

@@ -40,7 +40,12 @@ def inspect(
         return
     for path, found in maps.items():
         _print_table(path, found)
-        print(*describe(read_metadata(path.read_bytes())), sep="\n")
+        try:
+            told = describe(read_metadata(path.read_bytes()))
+        # Every byte was mapped all the same.
+        except ModelError as error:
+            told = [f"metadata: cannot be read: {error}"]
+        print(*told, sep="\n")
 
 
 def describe(found: Found) -> list[str]:
