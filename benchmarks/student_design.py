@@ -141,7 +141,7 @@ def _convert(runs: list[Path], data: Dataset) -> tuple[Candidate, dict[str, byte
 
 def timer(content: bytes, data: Dataset) -> Callable[[int], float]:
     """Return a function that gives the fastest of so many invocations, in seconds."""
-    from bloodedge.deploy.interpreter import find_runtime
+    from bloodedge.deploy.runtimes import find_runtime
 
     interpreter: Any = find_runtime().interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()

@@ -31,12 +31,13 @@ def write_card(folder: Path, manifest: Manifest, parent: ModelReference) -> None
     """Write the card of an export, whose files are in `folder` already."""
     sections = (
         ("Intended use and limits", _LIMITS),
-        ("Data", _data(manifest.data)),
+        ("Data and licence", _data(manifest)),
         ("Figures on val", _figures(manifest)),
         ("Recall of each type on val, 95 % interval", _recalls(manifest)),
         ("Test", _test(parent.sha256)),
         ("How it was made", _steps(manifest, parent)),
         ("Files", _files(manifest)),
+        ("Runtimes tried", _runtimes(manifest)),
     )
     title = f"# {manifest.name}\n\nTFLite files of `{parent.name}`, made by bloodedge."
     if any(found["failed"] for found in manifest.metrics["variants"].values()):
@@ -54,14 +55,18 @@ def _cell(text: str) -> str:
     return " ".join(str(text).replace("|", r"\|").split())
 
 
-def _data(data: Mapping[str, Any]) -> str:
+def _data(manifest: Manifest) -> str:
+    data, config = manifest.data, manifest.config
     images = ", ".join(f"{count:,} {split}" for split, count in data["images"].items())
+    unknown = "nobody's, they are drawn" if data["synthetic"] else (
+        "as their source says; not recorded in the data file")  # fmt: skip
     lines = [
         f"{data['title']}: {images} images of {data['size']}x{data['size']} pixels.",
-        "Licence of the images: "
-        + str(data.get("licence") or "as their source says; not recorded in the data file")
-        + ".",
+        f"Licence of the images: {data.get('licence') or unknown}.",
         f"Fingerprint (SHA-256): `{data['fingerprint']}`.",
+        "",
+        f"Author of the model: {config['author'] or 'not given (`--author`)'}. "
+        f"Licence of the model: {config['licence'] or 'not given (`--license`)'}.",
     ]
     if data["synthetic"]:
         lines.insert(0, "**Synthetic images**: the figures mean nothing for real cells.")
@@ -160,15 +165,39 @@ def _steps(manifest: Manifest, parent: ModelReference) -> str:
 
 
 def _files(manifest: Manifest) -> str:
-    variants = manifest.metrics["variants"]
-    rows = (
-        [f"`{f['file']}`", f"{f['bytes'] / 1000:.1f}", f"{f['gzip_bytes'] / 1000:.1f}"]
-        for f in variants.values()
-    )
-    checked = manifest.config["verified_on"]["runtime"]
+    def row(found: Mapping[str, Any]) -> list[str]:
+        above = found["above_floor_bytes"]
+        rest = found["bytes"] - found["constant_bytes"] - found["added_bytes"]
+        return [
+            f"`{found['file']}`",
+            f"{found['bytes'] / 1000:.1f}",
+            f"{found['gzip_bytes'] / 1000:.1f}",
+            f"{found['constant_bytes']:,}",
+            f"{rest:,}",
+            f"{found['added_bytes']:,}",
+            f"{above:+,} ({'above' if above > 0 else 'within'})",
+        ]
+
     entry = manifest.model
+    heads = ("file", "KB", "KB gzip", "weights and biases, bytes", "tables", "metadata and labels",
+             "against the floor")  # fmt: skip
+    rows = (row(found) for found in manifest.metrics["variants"].values())
     return (
-        f"{_table(('file', 'KB', 'KB gzip'), rows)}\n\n"
-        f"Checked with {checked}. Input: {entry['input']}. Output: {entry['output']}, in the order "
+        f"{_table(heads, rows)}\n\n"
+        "Floor: weights and biases plus 4 KiB or 10 %; `bloodedge inspect` maps every byte.\n\n"
+        f"Input: {entry['input']}. Output: {entry['output']}, in the order "
         f"{', '.join(entry['class_names'])}."
+    )
+
+
+def _runtimes(manifest: Manifest) -> str:
+    variants = manifest.metrics["variants"]
+    titles = list(next(iter(variants.values()))["runtimes"])
+    rows = (
+        [variant, *(found["runtimes"].get(title, "") for title in titles)]
+        for variant, found in variants.items()
+    )
+    return (
+        f"The figures above are from {manifest.config['verified_on']['runtime']}. On the machine "
+        f"that made the files, a few images each:\n\n{_table(('variant', *titles), rows)}"
     )

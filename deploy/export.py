@@ -18,9 +18,11 @@ from bloodedge.deploy.changed import write_changed
 from bloodedge.deploy.cpp import cpp_class
 from bloodedge.deploy.evaluate import check_names
 from bloodedge.deploy.export_config import ExportConfig
-from bloodedge.deploy.interpreter import find_runtime
+from bloodedge.deploy.flat.bytemap import map_bytes
 from bloodedge.deploy.kotlin import kotlin_class
 from bloodedge.deploy.predict import image_sides
+from bloodedge.deploy.runtimes import find_runtime
+from bloodedge.deploy.tried import try_runtimes
 from bloodedge.deploy.variant import Made, Parent, converted, make
 from bloodedge.errors import ModelError
 from bloodedge.files import atomic_path, gzip_size, write_text
@@ -128,7 +130,17 @@ def _write(
     for suffix, text in _source_code(config, path.stem, made.content, parent.class_names).items():
         write_text(path.with_suffix(suffix), text)
     sizes = {"bytes": len(made.content), "gzip_bytes": gzip_size(path), "saved_bytes": made.saved}
-    return {"file": path.name, **sizes, **made.found.figures(), "failed": made.failed}
+    split = map_bytes(made.content)
+    return {
+        "file": path.name,
+        **sizes,
+        "constant_bytes": split.constants,
+        "added_bytes": split.added,
+        "above_floor_bytes": split.above_floor,
+        "runtimes": try_runtimes(path, parent.val.images, made.answers.after),
+        **made.found.figures(),
+        "failed": made.failed,
+    }
 
 
 def _source_code(

@@ -119,12 +119,13 @@ class ExportConfig:
         Raises:
             ConfigError: a limit is no fraction.
         """
-        return verify.limits(
-            variant,
-            max_drop=self.max_drop,
-            max_class_drop=self.max_class_drop,
-            max_ece=self.max_ece,
-        )
+        return verify.limits(variant, **self.own_limits)
+
+    @property
+    def own_limits(self) -> dict[str, float]:
+        """The limits that were given instead of the gates' own, by name."""
+        given = {name: getattr(self, name) for name in ("max_drop", "max_class_drop", "max_ece")}
+        return {name: limit for name, limit in given.items() if limit is not None}
 
 
 def _in_range(option: str, value: int, least: int, most: int) -> None:

@@ -1,18 +1,13 @@
 """Run a .tflite image classifier; look at files from elsewhere in a child process first.
 
-Uses ai-edge-litert, then tflite-runtime, then TensorFlow's own interpreter. The model takes raw
-pixel values 0..255: uint8 inputs get the bytes as they are, which is what Android and browsers
-feed them, and float32 inputs the same values.
+The model takes raw pixel values 0..255: uint8 inputs get the bytes as they are, which is what
+Android and browsers feed them, and float32 inputs the same values.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge import isolated
-from bloodedge.errors import ConfigError, DataError, ModelError
+from bloodedge.deploy.runtimes import Runtime, find_runtime
+from bloodedge.errors import DataError, ModelError
 from bloodedge.hardware import usable_cores
 from bloodedge.quiet import quiet
 
@@ -30,37 +26,6 @@ PROBE_TIMEOUT_S = isolated.TIMEOUT_S
 PROBE_MEMORY_BYTES = 16 << 30
 # `__name__` is `__main__` in the child.
 _MODULE = "bloodedge.deploy.interpreter"
-_RUNTIMES = (  # module with `Interpreter`, distribution
-    ("ai_edge_litert.interpreter", "ai-edge-litert"),
-    ("tflite_runtime.interpreter", "tflite-runtime"),
-    ("tensorflow", "tensorflow"),
-)
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """An installed TFLite runtime: its distribution's name and version, its interpreter class."""
-
-    name: str
-    version: str
-    interpreter: Any
-
-
-@cache
-def find_runtime() -> Runtime:
-    """Return the first runtime that is installed.
-
-    Raises:
-        ConfigError: none is.
-    """
-    for module, distribution in _RUNTIMES:
-        try:
-            loaded: Any = importlib.import_module(module)
-        except ImportError:
-            continue
-        holder = loaded.lite if module == "tensorflow" else loaded
-        return Runtime(distribution, metadata.version(distribution), holder.Interpreter)
-    raise ConfigError("no TFLite runtime is installed", fix="pip install ai-edge-litert")
 
 
 class Classifier:
@@ -71,6 +36,7 @@ class Classifier:
     Args:
         path: the file.
         threads: threads of one inference.
+        runtime: what runs it; by default the first that is installed.
 
     Raises:
         ModelError: the file is missing, damaged, or no image classifier with one `(N, S, S, 3)`
@@ -78,10 +44,10 @@ class Classifier:
         ConfigError: no runtime is installed.
     """
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path, threads: int = 1, runtime: Runtime | None = None) -> None:
         check_file(path)
         self._path = path
-        self.runtime = find_runtime()
+        self.runtime = runtime or find_runtime()
         try:
             with quiet():
                 self._interpreter = self.runtime.interpreter(str(path), num_threads=threads)

@@ -22,16 +22,17 @@ from bloodedge.deploy.labels import LABELS_FILE
 from bloodedge.errors import ModelError
 
 STANDARD, OWN = "TFLITE_METADATA", "bloodedge"
+FAILED = "failed"
 _RGB = 1
 _IMAGE_PROPERTIES = 2
 _FEATURE_PROPERTIES = 1
 _NORMALIZATION = 1
 _AXIS_LABELS = 2
-# The first parser that knows every field used here.
-_PARSER = "1.0.0"
 _MAX_JSON = 1 << 20
 # Of a SHA-256, in the file: 128 bits tell any two models or data sets apart.
 _DIGITS = 32
+# Of a data set's title, in the file.
+_TITLE = 48
 
 
 @dataclass(frozen=True)
@@ -53,41 +54,43 @@ class About:
     licence: str = ""
 
 
-def describe_use(types: int, title: str) -> str:
-    """Return the sentence a file says of itself: how many classes, and what it was trained on."""
-    return f"{types} types, trained on {title}; research use only."
+def describe_use(title: str) -> str:
+    """Return the sentence a file says of itself: what it was trained on, and for what.
+
+    What follows a colon in the title of a data set explains it, and is left out.
+    """
+    return f"Trained on {title.split(': ')[0][:_TITLE]}; research use only."
 
 
 def provenance(
-    variant: str,
     *,
     parent: str,
     data: str,
     synthetic: bool,
     val: Mapping[str, float],
     failed: Sequence[str],
+    limits: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return where a file comes from, in as few bytes as keep it readable.
 
     Args:
-        variant: what the file stores.
         parent: the SHA-256 of the model it was converted from.
         data: the fingerprint of the data it was checked on.
         synthetic: whether those are drawn; left out if not.
         val: its figures there.
-        failed: what its gate says; left out if it passed.
+        failed: what its gate says; empty if it passed.
+        limits: of the gate, as far as they were chosen for this file; left out if none were.
     """
     found: dict[str, Any] = {
-        "variant": variant,
         "parent": parent[:_DIGITS],
         "data": data[:_DIGITS],
         "val": dict(val),
     }
     if synthetic:
         found["synthetic"] = True
-    if failed:
-        found["failed"] = list(failed)
-    return found
+    if limits:
+        found["limits"] = dict(limits)
+    return found | {FAILED: list(failed)}
 
 
 def notes(about: About, origin: Mapping[str, Any]) -> dict[str, bytes]:
@@ -105,7 +108,6 @@ def standard_metadata(about: About) -> bytes:
     for field in ("name", "description", "version", "author"):
         root.set_text(field, getattr(about, field))
     root.set_text("license", about.licence)
-    root.set_text("min_parser_version", _PARSER)
     graph = Table("SubGraphMetadata")
     graph.fields["input_tensor_metadata"] = [_input()]
     graph.fields["output_tensor_metadata"] = [_output()]
@@ -121,8 +123,7 @@ def _input() -> Table:
         "ImageContent",
         {"content_properties_type": _IMAGE_PROPERTIES, "content_properties": properties},
     )
-    stats = Table("Stats", {"max": _floats(255), "min": _floats(0)})
-    table = Table("InputMetadata", {"content": content, "process_units": [unit], "stats": stats})
+    table = Table("InputMetadata", {"content": content, "process_units": [unit]})
     table.set_text("name", "image")
     return table
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.data.calibration import pinned
-from bloodedge.deploy.interpreter import find_runtime
 from bloodedge.deploy.ranges import RangeConfig, Ranges, measure
+from bloodedge.deploy.runtimes import find_runtime
 
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
 _GAIN_IMAGES = 32

@@ -22,8 +22,8 @@ from bloodedge.deploy.ends import name_ends
 from bloodedge.deploy.export_config import ExportConfig
 from bloodedge.deploy.flat.lean import lean
 from bloodedge.deploy.interpreter import predict_parallel, probe
-from bloodedge.deploy.labels import append_labels
-from bloodedge.deploy.metadata import About, describe_use, notes, provenance
+from bloodedge.deploy.metadata import About, describe_use, provenance
+from bloodedge.deploy.seal import seal
 from bloodedge.errors import ModelError
 from bloodedge.metrics import Floats
 from bloodedge.references import TFLITE_SUFFIX, ModelReference
@@ -97,14 +97,14 @@ def make(variant: str, config: ExportConfig, parent: Parent, data: Dataset) -> M
         say(f"{variant}: {line}; written all the same, marked as failing")
     about = _about(variant, config, parent, data)
     own = provenance(
-        variant,
         parent=parent.reference.sha256,
         data=data.fingerprint,
         synthetic=data.synthetic,
         val=_brief(found),
         failed=failed,
+        limits=config.own_limits,
     )
-    content = append_labels(lean(named, notes(about, own)), parent.class_names)
+    content = seal(named, about, own, parent.class_names)
     if not np.array_equal(_answers(content, parent.val.images[:_SEAL_IMAGES]),
                           child[:_SEAL_IMAGES]):  # fmt: skip
         raise ModelError(f"{variant}: the file answers otherwise once its metadata is in it")
@@ -140,6 +140,6 @@ def _brief(found: Comparison) -> dict[str, float]:
 
 
 def _about(variant: str, config: ExportConfig, parent: Parent, data: Dataset) -> About:
-    description = describe_use(len(parent.class_names), data.title)
+    description = describe_use(data.title)
     name = f"{parent.reference.name}-{variant}"
     return About(name, description, f"bloodedge {__version__}", config.author, config.licence)

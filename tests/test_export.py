@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from bloodedge.deploy.flat.lean import lean
 from bloodedge.deploy.interpreter import Classifier, predict_parallel, probe
 from bloodedge.deploy.labels import read_labels
 from bloodedge.deploy.metadata import read_metadata
+from bloodedge.deploy.runtimes import Runtime, installed_runtimes
+from bloodedge.deploy.seal import BUDGET
+from bloodedge.deploy.tried import try_runtimes
 from bloodedge.errors import ConfigError, ModelError, RunError, VerificationError
 from bloodedge.files import gzip_size, sha256_of
 from bloodedge.metrics import softmax
@@ -213,14 +217,28 @@ def test_a_damaged_conversion_is_caught(
         export(ExportConfig("small", "damaged", ("int8",)), cells)
     assert not (in_runs.root / "damaged").exists()
     config = ExportConfig(
-        "small", "damaged", ("int8",), allow_failing=True, c_array=True, snippets=True
+        "small",
+        "damaged",
+        ("int8",),
+        allow_failing=True,
+        max_ece=1.0,
+        c_array=True,
+        snippets=True,
     )
     run = export(config, cells)
     found = run.manifest["metrics"]["variants"]["int8"]
     assert any("agreement" in line for line in found["failed"])
-    own = read_metadata((run.path / found["file"]).read_bytes()).provenance
-    assert own["failed"] == found["failed"]
-    assert "failed their gate" in (run.path / CARD).read_text()
+    content = (run.path / found["file"]).read_bytes()
+    own = read_metadata(content).provenance
+    assert own["limits"] == {"max_ece": 1.0}
+    assert map_bytes(content).added <= BUDGET
+    *told, last = own["failed"]
+    # All reasons, or as many as fit.
+    assert told == found["failed"][: len(told)] != []
+    assert last in (found["failed"][-1], f"and {len(found['failed']) - len(told)} more")
+    card = (run.path / CARD).read_text()
+    assert "failed their gate" in card
+    assert found["failed"][0] in card
     assert "small_int8_input_shape[] = {1, 32, 32, 3}" in (run.path / "small-int8.h").read_text()
     assert 'FILE = "small-int8.tflite"' in (run.path / "small-int8.kt").read_text()
     assert "// probabilities" in (run.path / "small-int8.cc").read_text()
@@ -243,14 +261,24 @@ def test_the_file_says_where_it_came_from(exported: Exported, cells: Dataset) ->
         parent = sha256_of(exported.parent.path / "model.keras")
         assert found.provenance["parent"] == parent[:32]
         assert found.provenance["data"] == cells.fingerprint[:32]
-        assert "failed" not in found.provenance
-        assert map_bytes(content).purposes["metadata"] <= 1100
+        assert found.provenance["failed"] == []
+        assert "limits" not in found.provenance
+        assert map_bytes(content).added <= BUDGET
 
 
 @pytest.mark.slow
 def test_the_card_tells_use_limits_data_and_figures(exported: Exported, cells: Dataset) -> None:
     card = (exported.run.path / CARD).read_text()
-    for words in ("Not a diagnostic device", "one laboratory", "Synthetic", cells.fingerprint):
+    for words in (
+        "## Intended use and limits",
+        "Not a diagnostic device",
+        "one laboratory's stain",
+        "split is by image",
+        "Synthetic",
+        cells.fingerprint,
+        "Licence of the images: nobody's",
+        "Licence of the model: not given",
+    ):
         assert words in card, words
     assert "`small` (train)" in card
     found = exported.run.manifest["metrics"]["variants"]["int8"]
@@ -258,6 +286,47 @@ def test_the_card_tells_use_limits_data_and_figures(exported: Exported, cells: D
     for name, recall in zip(NAMES, found["recall"], strict=True):
         row = next(line for line in card.splitlines() if line.startswith(f"| {name} (50)"))
         assert f"{100 * recall:.1f} [" in row
+
+
+@pytest.mark.slow
+def test_the_card_tells_the_bytes_and_the_runtimes_that_were_tried(exported: Exported) -> None:
+    card = (exported.run.path / CARD).read_text()
+    _, files, runtimes = re.split("\n## (?:Files|Runtimes tried)\n", card)
+    for variant in VARIANTS:
+        found = exported.run.manifest["metrics"]["variants"][variant]
+        split = map_bytes(exported.file(variant).read_bytes())
+        (row,) = (line for line in files.splitlines() if f"`{found['file']}`" in line)
+        assert f"| {split.constants:,} |" in row
+        assert f"| {split.above_floor:+,} (" in row
+        tried = {title.split()[0]: said for title, said in found["runtimes"].items()}
+        assert tried["ai-edge-litert"] == "runs"
+        assert tried["tensorflow"].startswith("runs")
+        if variant != "dynamic" and (micro := tried.get("tflite-micro")):
+            expected = "refused" if variant == "float16" else r"loads, arena [\d,]+ bytes"
+            assert re.fullmatch(expected, micro), (variant, micro)
+        (row,) = (line for line in runtimes.splitlines() if line.startswith(f"| {variant} |"))
+        assert all(said in row for said in found["runtimes"].values())
+
+
+@pytest.mark.slow
+def test_a_runtime_that_refuses_or_answers_otherwise_is_told(
+    exported: Exported, cells: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*_: object, **__: object) -> None:
+        raise ValueError("no such\noperator")
+
+    images = cells["val"].images[:3]
+    answers = predict_parallel(exported.file("int8"), images).astype(np.float64)
+    here = installed_runtimes()[0]
+    runtimes = (here, Runtime("other", "1", refusing))
+    monkeypatch.setattr("bloodedge.deploy.tried.installed_runtimes", lambda: runtimes)
+    found = try_runtimes(exported.file("int8"), images, answers)
+    assert found[f"{here.name} {here.version}"] == "runs"
+    assert found["other 1"].startswith("refused: ")
+    assert found["other 1"].endswith("no such operator")
+    assert found["tflite-runtime 2.14"] == "not tried; knows its operators"
+    off = try_runtimes(exported.file("int8"), images, answers + 0.25)
+    assert off[f"{here.name} {here.version}"] == "runs, up to 0.2 apart"
 
 
 @pytest.mark.slow

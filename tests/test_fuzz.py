@@ -118,20 +118,7 @@ def mutated_zip(content: bytes, number: int) -> bytes:
         changed = mutated_json(files[name].decode(), number).encode() if text else None
         files[name] = changed or mutated(files[name], number)
     else:
-        hostile = (
-            "../x",
-            "/x",
-            "a/../../x",
-            "C:x",
-            "a\\..\\x",
-            "",
-            "/",
-            ".",
-            "x\0y",
-            "é" * 300,
-            "a//b",
-        )
-        files[str(rng.choice(hostile))] = files.pop(name)
+        files[str(rng.choice(HOSTILE_NAMES))] = files.pop(name)
     return zip_of(files)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bloodedge.isolated import one_line
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bloodedge.deploy.flat.bytemap import ByteMap
@@ -37,11 +40,18 @@ def inspect(
         return
     for path, found in maps.items():
         _print_table(path, found)
-        print(*describe(read_metadata(path.read_bytes())), sep="\n")
+        try:
+            told = describe(read_metadata(path.read_bytes()))
+        # Every byte was mapped all the same.
+        except ModelError as error:
+            told = [f"metadata: cannot be read: {error}"]
+        print(*told, sep="\n")
 
 
 def describe(found: Found) -> list[str]:
     """Return one line for each kind of metadata in a file."""
+    from bloodedge.deploy.flat.bytemap import HINT_NOTES
+
     lines = []
     if found.about is None:
         lines.append("metadata: none that Android Studio or MediaPipe read")
@@ -50,15 +60,23 @@ def describe(found: Found) -> list[str]:
         texts = [text for text in vars(found.about).values() if text]
         lines.append(f"metadata, {origin}: {'; '.join(texts)}")
     if found.provenance:
-        own = found.provenance
-        failed = own.get("failed")
-        lines.append(
-            f"made from {str(own.get('parent'))[:16]}, data {str(own.get('data'))[:16]}; "
-            f"gate {'failed' if failed else 'passed'}"
-        )
-    if found.others:
-        lines.append(f"further metadata, not known here: {', '.join(found.others)}")
+        lines.append(_origin(found.provenance))
+    for title, known in (("hints for runtimes", True), ("further metadata, not known here", False)):
+        if names := [name for name in found.others if (name in HINT_NOTES) == known]:
+            lines.append(f"{title}: {', '.join(names)}")
     return lines
+
+
+def _origin(own: Mapping[str, Any]) -> str:
+    limits = own.get("limits")
+    chosen = limits.items() if isinstance(limits, dict) else ()
+    told = ", ".join(f"{name} {limit}" for name, limit in chosen)
+    # Any text may stand in a file from elsewhere.
+    return one_line(
+        f"made from {str(own.get('parent'))[:16]}, data {str(own.get('data'))[:16]}; "
+        f"gate {'failed' if own.get('failed') else 'passed'}"
+        f"{f', with limits of its own: {told}' if told else ''}"
+    )
 
 
 def _figures(found: ByteMap) -> dict[str, object]:
@@ -67,6 +85,8 @@ def _figures(found: ByteMap) -> dict[str, object]:
         "purposes": found.purposes,
         "constants": found.constants,
         "lean_limit": found.lean_limit,
+        "added": found.added,
+        "above_floor": found.above_floor,
     }
 
 
@@ -85,9 +105,9 @@ def _print_table(path: Path, found: ByteMap) -> None:
     table.add_row("file", f"{found.total:,}", "100.00")
     console = Console(highlight=False)
     console.print(table)
-    over = found.total - found.lean_limit
+    over = found.above_floor
     verdict = f"{over:,} bytes above" if over > 0 else f"{-over:,} bytes within"
     console.print(
         f"weights and biases {found.constants:,}; lean up to {found.lean_limit:,} "
-        f"(4 KiB or 10 % more): {verdict}"
+        f"(4 KiB or 10 % more), without {found.added:,} of metadata and labels: {verdict}"
     )

@@ -24,6 +24,9 @@ LEAN_BYTES, LEAN_SHARE = 4096, 0.10
 MAX_BYTES = 2 << 30
 
 WEIGHTS, BIASES, METADATA = "weights", "biases", "metadata"
+HINTS, FILES = "runtime hints", "associated files"
+# Notes of the converter that runtimes act on: float16 arithmetic where the processor has it.
+HINT_NOTES = ("reduced_precision_support",)
 _PURPOSES = {
     "weights": (),
     "biases": (),
@@ -39,7 +42,8 @@ _PURPOSES = {
                         "Model.subgraphs"),
     "table layouts": ("vtable", "header", "Model"),
     "metadata": ("Metadata", "Model.metadata", "Model.metadata_buffer", "Model.description"),
-    "associated files": (),
+    HINTS: (),
+    FILES: (),
     "padding": (),
 }  # fmt: skip
 
@@ -62,9 +66,19 @@ class ByteMap:
         return self.purposes[WEIGHTS] + self.purposes[BIASES]
 
     @property
+    def added(self) -> int:
+        """Bytes of metadata and labels: what an export adds for people and tools."""
+        return self.purposes[METADATA] + self.purposes[FILES]
+
+    @property
     def lean_limit(self) -> int:
-        """The size up to which the file counts as lean."""
+        """The size up to which a file counts as lean, without what is `added`."""
         return self.constants + max(LEAN_BYTES, round(LEAN_SHARE * self.constants))
+
+    @property
+    def above_floor(self) -> int:
+        """By how many bytes the file, without what is `added`, is too large; negative if lean."""
+        return self.total - self.added - self.lean_limit
 
 
 def map_file(path: Path) -> ByteMap:
@@ -103,7 +117,7 @@ def map_bytes(content: bytes) -> ByteMap:
         found[purpose] += max(0, end - max(start, reached))
         reached = max(reached, end)
     files = len(content[reached:].lstrip(b"\0"))
-    found["associated files"] = files
+    found[FILES] = files
     found["padding"] += len(content) - reached - files
     return ByteMap(found, len(content))
 
@@ -124,7 +138,10 @@ def _data_owners(document: Document) -> dict[int, str]:
         if (data := buffer.vector("data")) is not None:
             owners[document.starts[id(data)]] = WEIGHTS
     for note in model.tables("metadata"):
-        mark(note, METADATA)
+        hint = note.text("name") in HINT_NOTES
+        mark(note, HINTS if hint else METADATA)
+        if hint and (name := note.vector("name")) is not None:
+            owners[document.starts[id(name)]] = HINTS
     for graph in model.tables("subgraphs"):
         for tensor in _biases(model, graph):
             mark(tensor, BIASES)

@@ -31,7 +31,7 @@ def _tensor(content: str) -> tuple[Field | None, ...]:
         None,
         Field("content", "table", table=content),
         tables("process_units", "ProcessUnit"),
-        Field("stats", "table", table="Stats"),
+        None,
         tables("associated_files", "AssociatedFile"),
     )
 
@@ -59,6 +59,5 @@ METADATA_TABLES: Mapping[str, tuple[Field | None, ...]] = {
     "FeatureProperties": (),
     "ProcessUnit": _union("options", "NormalizationOptions"),
     "NormalizationOptions": (vector("mean", 4), vector("std", 4)),
-    "Stats": (vector("max", 4), vector("min", 4)),
     "AssociatedFile": (text("name"), None, scalar("type", 1)),
 }
