@@ -1,5 +1,7 @@
 r"""Put a finished model into the zoo: a teacher's half-precision weights, or a student's .tflite.
 
+A run's history and figures go with it.
+
     python -m bloodedge.benchmarks.publish teacher vgg16 --name vgg16 --out zoo
     python -m bloodedge.benchmarks.publish student cnn_se-tflite/cnn_se-int8.tflite --name cnn_se \\
         --out bloodedge/zoo
@@ -21,6 +23,9 @@ from bloodedge.errors import BloodedgeError, ModelError
 from bloodedge.files import sha256_of, write_json
 from bloodedge.references import WEIGHTS_SUFFIX, ModelReference, find_model
 from bloodedge.runs import MANIFEST, check_name, runs_root
+
+# What a run tells beside its manifest, where it is there.
+_COMPANIONS = ("history.csv", "learning_curves.png", "confusion_val.png")
 
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
 Out = Annotated[Path, typer.Option("--out", help="The zoo's folder.")]
@@ -63,10 +68,14 @@ def _new_folder(out: Path, name: str) -> Path:
 
 
 def _write_manifest(folder: Path, path: Path, source: ModelReference) -> None:
-    """Keep the run's manifest, with this file's digest and the run's own model as a parent."""
+    """Keep the run's manifest, history and figures, with the run's own model as a parent."""
     manifest: dict[str, Any] = {**source.manifest, "name": folder.name}
     manifest["parents"] = {**_mapping(manifest, "parents"), "run": source.sha256}
-    manifest["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}}
+    beside = [source.path.with_name(name) for name in _COMPANIONS]
+    kept = [path, *(Path(shutil.copy(file, folder)) for file in beside if file.is_file())]
+    manifest["files"] = {
+        file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in kept
+    }
     write_json(folder / MANIFEST, manifest)
     print(f"{path}: {path.stat().st_size:,} bytes")
 
