@@ -493,6 +493,23 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def emulated() -> bool:
+    """Return whether an emulator such as qemu-user runs this process: its latencies mean nothing.
+
+    It hands us the program we think we are as /proc/self/exe, but passes on the kernel's own
+    /proc/thread-self/exe: the emulator. A program for another processor, or one called qemu, gives
+    it away. An emulated board has a kernel of its own and cannot be told: set BLOODEDGE_EMULATED.
+    """
+    real = Path("/proc/thread-self/exe")
+    try:
+        with Path("/proc/self/exe").open("rb") as file, real.open("rb") as kernels:
+            other = file.read(20) != kernels.read(20)  # an ELF header up to the processor's number
+        found = other or "qemu" in real.resolve().name
+    except OSError:  # no Linux, or a closed /proc
+        found = False
+    return found or bool(os.environ.get("BLOODEDGE_EMULATED"))
+
+
 def benchmark(args: argparse.Namespace) -> int:
     """Measure all models, write the result even after Ctrl-C, and return the exit code."""
     name, version, module = find_runtime()
@@ -513,6 +530,7 @@ def benchmark(args: argparse.Namespace) -> int:
     result = {
         "schema": SCHEMA,
         "complete": complete,
+        "emulated": emulated(),
         "config": {key: getattr(args, key) for key in settings},
         "environment": environment,
         "sample": {"file": args.sample.name, "images": args.images} if args.sample else None,
