@@ -39,10 +39,11 @@ def main() -> None:
     os.chdir(Path(__file__).resolve().parent)
     try:
         wrong = damaged()
-    except OSError as error:
-        sys.exit(f"error: SHA256SUMS cannot be read: {error.strerror}: copy the whole bundle")
+    except OSError:
+        wrong = ["SHA256SUMS"]
     if wrong:
-        sys.exit(f"error: {wrong[0]} is damaged or missing: copy the bundle again")
+        print(f"error: {wrong[0]} is damaged or missing: copy the bundle again", file=sys.stderr)
+        sys.exit(2)
     # Under nohup a lost terminal is ignored already.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, hang_up)

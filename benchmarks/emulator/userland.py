@@ -183,12 +183,9 @@ def _make(architecture: Architecture, folder: Path, mirror: str) -> None:
             site = made / "opt" / runtime
             fetch(packages, site / "wheels", architecture.machine)
             unpack(site / "wheels", site / "site")
-            found, python = (
-                shlex.quote(f"{folder}/{p}") for p in (f"opt/{runtime}/site", "usr/bin/python3")
-            )
-            _write_script(
-                site / "bin/python3", f'#!/bin/sh\nPYTHONPATH={found} exec {python} "$@"\n'
-            )
+            found = shlex.quote(f"{folder}/opt/{runtime}/site")
+            start = f'PYTHONPATH={found} exec {shlex.quote(f"{folder}/usr/bin/python3")} "$@"'
+            _write_script(site / "bin/python3", f"#!/bin/sh\n{start}\n")
         shutil.rmtree(made / "usr/share/doc", ignore_errors=True)
         made.replace(folder)
 
@@ -228,9 +225,9 @@ def _imitate_cpus(userland: Userland) -> None:
     count = os.cpu_count() or 1
     architecture = userland.architecture
     core = (
-        "BogoMIPS\t: 108.00\nFeatures\t: half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 fp asimd "
-        "evtstrm crc32 cpuid\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\n"
-        f"CPU part\t: {architecture.part}\nCPU revision\t: 3\n\n"
+        "BogoMIPS\t: 108.00\nFeatures\t: half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 "
+        "fp asimd evtstrm crc32 cpuid\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
+        f"CPU variant\t: 0x0\nCPU part\t: {architecture.part}\nCPU revision\t: 3\n\n"
     )
     cpuinfo = "".join(f"processor\t: {i}\n{core}" for i in range(count))
     files = {
