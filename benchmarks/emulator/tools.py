@@ -17,8 +17,6 @@ TOOLS = {
 # What the tests of `benchmark --ssh` run beside them.
 SERVER = {"sshd": "openssh-server", "ssh": "openssh-client"}
 SUITE = "bookworm"
-# sshd is where ordinary users do not look.
-_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 _LISTED = "$(ORIGIN) $(COMPONENT) $(RELEASE) $(REPO_URI)"
 
 
@@ -28,11 +26,16 @@ def program(name: str) -> str:
     Raises:
         ConfigError: it is not installed.
     """
-    path = shutil.which(name, path=_PATH)
+    path = _find(name)
     if path is None:
         package = {**TOOLS, **SERVER}.get(name, name)
         raise ConfigError(f"{name} is not installed", fix=f"apt install {package}")
     return path
+
+
+def _find(name: str) -> str | None:
+    # sshd is where ordinary users do not look.
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
 
 def install() -> None:
@@ -42,7 +45,7 @@ def install() -> None:
         ConfigError: not root, no apt, or a package cannot be had.
     """
     asked = {**TOOLS, **SERVER}
-    missing = {package for name, package in asked.items() if not shutil.which(name, path=_PATH)}
+    missing = {package for name, package in asked.items() if not _find(name)}
     if not missing:
         return
     apt = program("apt-get")

@@ -177,13 +177,17 @@ def detached(
 
 
 def measure(options: dict[str, Any]) -> None:
-    """Start the measurement unless it was, and repeat its log from a byte on until it ends."""
+    """Start the measurement unless it was, and repeat its log from a byte on until it ends.
+
+    One that ended without an exit code, as when the power fails, goes on where it was.
+    """
     child = None
-    if not STATE.exists():
-        command = [sys.executable, str(Path(__file__).resolve()), "supervise", json.dumps(options)]
-        with LOG.open("wb") as out:
-            child = detached(command, out)
-        STATE.write_text(json.dumps({"pid": child.pid, "boot": boot()}))
+    state = json.loads(STATE.read_text()) if STATE.exists() else {"options": options}
+    if not STATE.exists() or (ended() and exit_code() is None):
+        command = [sys.executable, str(Path(__file__).resolve()), "supervise"]
+        with LOG.open("ab") as out:
+            child = detached([*command, json.dumps(state["options"])], out)
+        STATE.write_text(json.dumps({**state, "pid": child.pid, "boot": boot()}))
     with LOG.open("rb") as log:
         log.seek(options["from"])
         while True:
@@ -207,6 +211,9 @@ def supervise(options: dict[str, Any]) -> None:
             write_exit(2)
             return
         command = [options["python"], "run.py", *options["options"]]
+        # The runner's own record of what it has finished.
+        if RESULT.with_name("result.json.partial").exists():
+            command.append("--resume")
         child = subprocess.Popen(command, cwd=str(FOLDER), stdin=subprocess.DEVNULL)
         # From `stop`, or when the device is shut down: the runner writes what it has.
         signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGINT))

@@ -53,8 +53,9 @@ class Device:
             ConfigError: it has no Python that is new enough.
         """
         words = ["sh", "-c", _LOOK, "sh", f"{self._folder}/state.json"]
-        facts = next(self._messages(shlex.join(words)), None)
-        if facts is None or "version" not in facts:
+        with closing(self._messages(shlex.join(words))) as messages:
+            facts = next((message for message in messages if "version" in message), None)
+        if facts is None:
             raise DataError(f"{self._host} gives no answer", expected="a login with a shell")
         version = facts["version"]
         if not isinstance(version, list):
@@ -138,9 +139,7 @@ class Device:
 
     def remove(self) -> None:
         """Leave nothing behind."""
-        script = (
-            f"cd {_BASE} && {{ python3 {self._folder}/agent.py remove || rm -rf {self._folder}; }}"
-        )
+        script = f"python3 {self._folder}/agent.py remove || rm -rf {self._folder}"
         for _ in self._connection.lines(shlex.join(["sh", "-c", script])):
             pass
 

@@ -63,7 +63,8 @@ class Ssh:
         """Measure everything; after Ctrl-C, what was complete.
 
         Raises:
-            SshError: no connection, or it was lost: what is measured stays on the machine.
+            SshError: no connection, or it was lost, or the machine went down: what is measured
+                stays there.
             ConfigError: the machine lacks something.
             DataError: what came back is no result of these models.
         """
@@ -74,6 +75,8 @@ class Ssh:
         there = device.look()
         lost = False
         try:
+            if there:
+                say("a measurement of these very files was started there before: going on with it")
             result = self._result(device, files, options, there)
             return _parts(result, self.config.target.host, material)
         except SshError:
@@ -95,9 +98,7 @@ class Ssh:
     ) -> object:
         """Return the text of the result, or something else where there is none."""
         python = ""
-        if there:
-            say("a measurement of these very files was started there before: going on with it")
-        else:
+        if not there:
             device.send(files)
             found = device.ask("runtime")
             python = str(found.get("python"))
@@ -114,9 +115,11 @@ class Ssh:
         result = device.ask("fetch", keep=self.config.keep).get("result")
         if result is None and code == _INTERRUPTED:
             raise KeyboardInterrupt
+        if code is None and result is None:
+            fix = "check its power and memory; the same command goes on where it was"
+            raise SshError(f"{host} went down in the middle of the measurement", fix=fix)
         if result is None:
-            how = "the device went down" if code is None else f"exit code {code}: {last}"
-            raise DataError(f"{host} wrote no result ({how})", fix="check its power and memory")
+            raise DataError(f"the runner on {host} died with exit code {code}: {last}")
         return result
 
 
