@@ -21,6 +21,7 @@ from pathlib import Path
 from bloodedge.benchmarks.emulator import tools
 from bloodedge.benchmarks.ssh.connection import Target
 
+# SHLVL keeps bash from reading the .bashrc of whoever runs this.
 _CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
@@ -35,6 +36,7 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 PrintMotd no
 PrintLastLog no
+SetEnv SHLVL=1
 Subsystem sftp {sftp}
 ForceCommand {root}/login
 """
