@@ -53,8 +53,9 @@ On the device, with Python 3.8 or newer, NumPy, and `ai-edge-litert` (64-bit) or
     python3 run.py
 
 It checks the files, measures accuracy, latency and memory of every model, and writes
-`result.json`; `python3 run.py --quick` is a rough look, and `sh run.sh` the same. A lost
-connection ends it with what is complete; `nohup python3 run.py &` goes on. Back on the computer,
+`result.json`; `python3 run.py --quick` is a rough look, and `sh run.sh` the same. A
+terminal that is closed ends it with what is complete; `nohup python3 run.py &` goes on. Back on the
+computer,
 
     bloodedge report --benchmark result.json
 

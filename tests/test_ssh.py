@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import json
 import os
@@ -22,6 +23,7 @@ import pytest
 from bloodedge.benchmarks.elsewhere import DriverConfig, benchmark_elsewhere, score
 from bloodedge.benchmarks.emulator.server import Server
 from bloodedge.benchmarks.host import BenchmarkResult
+from bloodedge.benchmarks.ssh import agent
 from bloodedge.benchmarks.ssh import device as device_module
 from bloodedge.benchmarks.ssh.connection import SshError, Target, failure
 from bloodedge.benchmarks.ssh.driver import Ssh, SshConfig
@@ -422,6 +424,56 @@ def test_what_ssh_says_is_understood() -> None:
 
 
 # ---- installing a runtime ----
+
+
+def test_the_programs_that_are_copied_there_are_python_3_8() -> None:
+    for name in ("ssh/agent.py", "start.py"):
+        path = Path(agent.__file__).parents[1] / name
+        ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize(
+    ("bits", "machine", "said"),
+    [
+        (32, "i686", "no TFLite runtime is published for i686"),
+        (32, "armv7l", "sudo apt install python3-numpy"),
+        # A 64-bit kernel under a 32-bit system, as many a Pi has.
+        (32, "aarch64", "sudo apt install python3-numpy"),
+        (64, "riscv64", ""),
+    ],
+)
+def test_what_is_installed_depends_on_the_system(
+    bits: int,
+    machine: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(agent.struct, "calcsize", lambda _: bits // 8)
+    monkeypatch.setattr(agent.platform, "machine", lambda: machine)
+    # NumPy here is 2, which tflite-runtime does not work with.
+    if not said:
+        assert agent.packages() == [["ai-edge-litert"], ["tflite-runtime", "numpy<2"]]
+        return
+    with pytest.raises(SystemExit):
+        agent.packages()
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("ensurepip is not\navailable", "sudo apt install python3-venv"),
+        ("Error: [Errno 28] No space left on device: 'x'", "No space left on device"),
+    ],
+)
+def test_a_venv_that_cannot_be_made_is_one_line(
+    output: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(agent, "call", lambda _: (1, output))
+    with pytest.raises(SystemExit):
+        agent.install()
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.slow

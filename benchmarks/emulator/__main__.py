@@ -25,7 +25,11 @@ def main() -> None:
     add("--arch", action="append", choices=list(ARCHITECTURES), help="repeatable [all]")
     add("--out", type=Path, help=f"where they are kept [{default_folder()}]")
     add("--mirror", default="", help="Debian's packages [as this machine's apt]")
-    add("--install", action="store_true", help="first apt-get what is missing; needs root")
+    add(
+        "--install",
+        action="store_true",
+        help="first apt-get what is missing, sshd included; needs root",
+    )
     args = parser.parse_args()
     if args.install:
         tools.install()
