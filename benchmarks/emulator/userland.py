@@ -144,10 +144,9 @@ def make_userland(name: str, root: Path | None = None, mirror: str = "") -> User
 
 
 def _fingerprint(architecture: Architecture) -> str:
-    """Return what changes when a userland must be made anew: contents, scripts, its place."""
-    sources = [
-        path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))
-    ]
+    """Return what changes when a userland must be made anew."""
+    files = (Path(__file__).with_name(name) for name in ("userland.py", "wheels.py"))
+    sources = [path.read_text(encoding="utf-8") for path in files]
     text = json.dumps([asdict(architecture), sources])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
