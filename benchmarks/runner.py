@@ -47,6 +47,9 @@ DRIFT_LIMIT = 0.10
 SAMPLE_LIMIT_BYTES = 1 << 30
 TIMED_IMAGES = 64  # timing cycles over these: real data, without filling a small device's memory
 START_SECONDS = 1.0  # Python, the runtime and the model: only for the first estimate
+# Instructions that multiply int8 by int8 and add in one step, as Linux names them.
+INT8_DOT_FLAGS = ("asimddp", "i8mm", "avx_vnni", "avx512_vnni", "avx_vnni_int8", "amx_int8")
+CPU_FLAGS = ("neon", "asimd", "sve", "sve2", "sse4_1", "avx", "avx2", "avx512f", *INT8_DOT_FLAGS)
 RUNTIMES = (  # module, distribution, the module that holds Interpreter
     ("ai_edge_litert", "ai-edge-litert", "ai_edge_litert.interpreter"),
     ("tflite_runtime", "tflite-runtime", "tflite_runtime.interpreter"),
@@ -193,6 +196,15 @@ def cpu_model() -> str:
     names = [found.get(key, "") for key in ("model name", "Model", "Hardware")]
     names += [read_text("/proc/device-tree/model"), platform.processor()]
     return next((name for name in names if name), "unknown")
+
+
+def cpu_flags() -> list[str] | None:
+    """Return which of `CPU_FLAGS` the processor names, or nothing where it names no flags."""
+    for line in read_text("/proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return sorted(set(CPU_FLAGS).intersection(value.split()))
+    return None
 
 
 def cpus_allowed() -> list[int]:
@@ -369,13 +381,16 @@ def run_worker(spec: dict[str, Any]) -> dict[str, Any]:
     memory = rss_kib()  # now, before the other inputs and the timings take memory of their own
     inputs = [prepare(image[None], detail) for image in images[:TIMED_IMAGES]]
     gc.disable()
+    begin_s = time.time()
     alone, with_input = time_invokes(interpreter, index, inputs, spec["seconds"], MIN_INVOKES)
+    end_s = time.time()
     return {
         "cpus": cpus,
         "load_ms": load_ns / 1e6,
         "first_ms": int(first[0]) / 1e6,
         **summarize(alone),
         "with_input_median_us": summarize(with_input)["median_us"],
+        "timed_s": [begin_s, end_s],  # by the clock, to find these seconds in a power meter's log
         "rss_before_kib": before["now"],
         "max_rss_kib": memory["peak"],
         "ru_maxrss_kib": memory["ru_maxrss"],
@@ -489,6 +504,7 @@ def describe_machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu_model": cpu_model(),
+        "cpu_flags": cpu_flags(),
         "cpus": len(cpus_allowed()),
     }
 

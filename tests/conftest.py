@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from bloodedge.benchmarks.emulator.server import Server
 from bloodedge.benchmarks.emulator.userland import Userland, make_userland
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.errors import ConfigError
+from bloodedge.runs import MANIFEST
 
 # A first call may compile or import; the suite also runs on busy machines.
 settings.register_profile("bloodedge", deadline=None)
@@ -105,7 +108,7 @@ def colours() -> Dataset:
 
 @pytest.fixture(scope="session")
 def trained_student(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of half the student's width, trained once for all tests: copy it to use it."""
+    """A run of half the student's width, trained once for all tests: see `student_named`."""
     from bloodedge.backend import use_backend
 
     use_backend()
@@ -116,6 +119,19 @@ def trained_student(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLOODEDGE_RUNS", str(tmp_path_factory.mktemp("runs")))
         return train(TrainConfig("cnn_se", fit, "student", 0.5), colours).path
+
+
+@pytest.fixture
+def student_named(trained_student: Path, isolated_runs: Path) -> Callable[[str], Path]:
+    """Return what puts a copy of that run among this test's runs, under a name."""
+
+    def copy(name: str) -> Path:
+        run = Path(shutil.copytree(trained_student, isolated_runs / name))
+        manifest = json.loads((run / MANIFEST).read_text())
+        (run / MANIFEST).write_text(json.dumps({**manifest, "name": name}))
+        return run
+
+    return copy
 
 
 def channel_means(softmax: bool) -> bytes:

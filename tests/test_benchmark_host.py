@@ -36,6 +36,8 @@ MEASURED: dict[str, Any] = {
     "error": None,
     "delegate": "",
 }
+# What is read from other fields, or is not there.
+MORE: dict[str, Any] = {"timed": (), "xnnpack": None, "predictions": ""}
 FAILED: dict[str, Any] = {
     "model": "b.tflite",
     "threads": 1,
@@ -111,7 +113,7 @@ def test_a_result_is_read_field_by_field(tmp_path: Path) -> None:
     assert result.runtime == "ai_edge_litert 2.3.0"
     assert result.hardware == "Raspberry Pi 4 Model B (aarch64)"
     good, bad = result.rows
-    assert {field.name: getattr(good, field.name) for field in fields(good)} == MEASURED
+    assert {field.name: getattr(good, field.name) for field in fields(good)} == MEASURED | MORE
     assert bad.error == "ValueError: no model"
     assert (bad.median_us, bad.peak_rss_kib, bad.accuracy, bad.images) == (None, None, None, 0)
 
