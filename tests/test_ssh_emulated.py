@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from bloodedge.benchmarks import runner
 from bloodedge.benchmarks.bundle import BundleConfig, bundle
 from bloodedge.benchmarks.elsewhere import score
 from bloodedge.benchmarks.emulator import tools
@@ -149,6 +150,13 @@ def test_a_finished_userland_is_used_again(userland: Callable[[str], Userland]) 
     code = "import sys, numpy; print(sys.version_info[:2], sys.platform, numpy.__version__[0])"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "(3, 11) linux 2\n"
+
+
+def test_an_emulated_board_can_say_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BLOODEDGE_EMULATED", raising=False)
+    assert runner.emulated() is False
+    monkeypatch.setenv("BLOODEDGE_EMULATED", "1")
+    assert runner.emulated() is True
 
 
 def test_a_missing_tool_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

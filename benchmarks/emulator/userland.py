@@ -168,6 +168,8 @@ def _make(architecture: Architecture, folder: Path, mirror: str) -> None:
             tools.program("mmdebstrap"),
             "--quiet",
             "--variant=extract",
+            # Without root nothing is changed into; with it, chrootless is refused.
+            f"--mode={'chrootless' if os.geteuid() else 'root'}",
             f"--architectures={architecture.name}",
             f"--include={','.join(architecture.packages)}",
             tools.SUITE,
