@@ -166,18 +166,23 @@ def test_prepare_gives_each_input_type_the_same_picture() -> None:
     assert np.array_equal(as_int8.astype(int), whole - 128)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [(detail(np.int8, 1 / 127.5, 0), "0..255"), (detail(np.int64), "0..255")],
-)
-def test_prepare_refuses_what_it_cannot_feed(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(runner.RunnerError, match=message):
-        runner.prepare(np.zeros((1, 2, 2, 3), dtype=np.uint8), wrong)
+def test_int8_that_was_made_for_scaled_pixels_takes_the_bytes_less_128() -> None:
+    # x / 127.5 - 1, quantized with scale 1 / 127.5 and zero point 0, is x - 127.5.
+    image = np.array([0, 1, 127, 128, 254, 255] * 2, dtype=np.uint8).reshape(1, 2, 2, 3)
+    fed = runner.prepare(image, detail(np.int8, 1 / 127.5, 0)).astype(float)
+    assert np.abs(fed - (image / 127.5 - 1) * 127.5).max() <= 0.5 + 1e-9
 
 
-def test_prepare_refuses_another_shape() -> None:
-    with pytest.raises(runner.RunnerError, match=r"\(1, 4, 4, 3\)"):
-        runner.prepare(np.zeros((1, 4, 4, 3), dtype=np.uint8), detail(np.uint8))
+def test_float_takes_pixels_scaled_as_asked() -> None:
+    image = np.array([0, 51, 255] * 4, dtype=np.uint8).reshape(1, 2, 2, 3)
+    fed = runner.prepare(image, detail(np.float32), (127.5, 127.5))
+    assert fed.dtype == np.float32
+    assert fed[0, 0, 0].tolist() == pytest.approx([-1, -0.6, 1])
+
+
+def test_prepare_refuses_what_it_cannot_feed() -> None:
+    with pytest.raises(runner.RunnerError, match="expected float32, uint8 or int8"):
+        runner.prepare(np.zeros((1, 2, 2, 3), dtype=np.uint8), detail(np.int64))
 
 
 # ---- the sample ----
@@ -191,13 +196,16 @@ BAD_ARRAYS: dict[str, dict[str, NDArray[Any]]] = {
     "column of labels": {"labels": np.zeros((IMAGES, 1), dtype=int)},
     "float labels": {"labels": np.zeros(IMAGES)},
     "pickled": {"labels": np.array([{}] * IMAGES, dtype=object)},
+    "pickled images": {"images": np.array([{}] * IMAGES, dtype=object)},
+    "by column": {"images": np.zeros((IMAGES, 16, 16, 3), dtype=np.uint8, order="F")},
+    "class names that are numbers": {"class_names": np.arange(4)},
 }
 
 
 @pytest.mark.parametrize("name", BAD_ARRAYS)
 def test_a_wrong_sample_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(runner.RunnerError, match="sample"):
-        runner.load_sample(write_sample(tmp_path / "s.npz", **BAD_ARRAYS[name]))
+        runner.open_sample(write_sample(tmp_path / "s.npz", **BAD_ARRAYS[name]))
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a zip", b"PK\x03\x04" + bytes(60)])
@@ -205,7 +213,7 @@ def test_a_damaged_sample_is_refused(damage: bytes, tmp_path: Path) -> None:
     path = tmp_path / "s.npz"
     path.write_bytes(damage)
     with pytest.raises(runner.RunnerError, match="cannot be read"):
-        runner.load_sample(path)
+        runner.open_sample(path)
 
 
 def test_a_sample_that_unpacks_too_large_is_refused(
@@ -213,7 +221,7 @@ def test_a_sample_that_unpacks_too_large_is_refused(
 ) -> None:
     monkeypatch.setattr(runner, "SAMPLE_LIMIT_BYTES", 1000)
     with pytest.raises(runner.RunnerError, match="unpacks"):
-        runner.load_sample(write_sample(tmp_path / "s.npz"))
+        runner.open_sample(write_sample(tmp_path / "s.npz"))
 
 
 # ---- the runtime ----
@@ -292,15 +300,40 @@ def test_throttling_bits_come_from_the_firmware(
 # ---- the file itself ----
 
 
+# Of the standard library, by name, what came after 3.8 and one might reach for.
+NEWER = {
+    "removeprefix", "removesuffix", "is_relative_to", "with_stem", "readlink", "hardlink_to",
+    "file_digest", "bit_count", "pairwise", "batched", "cache", "randbytes", "to_thread", "nextafter",
+    "ulp", "lcm", "stdlib_module_names", "orig_argv", "pidfd_open", "walk_up", "unparse",
+}  # fmt: skip
+
+
 def test_the_runner_is_valid_python_3_8_and_needs_only_numpy() -> None:
     tree = ast.parse(RUNNER.read_text(encoding="utf-8"), feature_version=(3, 8))
-    imported = set()
-    for node in tree.body:
+    imported, used = set(), set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add((node.module or "").partition(".")[0])
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+        elif isinstance(node, ast.keyword) and node.arg in ("strict", "root_dir", "dirs_exist_ok"):
+            used.add(node.arg)
     assert imported - set(sys.stdlib_module_names) == {"numpy"}
+    assert not used & (NEWER | {"strict", "root_dir"})
+
+
+@pytest.mark.parametrize("missing", ["numpy", "importlib.metadata"])
+def test_without_numpy_or_on_python_3_7_it_says_so_in_a_line(missing: str, tmp_path: Path) -> None:
+    # None in sys.modules makes an import fail as if the module were not there.
+    code = f"import sys, runpy; sys.modules[{missing!r}] = None; sys.argv[1:] = ['--help']\n"
+    code += f"runpy.run_path({str(RUNNER)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: Python 3.8 or newer and NumPy are needed: ")
+    assert done.stderr.count("\n") == 1
 
 
 # ---- arguments ----
@@ -394,7 +427,7 @@ def fake_runtime(path: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> dict
     (path / "fake.py").write_text(f"import os, time\ndef Interpreter(**_):\n    {body}\n")
     monkeypatch.setenv("PYTHONPATH", str(path))
     spec = {"module": "fake", "threads": 1, "sample": None, "model": "m", "seed": 0}
-    return {**spec, "score": False, "seconds": 0.1, "warmup": 0.0}
+    return {**spec, "score": 0, "seconds": 0.1, "warmup": 0.0, "least": 5, "scaling": [0, 1]}
 
 
 @pytest.mark.parametrize(
@@ -544,4 +577,4 @@ def test_ctrl_c_keeps_what_is_complete(folder: Path, tmp_path: Path) -> None:
     # The first round, whole: both models once.
     assert {row["model"] for row in result["rows"]} == {"float.tflite", "int8.tflite"}
     assert all(row["repeats"] >= 1 for row in result["rows"])
-    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.json", "r.json.partial"]
