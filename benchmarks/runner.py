@@ -191,7 +191,9 @@ def judge(
     drifting = sum(spread > DRIFT_LIMIT for spread in spreads)
     if drifting > len(spreads) / 4:
         limit = f"{100 * DRIFT_LIMIT:.0f} %"
-        reasons.append(f"{drifting} of {len(spreads)} medians differ by over {limit} in a process")
+        reasons.append(
+            f"{drifting} of {len(spreads)} medians differ by over {limit} between processes"
+        )
     reasons += throttled_since(states[0], states[-1])
     known = [row["repeats"] for row in rows if not row["error"]]
     verdict = "noisy" if reasons else "quiet" if known and min(known) >= 3 else "unknown"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -240,6 +241,19 @@ def test_tflite_runtime_with_numpy_2_is_refused(monkeypatch: pytest.MonkeyPatch)
     assert runner.find_runtime()[0] == "tflite_runtime"
 
 
+def test_a_runtime_that_numpy_forbids_is_passed_over_for_one_that_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = ("tflite_runtime", "tensorflow")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in there else None)
+    monkeypatch.setattr(np, "__version__", "2.0.1")
+    assert runner.find_runtime()[0] == "tensorflow"
+    with pytest.raises(runner.RunnerError, match="numpy<2"):
+        runner.find_runtime("tflite_runtime")
+    with pytest.raises(runner.RunnerError, match="pip install ai-edge-litert"):
+        runner.find_runtime("ai_edge_litert")
+
+
 def test_no_runtime_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", only("nothing"))
     with pytest.raises(runner.RunnerError, match="pip install ai-edge-litert"):
@@ -297,14 +311,31 @@ def test_throttling_bits_come_from_the_firmware(
     assert runner.throttling() is None
 
 
+def test_without_the_firmwares_tool_the_bits_come_from_the_kernel(
+    board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert runner.throttling() is None
+    path = board / "devices/platform/soc/soc:firmware/get_throttled"
+    path.parent.mkdir(parents=True)
+    path.write_text("50005\n")
+    assert runner.throttling() == "0x50005"
+    for cpu, count in enumerate((3, 4)):
+        path = board / f"devices/system/cpu/cpu{cpu}/thermal_throttle/core_throttle_count"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{count}\n")
+    assert runner.machine_state()["throttle_count"] == 7
+
+
 # ---- the file itself ----
 
 
 # Of the standard library, by name, what came after 3.8 and one might reach for.
 NEWER = {
     "removeprefix", "removesuffix", "is_relative_to", "with_stem", "readlink", "hardlink_to",
-    "file_digest", "bit_count", "pairwise", "batched", "cache", "randbytes", "to_thread", "nextafter",
-    "ulp", "lcm", "stdlib_module_names", "orig_argv", "pidfd_open", "walk_up", "unparse",
+    "file_digest", "bit_count", "pairwise", "batched", "cache", "randbytes", "to_thread",
+    "nextafter", "ulp", "lcm", "stdlib_module_names", "orig_argv", "pidfd_open", "walk_up",
+    "unparse",
 }  # fmt: skip
 
 
@@ -536,6 +567,53 @@ def test_the_file_and_the_machine_are_recorded(
         assert environment[key]
     for moment in ("before", "after"):
         assert set(environment[moment]) >= {"governor", "temperature_c", "throttled"}
+
+
+def test_the_result_is_as_its_written_schema_says(
+    measured: tuple[dict[str, Any], subprocess.CompletedProcess[str]],
+) -> None:
+    jsonschema.validate(measured[0], json.loads(RUNNER.with_name("result.schema.json").read_text()))
+
+
+def test_the_machines_peaks_are_measured_through_the_runtime_and_numpy(
+    measured: tuple[dict[str, Any], subprocess.CompletedProcess[str]],
+) -> None:
+    (peaks,) = measured[0]["peaks"]
+    assert peaks["threads"] == 1
+    for key in ("int8_gmacs", "float32_gmacs", "numpy_float32_gmacs"):
+        # From a microcontroller's speed to a thousand times a server core's.
+        assert 1e-3 < peaks[key] < 1e6
+    sizes = [copy["resident_bytes"] for copy in peaks["copy"]]
+    assert sizes == sorted(sizes) == [2 * size for size in runner.COPY_BYTES]
+    assert all(copy["gb_s"] > 0 for copy in peaks["copy"])
+
+
+@pytest.mark.parametrize("kind", ["int8", "float32"])
+def test_the_packed_gemms_are_those_that_the_script_makes(kind: str) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    from bloodedge.benchmarks.gemm_model import gemm_model, packed
+    from bloodedge.benchmarks.model_work import model_work
+
+    assert runner.GEMM[kind] == packed(kind)
+    work = model_work(kind, gemm_model(kind))
+    assert (work.macs, work.macs_int8 > 0) == (runner.GEMM_MACS, kind == "int8")
+    interpreter = Interpreter(model_content=gemm_model(kind), num_threads=1)
+    interpreter.allocate_tensors()
+    detail = interpreter.get_input_details()[0]
+    interpreter.set_tensor(detail["index"], np.ones(detail["shape"], detail["dtype"]))
+    interpreter.invoke()
+    out = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    assert out.shape == (256, 512)
+    assert not out.any()
+
+
+def test_a_runtime_that_refuses_every_model_is_found_before_any_is_measured() -> None:
+    def refuse(**_: object) -> None:
+        raise SystemError("returned a result with an error set")
+
+    with pytest.raises(runner.RunnerError, match=r"with numpy .* it runs no model: returned"):
+        runner.runtime_gemms(refuse, 1, 0.0)
 
 
 def test_progress_says_first_how_long_it_takes_and_names_each_step(
