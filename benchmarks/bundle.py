@@ -17,10 +17,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bloodedge.benchmarks.host import RUNNER
-from bloodedge.benchmarks.stage import balanced_indices
+from bloodedge.benchmarks.model_work import known_work
+from bloodedge.benchmarks.stage import balanced_indices, write_sample
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.evaluate import check_fit
@@ -40,6 +39,10 @@ _RUN = """\
 # Checks the files, then measures every model; options are passed on to runner.py.
 set -eu
 cd "$(dirname "$0")"
+if ! "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 8))'; then
+  echo "error: Python 3.8 or newer is needed; PYTHON=python3.11 sh run.sh chooses one" >&2
+  exit 2
+fi
 if command -v sha256sum >/dev/null; then sha256sum -c --quiet SHA256SUMS; fi
 exec "${PYTHON:-python3}" runner.py models/*.tflite --sample sample.npz --out result.json "$@"
 """
@@ -54,7 +57,8 @@ On the device, with Python 3.8 or newer, NumPy, and `ai-edge-litert` (64-bit) or
     sh run.sh
 
 It checks the files, measures accuracy, latency and memory of every model, and writes
-`result.json`; `sh run.sh --quick` is a rough look. Back on the computer,
+`result.json`; `sh run.sh --quick` is a rough look, `sh run.sh --resume` goes on after Ctrl-C. Back on
+the computer,
 
     bloodedge report --benchmark result.json
 
@@ -106,7 +110,7 @@ def bundle(config: BundleConfig, data: Dataset) -> Path:
     models = bundle_models(config.models, data)
     index = balanced_indices(data["test"].labels, config.images or len(data["test"]), config.seed)
     sample = io.BytesIO()
-    np.savez(sample, images=data["test"].images[index], labels=data["test"].labels[index])
+    write_sample(sample, data["test"].images[index], data["test"].labels[index], data.class_names)
     files = {f"models/{name}": model.path.read_bytes() for name, model in models.items()}
     files["sample.npz"] = sample.getvalue()
     files["labels.txt"] = "".join(f"{name}\n" for name in data.class_names).encode()
@@ -165,10 +169,13 @@ def _description(
     models: Mapping[str, ModelReference], data: Dataset, config: BundleConfig, images: int
 ) -> dict[str, Any]:
     described = data.describe()
+    work = known_work({name: model.path for name, model in models.items()})
     kept = ("name", "title", "synthetic", "fingerprint", "size", "class_names")
     return {
         "schema": SCHEMA,
-        "models": {name: {"name": m.name, "sha256": m.sha256} for name, m in models.items()},
+        "models": {
+            name: {"name": m.name, "sha256": m.sha256, **work[name]} for name, m in models.items()
+        },
         "sample": {"split": "test", "images": images, "seed": config.seed},
         "data": {key: described[key] for key in kept},
     }

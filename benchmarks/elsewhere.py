@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bloodedge.benchmarks.bundle import bundle_models
 from bloodedge.benchmarks.host import SCHEMA, BenchmarkResult, load_result
+from bloodedge.benchmarks.model_work import known_work
 from bloodedge.benchmarks.runner import combine, summarize
 from bloodedge.benchmarks.stage import (
     RESULT_FILE,
@@ -110,6 +111,9 @@ def benchmark_elsewhere(
         parts = driver(material, config)
         if not parts["rows"]:
             raise DataError("nothing was measured", fix="start again, and leave it until it ends")
+        work = known_work(paths)
+        for row in parts["rows"]:
+            row["work"] = work[row["model"]]["work"] if row["model"] in work else None
         settings = ("repeats", "seconds", "seed")
         shared = {key: getattr(config, key) for key in settings}
         parts["config"] = {**shared, **parts["config"]}

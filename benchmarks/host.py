@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bloodedge.benchmarks.fields import count, flag, number, text
+from bloodedge.benchmarks.machine import Noise, Peaks, read_noise, read_peaks, read_work
+from bloodedge.benchmarks.model_work import Work
 from bloodedge.errors import ConfigError, DataError
 from bloodedge.files import read_json
 
@@ -44,6 +46,7 @@ class BenchmarkConfig:
         seed: of the order and of the random images.
         quick: a rough look, with the runner's own short repeats and seconds.
         force: replace `out` where it exists.
+        facts: a `bundle.json` with what the models cost, for their rows.
 
     Raises:
         ConfigError: a value is out of range, or two contradict each other.
@@ -58,6 +61,7 @@ class BenchmarkConfig:
     seed: int = 0
     quick: bool = False
     force: bool = False
+    facts: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the runner could not do, before anything starts."""
@@ -102,6 +106,8 @@ class BenchmarkRow:
         drift: whether the spread is too large to trust the median (over 10 %).
         error: why it could not be measured; the measured fields are then none.
         delegate: what ran it, such as `webgpu`; empty where the protocol leaves no choice.
+        note: what was done to fit the images to the model, or why there is no accuracy.
+        work: what one inference takes; none where nobody knew.
     """
 
     model: str
@@ -121,6 +127,8 @@ class BenchmarkRow:
     drift: bool
     error: str | None
     delegate: str = ""
+    note: str = ""
+    work: Work | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,8 @@ class BenchmarkResult:
         rows: in the runner's order.
         protocol: one of `PROTOCOLS`.
         emulated: whether the device was an emulator, whose latencies mean nothing.
+        peaks: what the machine can do at most, by thread count; empty where nobody measured it.
+        noise: whether it was quiet enough to conclude; none where nobody looked.
     """
 
     path: Path
@@ -147,6 +157,8 @@ class BenchmarkResult:
     rows: tuple[BenchmarkRow, ...]
     protocol: str = "runner"
     emulated: bool = False
+    peaks: tuple[Peaks, ...] = ()
+    noise: Noise | None = None
 
 
 def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
@@ -193,6 +205,8 @@ def _command(config: BenchmarkConfig) -> list[str]:
         command += ["--repeats", str(config.repeats), "--seconds", str(config.seconds)]
     if config.sample:
         command += ["--sample", str(config.sample)]
+    if config.facts:
+        command += ["--facts", str(config.facts)]
     if config.force:
         command += ["--force"]
     # After `--` a file whose name starts with a dash is no option.
@@ -245,6 +259,8 @@ def load_result(path: Path) -> BenchmarkResult:
             rows=measured,
             protocol=protocol,
             emulated="emulated" in value and flag(value, "emulated"),
+            peaks=read_peaks(value.get("peaks")),
+            noise=read_noise(value.get("noise")),
         )
     except ValueError as error:
         raise DataError(f"{path} is no benchmark result: {error}") from error
@@ -281,4 +297,6 @@ def _row(row: object, protocol: str) -> BenchmarkRow:
         drift=not failed and flag(row, "drift"),
         error=text(row, "error") if failed else None,
         delegate="" if row.get("delegate", "") == "" else text(row, "delegate"),
+        note="" if row.get("note", "") == "" else text(row, "note"),
+        work=read_work(row.get("work")),
     )

@@ -9,10 +9,15 @@ it is loaded and costs nothing here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from math import ceil, prod
+from pathlib import Path
+from typing import Any
 
 from bloodedge.deploy.lint.facts import FileFacts, Operator, Tensor, read_facts
+from bloodedge.errors import ModelError
 
 _BITS = {
     "FLOAT64": 64,
@@ -66,6 +71,22 @@ def model_work(name: str, content: bytes) -> Work:
         ModelError: the file is damaged.
     """
     return count_work(read_facts(name, content))
+
+
+def known_work(models: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Return digest and work of each model by name, as a `bundle.json` lists its `models`.
+
+    One that is damaged is left out: measuring it will say what is wrong with it.
+    """
+    found = {}
+    for name, path in models.items():
+        content = path.read_bytes()
+        try:
+            work = model_work(name, content)
+        except ModelError:
+            continue
+        found[name] = {"sha256": sha256(content).hexdigest(), "work": work.as_dict()}
+    return found
 
 
 def count_work(facts: FileFacts) -> Work:

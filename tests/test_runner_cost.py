@@ -74,7 +74,7 @@ status = open("/proc/self/status").read()
 print(status.split("VmHWM:")[1].split()[0], "ai_edge_litert" in sys.modules)
 """
     out = tmp_path / "r.json"
-    options = ["--quick", "--out", str(out), "--threads", "1"]
+    options = ["--quick", "--repeats", "1", "--out", str(out)]
     done = subprocess.run(
         [sys.executable, "-c", code, str(MODEL), *options],
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True, check=True,
