@@ -57,8 +57,8 @@ On the device, with Python 3.8 or newer, NumPy, and `ai-edge-litert` (64-bit) or
     sh run.sh
 
 It checks the files, measures accuracy, latency and memory of every model, and writes
-`result.json`; `sh run.sh --quick` is a rough look, `sh run.sh --resume` goes on after Ctrl-C. Back on
-the computer,
+`result.json`; `sh run.sh --quick` is a rough look, and `sh run.sh --resume` goes on after Ctrl-C.
+Back on the computer,
 
     bloodedge report --benchmark result.json
 
@@ -174,7 +174,8 @@ def _description(
     return {
         "schema": SCHEMA,
         "models": {
-            name: {"name": m.name, "sha256": m.sha256, **work[name]} for name, m in models.items()
+            name: {"name": m.name, "sha256": m.sha256, **work.get(name, {})}
+            for name, m in models.items()
         },
         "sample": {"split": "test", "images": images, "seed": config.seed},
         "data": {key: described[key] for key in kept},

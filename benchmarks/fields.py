@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_TEXT = 1000
+# Beyond it a float no longer tells neighbours apart.
+MAX_COUNT = 1 << 53
 
 
 def text(values: Mapping[str, Any], key: str) -> str:
@@ -35,15 +37,15 @@ def flag(values: Mapping[str, Any], key: str) -> bool:
     return value
 
 
-def count(values: Mapping[str, Any], key: str, *, least: int = 0) -> int:
-    """Return a whole number of at least `least`.
+def count(values: Mapping[str, Any], key: str, *, least: int = 0, most: int = MAX_COUNT) -> int:
+    """Return a whole number in `least`..`most`.
 
     Raises:
         ValueError: it is none.
     """
     value = values.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{key}` is not a whole number of at least {least}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"`{key}` is not a whole number in {least}..{most}")
     return value
 
 

@@ -19,6 +19,8 @@ from typing import Any
 from bloodedge.benchmarks.fields import count, flag, number, text
 from bloodedge.benchmarks.machine import Noise, Peaks, read_noise, read_peaks, read_work
 from bloodedge.benchmarks.model_work import Work
+from bloodedge.benchmarks.processes import Timed, read_timed, read_xnnpack
+from bloodedge.benchmarks.schema import check_schema
 from bloodedge.errors import ConfigError, DataError
 from bloodedge.files import read_json
 
@@ -27,6 +29,10 @@ SCHEMA = "bloodedge-benchmark/1"
 PROTOCOLS = ("runner", "browser", "android")
 RUNNER = Path(__file__).with_name("runner.py")
 _MAX_SECONDS = 86400.0
+# An hour: a longer inference is no measurement, and a number with 300 digits no cell of a table.
+_MAX_US = 3600e6
+_MAX_BYTES = 1 << 33
+_MAX_THREADS = 1 << 12
 # What the runner takes at most to kill its worker and write after Ctrl-C.
 _STOP_SECONDS = 30.0
 
@@ -108,6 +114,9 @@ class BenchmarkRow:
         delegate: what ran it, such as `webgpu`; empty where the protocol leaves no choice.
         note: what was done to fit the images to the model, or why there is no accuracy.
         work: what one inference takes; none where nobody knew.
+        timed: when its processes were timed; empty where that was not recorded.
+        xnnpack: whether the runtime said that it uses XNNPACK; none where nobody looked.
+        predictions: the digest of the predicted classes; empty where that was not recorded.
     """
 
     model: str
@@ -129,6 +138,9 @@ class BenchmarkRow:
     delegate: str = ""
     note: str = ""
     work: Work | None = None
+    timed: tuple[Timed, ...] = ()
+    xnnpack: bool | None = None
+    predictions: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,13 +244,12 @@ def load_result(path: Path) -> BenchmarkResult:
     """Read a runner's JSON from anywhere, checking every field that is used.
 
     Raises:
-        DataError: it is missing, over 16 MiB, of another schema, or a field is absent, of the
-            wrong type, or out of range.
+        DataError: it is missing, over 16 MiB, of another or a newer schema, or a field is absent,
+            of the wrong type, or out of range.
     """
+    value = read_json(path)
+    check_schema(path, value.get("schema"), SCHEMA)
     try:
-        value = read_json(path)
-        if value.get("schema") != SCHEMA:
-            raise ValueError(f"schema {value.get('schema')!r}, expected {SCHEMA!r}")
         environment, rows = value.get("environment"), value.get("rows")
         if not isinstance(environment, dict) or not isinstance(rows, list):
             raise ValueError("expected an object `environment` and a list `rows`")
@@ -276,20 +287,20 @@ def _row(row: object, protocol: str) -> BenchmarkRow:
         # Only the runner measures everything: others lack memory, or percentiles.
         return not failed and (protocol == PROTOCOLS[0] or row.get(key) is not None)
 
-    def measured(key: str) -> float | None:
-        return number(row, key) if known(key) else None
+    def measured(key: str, most: float = _MAX_US) -> float | None:
+        return number(row, key, most=most) if known(key) else None
 
     return BenchmarkRow(
         model=text(row, "model"),
-        bytes=count(row, "bytes"),
-        gzip_bytes=count(row, "gzip_bytes"),
-        threads=count(row, "threads", least=1),
+        bytes=count(row, "bytes", most=_MAX_BYTES),
+        gzip_bytes=count(row, "gzip_bytes", most=_MAX_BYTES),
+        threads=count(row, "threads", least=1, most=_MAX_THREADS),
         median_us=measured("median_us"),
         p90_us=measured("p90_us"),
         p99_us=measured("p99_us"),
         min_us=measured("min_us"),
-        load_ms=measured("load_ms"),
-        first_ms=measured("first_ms"),
+        load_ms=measured("load_ms", _MAX_US / 1000),
+        first_ms=measured("first_ms", _MAX_US / 1000),
         peak_rss_kib=count(row, "peak_rss_kib") if known("peak_rss_kib") else None,
         accuracy=number(row, "accuracy", most=1.0) if scored else None,
         images=count(row, "images", least=1) if scored else 0,
@@ -299,4 +310,9 @@ def _row(row: object, protocol: str) -> BenchmarkRow:
         delegate="" if row.get("delegate", "") == "" else text(row, "delegate"),
         note="" if row.get("note", "") == "" else text(row, "note"),
         work=read_work(row.get("work")),
+        timed=() if failed else read_timed(row),
+        xnnpack=None if failed else read_xnnpack(row),
+        predictions=text(row, "predictions_sha256")
+        if scored and row.get("predictions_sha256") is not None
+        else "",
     )

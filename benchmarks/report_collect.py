@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bloodedge.benchmarks.host import BenchmarkResult, BenchmarkRow, load_result
 from bloodedge.benchmarks.report_data import (
     SPLIT_ORDER,
     Curve,
@@ -21,7 +21,6 @@ from bloodedge.benchmarks.report_data import (
 from bloodedge.benchmarks.report_origin import result_origin, run_origin
 from bloodedge.benchmarks.report_read import (
     DataEntry,
-    digest,
     entry,
     read_curve,
     read_data,
@@ -30,14 +29,16 @@ from bloodedge.benchmarks.report_read import (
     read_scores,
     text,
 )
+from bloodedge.benchmarks.report_results import newest, read_result
 from bloodedge.benchmarks.stage import RESULT_FILE
-from bloodedge.errors import BloodedgeError, DataError
-from bloodedge.files import read_json
+from bloodedge.errors import BloodedgeError
 from bloodedge.runs import Run
 
 HISTORY_FILE = "history.csv"
 # A model's own run names it best, so it comes before those that only use the file.
 _ORDER = {"export": 1, "evaluate": 2, "benchmark": 3}
+# The section of models that are known only from what a device says of them.
+_ELSEWHERE = DataEntry("Measured on devices", False, ())
 
 
 @dataclass
@@ -48,10 +49,12 @@ class _Found:
     data: dict[str, DataEntry] = field(default_factory=dict)
     homes: dict[str, dict[str, None]] = field(default_factory=dict)
     scores: dict[tuple[str, str], dict[str, Scores]] = field(default_factory=dict)
-    latencies: dict[str, dict[tuple[str, str], Latency]] = field(default_factory=dict)
+    latencies: dict[str, dict[str, list[Latency]]] = field(default_factory=dict)
+    measured: dict[str, tuple[str, Row]] = field(default_factory=dict)
     curves: dict[str, list[Curve]] = field(default_factory=dict)
     origins: dict[str, list[Origin]] = field(default_factory=dict)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
 
 
 def collect(runs: Sequence[Run], results: Sequence[Path] = ()) -> ReportData:
@@ -63,19 +66,22 @@ def collect(runs: Sequence[Run], results: Sequence[Path] = ()) -> ReportData:
     """
     found = _Found()
     for run in sorted(runs, key=_order):
-        try:
-            _add_run(found, run)
-        except BloodedgeError as error:
-            found.left_out.append((text(run.path.name), text(error)))
+        _try(found, run.path.name, partial(_add_run, found, run))
     for path in results:
-        _add_result(found, load_result(path), path)
-        found.origins.setdefault("", []).append(result_origin(path.name, path))
-    known = {sha for homes in found.homes.values() for sha in homes}
-    for sha in found.latencies.keys() - known:
-        why = "timed, but no run given here evaluates or holds it"
-        found.left_out.append((f"the model {sha[:12]}", why))
+        _try(found, path.name, partial(_add_result, found, path, text(path.name)))
+    _add_measured(found)
     sections = tuple(_section(found, fingerprint) for fingerprint in found.homes)
-    return ReportData(sections, tuple(found.origins.get("", ())), tuple(found.left_out))
+    origins = tuple(found.origins.get("", ()))
+    return ReportData(sections, origins, tuple(found.left_out), tuple(found.bad))
+
+
+def _try(found: _Found, name: str, add: Callable[[], None]) -> None:
+    """Add something; a file that is damaged costs what is in it, and not the others."""
+    try:
+        add()
+    except (BloodedgeError, RecursionError) as error:
+        found.left_out.append((text(name), text(error)))
+        found.bad.append(text(name))
 
 
 def _order(run: Run) -> tuple[int, str]:
@@ -86,15 +92,15 @@ def _add_run(found: _Found, run: Run) -> None:
     """Add a run; one that raises has added nothing but the description of its data."""
     manifest = run.manifest
     if manifest["kind"] == "benchmark":
-        path = run.path / RESULT_FILE
-        _add_result(found, load_result(path), path)
-        found.origins.setdefault("", []).append(result_origin(run.name, path, manifest))
+        _add_result(found, run.path / RESULT_FILE, text(run.name), manifest)
         return
     fingerprint, data = read_data(manifest)
     names = found.data.setdefault(fingerprint, data).class_names
     rows = [read_evaluated(manifest)] if manifest["kind"] == "evaluate" else list(read_models(run))
     if not rows:
-        raise DataError(f"a run of kind {text(manifest['kind'])} without a model")
+        why = f"a run of kind {text(manifest['kind'])} without a model"
+        found.left_out.append((text(run.name), why))
+        return
     metrics = entry(manifest, "metrics")
     scores = {s: read_scores(s, metrics[s], len(names)) for s in SPLIT_ORDER if s in metrics}
     for row in rows:
@@ -112,8 +118,10 @@ def _add_run(found: _Found, run: Run) -> None:
 
 def _inherit(found: _Found, row: Row, manifest: Mapping[str, Any]) -> Row:
     """An exported model is of its parent's family; one that nothing is known of is its own."""
-    parent = found.files.get(str(entry(manifest, "parents").get("parent")))
-    return replace(row, family=row.family or (parent.family if parent else "") or row.model)
+    sha = entry(manifest, "parents").get("parent")
+    parent = found.files.get(str(sha))
+    family = row.family or (parent.family if parent else "") or row.model
+    return replace(row, family=family, parent=text(sha or ""))
 
 
 def _merge(new: Row, old: Row | None) -> Row:
@@ -123,43 +131,71 @@ def _merge(new: Row, old: Row | None) -> Row:
     return replace(old, gzip_bytes=new.gzip_bytes if old.gzip_bytes is None else old.gzip_bytes)
 
 
-def _add_result(found: _Found, result: BenchmarkResult, path: Path) -> None:
-    """Add the rows of a benchmark, by the digest of each model file."""
-    raw = read_json(path)["rows"]
-    by_file: dict[tuple[str, str], list[BenchmarkRow]] = {}
-    if result.emulated:
-        why = "measured in an emulator, whose latencies mean nothing"
-        found.left_out.append((text(path.name), why))
-        return
-    for row, recorded in zip(result.rows, raw, strict=True):
-        if row.error:
-            why = f"{row.model} with {row.threads} threads was not measured: {row.error}"
-            found.left_out.append((text(path.name), text(why)))
-            continue
-        by_file.setdefault((digest(recorded.get("sha256")), row.delegate), []).append(row)
-    if not result.complete:
-        found.left_out.append((text(path), "the benchmark was interrupted; its rows are used"))
-    for (sha, delegate), rows in by_file.items():
-        single = next((row for row in rows if row.threads == 1), None)
-        many = max((r for r in rows if r.threads > 1), key=lambda r: r.threads, default=None)
-        runtime = f"{result.runtime}, {delegate}" if delegate else result.runtime
-        latency = Latency(result.hardware, runtime, single, many, result.protocol)
-        found.latencies.setdefault(sha, {})[latency.place, runtime] = latency
+def _add_result(
+    found: _Found, path: Path, source: str, manifest: Mapping[str, Any] | None = None
+) -> None:
+    """Add what a benchmark has measured, by the digest of each model file."""
+    fingerprint, data = _images_of(manifest)
+    result = read_result(path, source, fingerprint)
+    if data:
+        found.data.setdefault(fingerprint, data)
+    found.left_out += result.left_out
+    for sha, latency, row in result.measured:
+        places = found.latencies.setdefault(sha, {})
+        places.setdefault(latency.column, []).append(latency)
+        if not found.measured.get(sha, ("",))[0]:
+            found.measured[sha] = fingerprint, row
+    found.origins.setdefault("", []).append(result_origin(source, path, manifest))
+
+
+def _images_of(manifest: Mapping[str, Any] | None) -> tuple[str, DataEntry | None]:
+    """Return which images a benchmark classified; a result on its own does not say."""
+    try:
+        return read_data(manifest or {})
+    except BloodedgeError:
+        return "", None
+
+
+def _add_measured(found: _Found) -> None:
+    """Give a section to what was measured but is in no run: that of its images, or its own."""
+    found.data[""] = _ELSEWHERE
+    known = {sha for homes in found.homes.values() for sha in homes}
+    for sha, (fingerprint, row) in sorted(found.measured.items(), key=lambda item: not item[1][0]):
+        if sha not in known:
+            found.files[sha] = row
+            found.homes.setdefault(fingerprint, {})[sha] = None
 
 
 def _section(found: _Found, fingerprint: str) -> Section:
-    rows = []
+    rows, emulated = [], []
     for sha in found.homes[fingerprint]:
         by_split = found.scores.get((fingerprint, sha), {})
         scores = next((by_split[split] for split in SPLIT_ORDER if split in by_split), None)
         base = replace(found.files[sha], scores=scores)
-        timed = found.latencies.get(sha, {}).values()
-        rows += [replace(base, latency=latency) for latency in timed] or [base]
+        places = found.latencies.get(sha, {}).values()
+        timed = [_on(newest(latencies), fingerprint) for latencies in places]
+        real = [replace(base, latency=latency) for latency in timed if not latency.emulated]
+        rows += real or [base]
+        emulated += [replace(base, latency=latency) for latency in timed if latency.emulated]
     # The model with the largest file first, then its variants: from the reference to what was
     # made of it.
     largest = {row.model: max(r.bytes for r in rows if r.model == row.model) for row in rows}
-    rows.sort(key=lambda row: (-largest[row.model], row.model, -row.bytes, row.variant))
+    for listed in (rows, emulated):
+        listed.sort(key=lambda row: (-largest[row.model], row.model, -row.bytes, row.variant))
     title, synthetic, names = found.data[fingerprint]
     curves = tuple(found.curves.get(fingerprint, ()))
-    origins = tuple(found.origins.get(fingerprint, ()))
-    return Section(fingerprint, title, synthetic, names, tuple(rows), curves, origins)
+    # Under no fingerprint are the devices, which have a place of their own.
+    origins = tuple(found.origins.get(fingerprint, ())) if fingerprint else ()
+    shared = fingerprint, title, synthetic, names, tuple(rows), curves, origins
+    return Section(*shared, tuple(emulated))
+
+
+def _on(latency: Latency, fingerprint: str) -> Latency:
+    """Take away the accuracy on a device if it is about other images than the section's."""
+    if latency.data in ("", fingerprint):
+        return latency
+    single, many = (
+        replace(row, accuracy=None, images=0) if row else None
+        for row in (latency.single, latency.all_cores)
+    )
+    return replace(latency, single=single, all_cores=many)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bloodedge.benchmarks.host import BenchmarkRow
+from bloodedge.benchmarks.machine import Noise, Peaks
 
 # The test split is what is reported; a figure of another split stands in only where it is missing.
 SPLIT_ORDER = ("test", "val", "train")
@@ -58,6 +59,16 @@ class Latency:
         single: with one thread; None when that was not measured.
         all_cores: with the most threads, more than one; None when that was not measured.
         protocol: how it was measured; only latencies of one `place` are ranked.
+        quick: whether that was only a rough look, which is another protocol.
+        emulated: whether the device was an emulator: then only its answers mean anything.
+        delegate: what ran it, as the result says; empty where there was no choice.
+        when: when the benchmark began, in ISO 8601; empty where that is unknown.
+        until: when it ended, likewise.
+        source: the result file or run it is from.
+        data: the fingerprint of the images that gave its accuracy; empty where that is unknown.
+        int8_dot: whether the processor names an int8 dot product; None where it names nothing.
+        peaks: what the machine can do at most, by thread count; empty where nobody measured it.
+        noise: whether it was quiet enough to conclude; None where nobody looked.
     """
 
     device: str
@@ -65,11 +76,34 @@ class Latency:
     single: BenchmarkRow | None
     all_cores: BenchmarkRow | None
     protocol: str = "runner"
+    quick: bool = False
+    emulated: bool = False
+    delegate: str = ""
+    when: str = ""
+    until: str = ""
+    source: str = ""
+    data: str = ""
+    int8_dot: bool | None = None
+    peaks: tuple[Peaks, ...] = ()
+    noise: Noise | None = None
 
     @property
     def place(self) -> str:
-        """The device and, where it is not the runner's, the protocol."""
-        return self.device if self.protocol == "runner" else f"{self.device}, {self.protocol}"
+        """The device and how it was measured; the runner's full protocol goes without saying."""
+        words = [self.device]
+        words += [self.protocol] if self.protocol != "runner" else []
+        words += ["quick"] if self.quick else []
+        return ", ".join([*words, "emulated"] if self.emulated else words)
+
+    @property
+    def column(self) -> str:
+        """The place and the runtime: what one column of a comparison is about."""
+        return f"{self.place}, {self.runtime}"
+
+    @property
+    def figures(self) -> BenchmarkRow | None:
+        """With one thread, or where that was not measured with the most."""
+        return self.single or self.all_cores
 
 
 @dataclass(frozen=True)
@@ -86,6 +120,7 @@ class Row:
         gzip_bytes: its size gzipped at level 9; None when nobody measured it.
         scores: None when it was not evaluated on this section's data.
         latency: None when it was not timed.
+        parent: the digest of the model it was exported from; empty where that is unknown.
     """
 
     model: str
@@ -97,6 +132,7 @@ class Row:
     gzip_bytes: int | None
     scores: Scores | None = None
     latency: Latency | None = None
+    parent: str = ""
 
     @property
     def label(self) -> str:
@@ -123,7 +159,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class Section:
-    """Everything about one data set, known by its fingerprint."""
+    """Everything about one data set, known by its fingerprint.
+
+    The fingerprint is empty where models are known only from what devices measured: nothing says
+    then which images they classified. `emulated` are rows of emulators, which are in no ranking.
+    """
 
     fingerprint: str
     title: str
@@ -132,6 +172,7 @@ class Section:
     rows: tuple[Row, ...]
     curves: tuple[Curve, ...]
     origins: tuple[Origin, ...]
+    emulated: tuple[Row, ...] = ()
 
     @property
     def models(self) -> list[Row]:
@@ -161,8 +202,9 @@ class Section:
 
 @dataclass(frozen=True)
 class ReportData:
-    """All sections, and what was left out with the reason."""
+    """All sections, and what was left out with the reason; `bad` are files that are damaged."""
 
     sections: tuple[Section, ...]
     origins: tuple[Origin, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    bad: tuple[str, ...] = ()

@@ -6,19 +6,39 @@ chosen to be seen on white and on black.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
+from math import hypot
 from typing import NamedTuple
 
+from bloodedge.benchmarks.report_axes import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Scale,
+    cut,
+    draw,
+    frame,
+    linear_axis,
+    log_axis,
+)
+
 COLOURS = ("#3b82f6", "#e8833a", "#2fa36b", "#a06cd5", "#d64545", "#1aa5b8")
-WIDTH, HEIGHT = 520, 360
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 34, 44
+# Of what is not Pareto-optimal.
+_FAINT = 0.4
 _LETTER = 6.1
+# The page's colour around the letters of a name, so that what it crosses does not disturb.
+_BACKGROUND = "var(--bg,#fff)"
+_HALO = f"paint-order:stroke;stroke:{_BACKGROUND};stroke-width:3px"
+# As bad as being so much farther from the point.
+_CROSSING = 25.0
 _MAX_POINTS = 400
 
-Scale = Callable[[float], float]
 Box = tuple[float, float, float, float]
 
 
@@ -32,7 +52,7 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """One mark of a scatter plot, with an interval on the vertical axis."""
+    """One mark of a scatter plot, with an interval on the vertical axis and the group's colour."""
 
     label: str
     x: float
@@ -40,156 +60,178 @@ class Point:
     low: float
     high: float
     colour: int
+    group: str = ""
 
 
-def scatter(points: Sequence[Point], title: str, x_label: str, y_label: str) -> str:
-    """Return a plot with a logarithmic horizontal axis, names and error bars."""
-    x, x_ticks = _log_axis([p.x for p in points], _LEFT, WIDTH - _RIGHT)
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other beats: smaller x and larger y are better, one is enough."""
+    return [p for p in points if not any(_beats(other, p) for other in points)]
+
+
+def _beats(a: Point, b: Point) -> bool:
+    return a.x <= b.x and a.y >= b.y and (a.x, a.y) != (b.x, b.y)
+
+
+def scatter(
+    points: Sequence[Point], title: str, x_label: str, y_label: str, subtitle: str = ""
+) -> str:
+    """Return a plot with a logarithmic horizontal axis and error bars.
+
+    Pareto-optimal points are named and joined; the others are faint, and named where there is
+    room, and to a pointer that rests on them.
+    """
+    x, x_ticks = log_axis([p.x for p in points], LEFT, WIDTH - RIGHT)
     ys = [value for p in points for value in (p.low, p.high)]
-    y, y_ticks = _linear_axis(ys, HEIGHT - _BOTTOM, _TOP)
-    parts = [_frame(title, x_label, y_label, x, x_ticks, y, y_ticks)]
-    placed = [(x(p.x), y(p.y)) for p in points]
-    taken: list[Box] = [(px - 6, py - 6, px + 6, py + 6) for px, py in placed]
-    bars = [
-        (px - 3, y(p.high), px + 3, y(p.low)) for p, (px, _) in zip(points, placed, strict=True)
-    ]
-    for p, (px, py) in zip(points, placed, strict=True):
-        colour = COLOURS[p.colour % len(COLOURS)]
+    y, y_ticks = linear_axis(ys, HEIGHT - BOTTOM, TOP)
+    parts = [frame(title, x_label, y_label, x, x_ticks, y, y_ticks, subtitle), _legend(points)]
+    at = {id(p): (x(p.x), y(p.y)) for p in points}
+    best = {id(p) for p in pareto(points)}
+    front = sorted((p for p in points if id(p) in best), key=lambda p: p.x)
+    faint = [p for p in points if id(p) not in best]
+    corners = [at[id(p)] for p in front]
+    parts.append(_stairs(corners))
+    parts += [_mark(p, at[id(p)], y, id(p) in best) for p in (*faint, *front)]
+    taken: list[Box] = [(px - 6, py - 6, px + 6, py + 6) for px, py in at.values()]
+    bars = [(at[id(p)][0] - 3, y(p.high), at[id(p)][0] + 3, y(p.low)) for p in points]
+    bars += [(px, py - 1, qx, py + 1) for (px, py), (qx, _) in pairwise(corners)]
+    for p in sorted(front, key=lambda p: at[id(p)][1]):
+        parts.append(place_name(p.label, at[id(p)], taken, bars))
+    parts += [_faint_name(p.label, at[id(p)], taken, bars) for p in faint]
+    return draw(parts, title)
+
+
+def _mark(p: Point, at: tuple[float, float], y: Scale, best: bool) -> str:
+    colour = COLOURS[p.colour % len(COLOURS)]
+    said = escape(f"{p.label}: {p.y:.2f} % [{p.low:.2f}, {p.high:.2f}], {p.x:.4g}")
+    return (
+        f'<g opacity="{1 if best else _FAINT}"><title>{said}</title>'
+        f'<path d="M{at[0]:.1f} {y(p.low):.1f}V{y(p.high):.1f}" stroke="{colour}"/>'
+        f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="5" fill="{colour}"/></g>'
+    )
+
+
+def _stairs(corners: Sequence[tuple[float, float]]) -> str:
+    """Return the line along the Pareto front: what is right of it and below is beaten."""
+    steps = [f"H{qx:.1f}V{qy:.1f}" for _, (qx, qy) in pairwise(corners)]
+    if not steps:
+        return ""
+    px, py = corners[0]
+    return (
+        f'<path d="M{px:.1f} {py:.1f}{"".join(steps)}" fill="none" stroke="currentColor" '
+        'stroke-opacity=".35" stroke-dasharray="4 3"/>'
+    )
+
+
+def _legend(points: Sequence[Point]) -> str:
+    """Return the groups with their colours, as many as fit on the line under the title."""
+    groups = {p.group: COLOURS[p.colour % len(COLOURS)] for p in points if p.group}
+    if len(groups) < 2:
+        return ""
+    parts, left = [], float(LEFT)
+    for name, colour in groups.items():
+        shown = cut(name, 24)
+        width = 22 + _LETTER * len(shown)
+        if left + width > WIDTH - RIGHT:
+            parts.append(f'<text x="{left:.1f}" y="{TOP - 9}" font-size="11">…</text>')
+            break
         parts.append(
-            f'<path d="M{px:.1f} {y(p.low):.1f}V{y(p.high):.1f}" stroke="{colour}"/>'
-            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="5" fill="{colour}"/>'
+            f'<circle cx="{left + 5:.1f}" cy="{TOP - 13}" r="4" fill="{colour}"/>'
+            f'<text x="{left + 13:.1f}" y="{TOP - 9}" font-size="11">{escape(shown)}</text>'
         )
-    for p, at in sorted(zip(points, placed, strict=True), key=lambda pair: pair[1][1]):
-        parts.append(_name(p.label, at, taken, bars))
-    return _svg(parts, title)
+        left += width
+    return "".join(parts)
 
 
 def lines(series: Mapping[str, Sequence[float]], title: str, x_label: str, y_label: str) -> str:
     """Return a line plot of one value per epoch for each series."""
     values = [value for column in series.values() for value in column]
     epochs = max(len(column) for column in series.values())
-    x, x_ticks = _linear_axis([1, max(epochs, 2)], _LEFT, WIDTH - _RIGHT, pad=0)
-    y, y_ticks = _linear_axis(values, HEIGHT - _BOTTOM, _TOP)
-    parts = [_frame(title, x_label, y_label, x, x_ticks, y, y_ticks)]
+    x, x_ticks = linear_axis([1, max(epochs, 2)], LEFT, WIDTH - RIGHT, pad=0)
+    y, y_ticks = linear_axis(values, HEIGHT - BOTTOM, TOP)
+    parts = [frame(title, x_label, y_label, x, x_ticks, y, y_ticks)]
     for index, (name, column) in enumerate(series.items()):
         step = max(1, len(column) // _MAX_POINTS)
         rises = column[-1] > column[0]
         # The corner that the lines leave free.
-        height = HEIGHT - _BOTTOM - 10 - 16 * index if rises else _TOP + 20 + 16 * index
+        height = HEIGHT - BOTTOM - 10 - 16 * index if rises else TOP + 20 + 16 * index
         dots = [(i + 1, column[i]) for i in range(0, len(column), step)]
         path = " ".join(f"{x(epoch):.1f},{y(value):.1f}" for epoch, value in dots)
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{COLOURS[index]}" stroke-width="2"/>'
-            f'<text x="{WIDTH - _RIGHT - 6}" y="{height}" '
+            f'<text x="{WIDTH - RIGHT - 6}" y="{height}" '
             f'text-anchor="end" style="fill:{COLOURS[index]}">{escape(name)}</text>'
         )
-    return _svg(parts, title)
+    return draw(parts, title)
 
 
 def standalone(svg: str) -> str:
     """Return a figure as a file of its own, on white: a page's colours do not reach into it."""
     head, _, rest = svg.partition(">")
     namespace = head.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg" color="#1a1a1a"')
+    rest = rest.replace(_BACKGROUND, "#fff")
     return f'{namespace}><rect width="100%" height="100%" fill="#fff"/>{rest}\n'
 
 
-def _svg(parts: Sequence[str], title: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}" '
-        'font-family="system-ui,sans-serif" font-size="12" fill="currentColor">'
-        f"{''.join(parts)}</svg>"
-    )
-
-
-def _log_axis(values: Sequence[float], start: float, end: float) -> tuple[Scale, list[float]]:
-    low, high = math.log10(min(values)), math.log10(max(values))
-    pad = max(0.12, 0.08 * (high - low))
-    low, high = low - pad, high + pad
-    ticks = _log_ticks(low, high)
-    return lambda v: start + (math.log10(v) - low) / (high - low) * (end - start), ticks
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times powers of ten; of a wide range only the powers."""
-    steps = (1, 2, 5) if high - low < 2.5 else (1, 3) if high - low < 4 else (1,)
-    powers = range(math.floor(low), math.ceil(high) + 1)
-    ticks = [step * 10.0**power for power in powers for step in steps]
-    return [tick for tick in ticks if low <= math.log10(tick) <= high]
-
-
-def _linear_axis(
-    values: Sequence[float], start: float, end: float, pad: float = 0.06
-) -> tuple[Scale, list[float]]:
-    low, high = min(values), max(values)
-    margin = pad * (high - low) or (0.0 if high > low else 0.5)
-    low, high = low - margin, high + margin
-    rough = (high - low) / 6
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough)
-    first = math.ceil(low / step)
-    ticks = [i * step for i in range(first, math.floor(high / step) + 1)]
-    return lambda v: start + (v - low) / (high - low) * (end - start), ticks
-
-
-def _frame(
-    title: str,
-    x_label: str,
-    y_label: str,
-    x: Scale,
-    x_ticks: Sequence[float],
-    y: Scale,
-    y_ticks: Sequence[float],
-) -> str:
-    """Return grid, ticks, axis labels and title."""
-    bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
-    grid = "".join(f"M{x(t):.1f} {_TOP}V{bottom}" for t in x_ticks)
-    grid += "".join(f"M{_LEFT} {y(t):.1f}H{right}" for t in y_ticks)
-    numbers = "".join(
-        f'<text x="{x(t):.1f}" y="{bottom + 16}" '
-        f'text-anchor="{"end" if x(t) > right - 16 else "middle"}">{_tick(t)}</text>'
-        for t in x_ticks
-    ) + "".join(
-        f'<text x="{_LEFT - 6}" y="{y(t) + 4:.1f}" text-anchor="end">{_tick(t)}</text>'
-        for t in y_ticks
-    )
-    middle = (_LEFT + right) / 2
-    return (
-        f'<path d="{grid}" stroke="currentColor" stroke-opacity=".15"/>'
-        f'<path d="M{_LEFT} {_TOP}V{bottom}H{right}" fill="none" stroke="currentColor"/>{numbers}'
-        f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>'
-        f'<text x="14" y="{(_TOP + bottom) / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {(_TOP + bottom) / 2})">{escape(y_label)}</text>'
-        f'<text x="{middle}" y="18" text-anchor="middle" font-weight="600">{escape(title)}</text>'
-    )
-
-
-def _tick(value: float) -> str:
-    return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:.10g}"[:6]
-
-
-def _name(label: str, at: tuple[float, float], taken: list[Box], bars: list[Box]) -> str:
+def place_name(label: str, at: tuple[float, float], taken: list[Box], bars: list[Box]) -> str:
     """Write a point's name where nothing is yet, with a line to the point where it is far."""
     px, py = at
+    label = cut(label, 48)
     width = _LETTER * len(label)
-    spots = [(9.0, 4.0), (-9 - width, 4.0), (-width / 2, -11.0), (-width / 2, 20.0)]
+    spots = _near(width)
     for far in range(24, 200, 13):
         spots += [(dx, dy) for dy in (4 - far, 4 + far) for dx in (9, -9 - width, -width / 2)]
-    boxes = [(px + dx, py + dy - 10, px + dx + width, py + dy + 3) for dx, dy in spots]
+    boxes = _boxes(at, spots, width)
     free = [i for i, box in enumerate(boxes) if _inside(box) and not _hits(box, taken)]
-    # In a crowd a name may cross an error bar, but no other name.
-    chosen = next((i for i in free if not _hits(boxes[i], bars)), (free or [0])[0])
+    # A name may cross an error bar, but no other name or point, and rather than be far away.
+    costs = {i: _distance(boxes[i], at) + _CROSSING * _hits(boxes[i], bars) for i in free}
+    chosen = min(costs, key=lambda i: costs[i], default=0)
     taken.append(boxes[chosen])
     left, top, _, bottom = boxes[chosen]
     line = ""
-    if chosen >= 4:
+    if chosen >= len(_near(width)):
         near = bottom if bottom < py else top
-        line = f'<path d="M{px:.1f} {py:.1f}L{left + width / 2:.1f} {near:.1f}" '
+        # To the nearest letter, or else it would run along under the name.
+        end = min(max(px, left + 3), left + width - 3)
+        line = f'<path d="M{px:.1f} {py:.1f}L{end:.1f} {near:.1f}" '
         line += 'stroke="currentColor" stroke-opacity=".4"/>'
-    return f'{line}<text x="{left:.1f}" y="{bottom - 3:.1f}" font-size="11">{escape(label)}</text>'
+    place = f'x="{left:.1f}" y="{bottom - 3:.1f}"'
+    return f'{line}<text {place} style="{_HALO}" font-size="11">{escape(label)}</text>'
+
+
+def _faint_name(label: str, at: tuple[float, float], taken: list[Box], bars: list[Box]) -> str:
+    """Write a name beside its point where nothing at all is in the way, else leave it out."""
+    width = _LETTER * len(label)
+    boxes = _boxes(at, _near(width), width)
+    box = next((b for b in boxes if _inside(b) and not _hits(b, [*taken, *bars])), None)
+    if box is None:
+        return ""
+    taken.append(box)
+    place = f'x="{box[0]:.1f}" y="{box[3] - 3:.1f}"'
+    return f'<text {place} font-size="10" opacity="{_FAINT + 0.15:.2f}">{escape(label)}</text>'
+
+
+def _distance(box: Box, at: tuple[float, float]) -> float:
+    """Return how far the nearest edge of a name is from its point."""
+    x, y = min(max(at[0], box[0]), box[2]), min(max(at[1], box[1]), box[3])
+    return hypot(x - at[0], y - at[1])
+
+
+def _near(width: float) -> list[tuple[float, float]]:
+    spots = [(9.0, 4.0), (-9 - width, 4.0), (-width / 2, -11.0), (-width / 2, 20.0)]
+    return spots + [(dx, dy) for dy in (-8.0, 16.0) for dx in (8.0, -8 - width)]
+
+
+def _boxes(
+    at: tuple[float, float], spots: Sequence[tuple[float, float]], width: float
+) -> list[Box]:
+    px, py = at
+    return [(px + dx, py + dy - 10, px + dx + width, py + dy + 3) for dx, dy in spots]
 
 
 def _inside(box: Box) -> bool:
-    return box[0] >= _LEFT + 2 and box[2] <= WIDTH and box[1] >= _TOP and box[3] <= HEIGHT - _BOTTOM
+    return (
+        box[0] >= LEFT + 2 and box[2] <= WIDTH - 2 and box[1] >= TOP and box[3] <= HEIGHT - BOTTOM
+    )
 
 
 def _hits(box: Box, taken: Sequence[Box]) -> bool:

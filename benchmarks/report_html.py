@@ -8,6 +8,7 @@ from html import escape
 from bloodedge._version import __version__
 from bloodedge.benchmarks.report_data import Origin, ReportData, Row, Scores, Section
 from bloodedge.benchmarks.report_figures import Figure
+from bloodedge.benchmarks.report_part import Part
 from bloodedge.benchmarks.report_text import (
     COLUMNS,
     NOTES,
@@ -17,6 +18,7 @@ from bloodedge.benchmarks.report_text import (
     class_table,
     kilobytes,
     micros,
+    origin_line,
     percent,
 )
 
@@ -42,6 +44,8 @@ th,td{padding:.38em .6em;text-align:right;white-space:nowrap;border-bottom:1px s
 tr:last-child>*{border-bottom:0}thead th{background:var(--card);font-weight:600}
 th:first-child{text-align:left;position:sticky;left:0;background:var(--bg)}
 thead th:first-child{background:var(--card)}.words{text-align:left}
+.parts thead th,.parts td.words{white-space:normal;min-width:6em;vertical-align:bottom}
+.parts td.words:last-child{min-width:22em}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,230px),1fr));gap:10px;
 margin:1em 0}.card{background:var(--card);border-radius:6px;padding:.6em .9em}
 .card b{display:block;font-size:1.25rem}
@@ -55,14 +59,17 @@ code{font:0.95em ui-monospace,monospace;white-space:pre-wrap}
 """
 
 
-def html(data: ReportData, figures: Sequence[Sequence[Figure]]) -> str:
+def html(
+    data: ReportData, figures: Sequence[Sequence[Figure]], parts: Sequence[Sequence[Part]]
+) -> str:
     """Return the whole page.
 
     Args:
         data: what to tell.
         figures: for each section, its figures.
+        parts: for each section, its parts.
     """
-    body = "".join(_section(s, f) for s, f in zip(data.sections, figures, strict=True))
+    body = "".join(map(_section, data.sections, figures, parts))
     if data.origins:
         body += f"<h2>Devices</h2>{''.join(map(_origin, data.origins))}"
     if data.left_out:
@@ -80,23 +87,31 @@ def html(data: ReportData, figures: Sequence[Sequence[Figure]]) -> str:
     )
 
 
-def _section(section: Section, figures: Sequence[Figure]) -> str:
+def _section(section: Section, figures: Sequence[Figure], more: Sequence[Part]) -> str:
     parts = [
         f"<h2>{escape(section.title)}</h2>",
-        f'<p class="soft">Data fingerprint <code>{escape(section.fingerprint)}</code></p>',
+        f'<p class="soft">{escape(origin_line(section))}</p>',
         f'<p class="warn">{SYNTHETIC}</p>' if section.synthetic else "",
         _cards(section),
         "<h3>Comparison</h3>",
         _comparison(section),
         f'<p class="soft">{NOTES}</p>',
+        *map(_part, more),
         _plots("", [figure for figure in figures if not figure.curve]),
         _by_class(section),
         _matrices(section),
         _plots("<h3>Learning curves</h3>", [figure for figure in figures if figure.curve]),
-        "<h3>How each was made</h3>",
+        "<h3>How each was made</h3>" if section.origins else "",
         *map(_origin, section.origins),
     ]
     return "".join(parts)
+
+
+def _part(part: Part) -> str:
+    """Return a table with its notes; long headings and words take several lines."""
+    table = _table(part.table, part.words, " parts") if part.table else ""
+    notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in part.notes)
+    return f"<h3>{escape(part.heading)}</h3>{table}{notes}{_plots('', part.figures)}"
 
 
 def _comparison(section: Section) -> str:
@@ -120,17 +135,19 @@ def _cards(section: Section) -> str:
         row, scores = min(scored, key=lambda pair: pair[0].bytes)
         found.append(("smallest", f"{kilobytes(row.bytes)} KB", row, scores))
     timed = [
-        (row.latency.single.median_us, row, row.scores, row.latency.protocol)
+        (row.latency.single.median_us, row, row.scores, row.latency.place)
         for row in section.rows
         if row.scores and row.latency and row.latency.single and row.latency.single.median_us
     ]
-    # What was timed in another way is another race.
-    for protocol in dict.fromkeys(protocol for *_, protocol in timed):
-        us, row, scores, _ = min((t for t in timed if t[3] == protocol), key=lambda item: item[0])
-        where = "" if protocol == "runner" else f", {protocol}"
+    # What was timed elsewhere or in another way is another race.
+    places = dict.fromkeys(place for *_, place in timed)
+    for here in places:
+        us, row, scores, _ = min((t for t in timed if t[3] == here), key=lambda item: item[0])
+        where = f", {here}" if len(places) > 1 else ""
         found.append((f"fastest, one thread{where}", f"{micros(us)} µs", row, scores))
     cards = "".join(
-        f'<div class="card"><span class="soft">{what}</span><b>{value}</b>{escape(row.label)}'
+        f'<div class="card"><span class="soft">{escape(what)}</span><b>{value}</b>'
+        f"{escape(row.label)}"
         f'<div class="soft">{accuracy(scores)} % on {scores.split}{_kept(section, row, scores)}'
         "</div></div>"
         for what, value, row, scores in found
@@ -148,7 +165,9 @@ def _kept(section: Section, row: Row, scores: Scores) -> str:
     return f"; {points:+.2f} points and 1/{times:,.0f} of the size of {escape(largest.label)}"
 
 
-def _table(rows: Sequence[Sequence[str]], words: frozenset[int] = frozenset({0})) -> str:
+def _table(
+    rows: Sequence[Sequence[str]], words: frozenset[int] = frozenset({0}), kind: str = ""
+) -> str:
     def line(row: Sequence[str], head: bool) -> str:
         tags = ["th" if head or i == 0 else "td" for i in range(len(row))]
         kinds = [' class="words"' if i in words else "" for i in range(len(row))]
@@ -160,7 +179,7 @@ def _table(rows: Sequence[Sequence[str]], words: frozenset[int] = frozenset({0})
     head, *body = rows
     lines = "".join(f"<tr>{line(row, False)}</tr>" for row in body)
     return (
-        f'<div class="scroll"><table><thead><tr>{line(head, True)}</tr></thead>'
+        f'<div class="scroll{kind}"><table><thead><tr>{line(head, True)}</tr></thead>'
         f"<tbody>{lines}</tbody></table></div>"
     )
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 
 from bloodedge.benchmarks.report_data import ReportData, Row, Scores, Section
+from bloodedge.benchmarks.report_part import Part, csv_text
 
 COLUMNS = (
     "model", "variant", "split", "KB", "KB gzip", "accuracy % [95 %]", "macro F1", "AUC", "ECE",
@@ -19,7 +18,7 @@ CSV_COLUMNS = (
     "bytes", "gzip_bytes", "split", "images", "accuracy", "accuracy_low", "accuracy_high",
     "macro_f1", "auc", "ece", "worst_class", "worst_class_recall", "device", "runtime", "protocol",
     "median_us", "p90_us", "p99_us", "drift", "all_cores", "all_cores_median_us",
-    "peak_rss_kib", "load_ms", "first_ms",
+    "peak_rss_kib", "load_ms", "first_ms", "quick",
 )  # fmt: skip
 NOTES = (
     "KB is 1000 bytes, as the file lies on the disk and gzipped (level 9). The interval is "
@@ -29,6 +28,10 @@ NOTES = (
     "or benchmark_model measured is marked, and ranked only among its own kind."
 )
 SYNTHETIC = "SYNTHETIC DATA: these images were drawn by a program. No figure here is about blood."
+UNNAMED = (
+    "No run here holds or evaluates these files. Names and sizes are those that the results give, "
+    "and no result says which images were classified."
+)
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|&~])")
 
 
@@ -52,7 +55,7 @@ def _latency_cells(row: Row) -> list[str]:
         return [""] * 7
     one, many = row.latency.single, row.latency.all_cores
     cores = f"{micros(many.median_us)} ({many.threads})" if many else ""
-    device = f"{row.latency.place}, {row.latency.runtime}"
+    device = row.latency.column
     if one is None:
         return ["", "", "", cores, "", "", device]
     memory = "" if one.peak_rss_kib is None else f"{one.peak_rss_kib / 1024:.1f}"
@@ -96,18 +99,8 @@ def class_table(scores: Scores, names: Sequence[str]) -> list[list[str]]:
 
 def results_csv(data: ReportData) -> str:
     """Return every row of every section with its raw values."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for section in data.sections:
-        for row in section.rows:
-            writer.writerow([_csv_cell(value) for value in _raw(section, row)])
-    return out.getvalue()
-
-
-def _csv_cell(value: object) -> object:
-    """A spreadsheet would run text that starts like a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" and value else value
+    rows = [_raw(section, row) for section in data.sections for row in section.rows]
+    return csv_text([CSV_COLUMNS, *rows])
 
 
 def _raw(section: Section, row: Row) -> list[object]:
@@ -124,22 +117,37 @@ def _raw(section: Section, row: Row) -> list[object]:
         values += [one.median_us, one.p90_us, one.p99_us, one.drift] if one else [None] * 4
         values += [many.threads, many.median_us] if many else [None] * 2
         values += [one.peak_rss_kib, one.load_ms, one.first_ms] if one else [None] * 3
+        values += [row.latency.quick]
     return values + [None] * (len(CSV_COLUMNS) - len(values))
 
 
-def markdown(data: ReportData, figures: Sequence[Sequence[tuple[str, str]]]) -> str:
+def origin_line(section: Section) -> str:
+    """Return which images a section is about."""
+    return f"Data fingerprint {section.fingerprint}" if section.fingerprint else UNNAMED
+
+
+def markdown(
+    data: ReportData,
+    figures: Sequence[Sequence[tuple[str, str]]],
+    parts_of: Sequence[Sequence[Part]],
+) -> str:
     """Return the report in Markdown.
 
     Args:
         data: what to tell.
         figures: for each section, its figures' titles and paths.
+        parts_of: for each section, its parts.
     """
     parts = ["# bloodedge report"]
-    for section, images in zip(data.sections, figures, strict=True):
-        parts += [f"## {md(section.title)}", f"Data fingerprint `{code(section.fingerprint)}`."]
+    for section, images, more in zip(data.sections, figures, parts_of, strict=True):
+        parts += [f"## {md(section.title)}", f"{md(origin_line(section))}"]
         parts += [f"**{SYNTHETIC}**"] if section.synthetic else []
         rows = [cells(row, section.class_names) for row in section.rows]
         parts += [_md_table([list(COLUMNS), *rows]), NOTES]
+        for part in more:
+            parts += [f"### {md(part.heading)}"]
+            parts += [_md_table(part.table)] if part.table else []
+            parts += [md(note) for note in part.notes]
         parts += [f"![{md(title)}]({path})" for title, path in images]
         for row, scores in section.best:
             parts += [f"### {md(row.label)}, {scores.split}, by class"]
@@ -155,7 +163,7 @@ def markdown(data: ReportData, figures: Sequence[Sequence[tuple[str, str]]]) -> 
 
 def _md_origins(section: Section) -> list[str]:
     made = [_md_origin(origin.run, origin.kind, origin.facts) for origin in section.origins]
-    return ["### How each was made", *made]
+    return ["### How each was made", *made] if made else []
 
 
 def _md_origin(run: str, kind: str, facts: Sequence[tuple[str, str]]) -> str:

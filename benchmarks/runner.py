@@ -1114,7 +1114,7 @@ def make_rows(
         pooled = np.concatenate([unpack(run.pop("invoke_ns")) for run in runs[key]])
         scored = {"accuracy": None, "images": 0, "predictions_sha256": None, **runs[key][0]}
         row.update({name: scored[name] for name in ("accuracy", "images", "predictions_sha256")})
-        row["delegate"] = "xnnpack" if scored.get("xnnpack") else "cpu"
+        row["xnnpack"] = all(run.get("xnnpack") for run in runs[key])
         row["note"] = scored.get("note", "")
         rows.append({**row, **combine(runs[key], pooled), "error": None, "runs": runs[key]})
     return rows

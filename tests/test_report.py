@@ -12,8 +12,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bloodedge.benchmarks.report import ReportConfig, report, section_figures, summary_table
-from bloodedge.benchmarks.report_figures import Point, _log_ticks, scatter
+from bloodedge.benchmarks.report import ReportConfig, report, summary_table
+from bloodedge.benchmarks.report_axes import log_ticks
+from bloodedge.benchmarks.report_figures import Point, scatter
+from bloodedge.benchmarks.report_plots import section_figures
 from bloodedge.benchmarks.report_text import md
 from bloodedge.cli.reporting import report as report_command
 from bloodedge.errors import BloodedgeError, ConfigError, DataError, RunError
@@ -221,8 +223,8 @@ def test_a_browsers_latency_is_never_ranked_with_the_runners(student: Run, tmp_p
     assert ["aarch64), browser" in svg for svg in latency] == [False, True]
     assert [svg.count("<circle") for svg in latency] == [2, 3]
     page = made.page.read_text(encoding="utf-8")
-    assert "fastest, one thread</span><b>50.0 µs" in page
-    assert "fastest, one thread, browser</span><b>1.0 µs" in page
+    assert "fastest, one thread, Raspberry Pi 4 (aarch64)</span><b>50.0 µs" in page
+    assert "fastest, one thread, Raspberry Pi 4 (aarch64), browser</span><b>1.0 µs" in page
     csv_rows = list(csv.DictReader(io.StringIO(Path("report/results.csv").read_text())))
     found = {(r["variant"], r["protocol"], r["runtime"][-6:], r["median_us"]) for r in csv_rows}
     assert ("int8", "browser", "webgpu", "3.0") in found
@@ -237,22 +239,23 @@ def test_an_emulators_latency_is_left_out(student: Run, tmp_path: Path) -> None:
     made = report(ReportConfig(results=(path,)))
     devices = {row.latency.device for row in made.rows if row.latency}
     assert devices == {"Raspberry Pi 4 (aarch64)"}
-    assert ("emulated.json", "measured in an emulator, whose latencies mean nothing") in (
-        made.data.left_out
-    )
+    why = "measured in an emulator, whose latencies mean nothing: only its answers are shown"
+    assert ("emulated.json", why) in made.data.left_out
+    assert made.data.bad == ()
 
 
-def test_a_timed_model_that_no_run_holds_is_listed(student: Run, tmp_path: Path) -> None:
-    other = tmp_path / "other.tflite"
+def test_a_timed_model_that_no_run_holds_belongs_to_the_images_it_was_given(
+    student: Run, tmp_path: Path
+) -> None:
+    other = tmp_path / "other-int8.tflite"
     other.write_bytes(b"other")
-    benchmarked("other", [timing(other, 1, 5.0)])
-    left_out = report(ReportConfig()).data.left_out
-    assert left_out == (
-        (
-            f"the model {sha256_of(other)[:12]}",
-            "timed, but no run given here evaluates or holds it",
-        ),
-    )
+    drawn = data(True, "a" * 64, title="Drawn cells")
+    benchmarked("drawn", [timing(other, 1, 5.0)], data=drawn)
+    real, synthetic = report(ReportConfig()).data.sections
+    assert (real.fingerprint[0], len(real.rows)) == ("f", 3)
+    assert (synthetic.fingerprint[0], synthetic.synthetic) == ("a", True)
+    ((row),) = synthetic.rows
+    assert (row.model, row.variant, row.sha256) == ("other", "int8", sha256_of(other))
     assert student.name in Path("report/report.html").read_text(encoding="utf-8")
 
 
@@ -358,7 +361,7 @@ def test_a_folder_with_other_files_is_written_into(student: Run) -> None:
         report(ReportConfig((student.name,), out=Path("file")))
 
 
-def test_a_damaged_run_is_left_out_with_its_reason_unless_it_was_named(student: Run) -> None:
+def test_a_damaged_run_is_left_out_with_its_reason(student: Run) -> None:
     broken = trained("broken", b"b", "cnn_se", 0.9)
     (broken.path / "manifest.json").write_text('{"schema_version": 1, "kind"')
     made = report(ReportConfig())
@@ -366,8 +369,9 @@ def test_a_damaged_run_is_left_out_with_its_reason_unless_it_was_named(student: 
     assert name == "broken"
     assert "cannot be read as JSON" in why
     assert "cannot be read as JSON" in made.page.read_text(encoding="utf-8")
-    with pytest.raises(RunError, match="broken is not a finished run"):
-        report(ReportConfig((student.name, "broken"), out=Path("other")))
+    named = report(ReportConfig((student.name, "broken"), out=Path("other")))
+    assert {row.model for row in named.rows} == {"cnn_se"}
+    assert made.data.bad == named.data.bad == ("broken",)
 
 
 @pytest.mark.parametrize(
@@ -419,13 +423,14 @@ def test_a_damaged_history_costs_only_the_curve(content: str, student: Run) -> N
 def test_a_malformed_benchmark(student: Run, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text("{}")
-    with pytest.raises(DataError, match="no benchmark result"):
-        report(ReportConfig(results=(path,)))
+    with pytest.raises(DataError, match=r"no run to report on .*no benchmark result"):
+        report(ReportConfig((str(path),)))
     run = benchmarked("broken", [])
     (run.path / "benchmark.json").write_text('{"schema": "bloodedge-benchmark/1", "rows": 3}')
-    left_out = report(ReportConfig()).data.left_out
-    assert [name for name, _ in left_out] == ["broken"]
-    assert student.name == "cnn_se"
+    made = report(ReportConfig(results=(path,)))
+    assert [name for name, _ in made.data.left_out] == ["broken", "result.json"]
+    assert made.data.bad == ("broken", "result.json")
+    assert {row.model for row in made.rows} == {student.name}
 
 
 def test_models_that_could_not_be_measured_are_listed(student: Run) -> None:
@@ -439,7 +444,7 @@ def test_models_that_could_not_be_measured_are_listed(student: Run) -> None:
 def test_nothing_to_report() -> None:
     with pytest.raises(DataError, match="no run to report on"):
         report(ReportConfig())
-    with pytest.raises(RunError, match="no run 'missing'"):
+    with pytest.raises(RunError, match="no run or result 'missing'"):
         report(ReportConfig(("missing",)))
     with pytest.raises(ConfigError, match="twice"):
         ReportConfig(("a", "a"))
@@ -450,7 +455,7 @@ def test_nothing_to_report() -> None:
 
 def test_log_ticks_lie_inside_and_are_few() -> None:
     for low, high in ((0.0, 0.5), (1.2, 3.0), (-1.0, 2.9), (0.0, 7.0)):
-        ticks = _log_ticks(low, high)
+        ticks = log_ticks(low, high)
         assert 1 <= len(ticks) <= 8
         assert all(10**low <= tick <= 10**high for tick in ticks)
 
@@ -458,7 +463,9 @@ def test_log_ticks_lie_inside_and_are_few() -> None:
 def test_names_in_a_plot_do_not_cover_each_other() -> None:
     crowd = [Point(f"model number {i}", 100 + i, 98 + 0.01 * i, 97, 99, 0) for i in range(6)]
     svg = scatter(crowd, "title", "x", "y")
-    spots = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" font-size="11">', svg)
+    spots = re.findall(
+        r'<text x="([\d.]+)" y="([\d.]+)" style="paint-order[^"]*" font-size="11">', svg
+    )
     boxes = [(float(x), float(y)) for x, y in spots]
     assert len(boxes) == 6
     wide = 6.0 * len("model number 0")

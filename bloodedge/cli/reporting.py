@@ -10,27 +10,53 @@ import typer
 
 def report(
     runs: Annotated[
-        list[str] | None, typer.Argument(help="Names or folders of runs; by default all.")
+        list[str] | None,
+        typer.Argument(
+            help="Names or folders of runs, and JSON files that a device's runner or a driver "
+            "wrote; by default all runs."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="The folder to write into.")] = Path("report"),
     results: Annotated[
         list[Path] | None,
-        typer.Option("--benchmark", help="A JSON that a device's runner wrote; may be repeated."),
+        typer.Option("--benchmark", help="Such a JSON beside all runs; may be repeated."),
+    ] = None,
+    power: Annotated[
+        Path | None,
+        typer.Option(
+            "--power",
+            help="A power meter's CSV, for energy: columns time (seconds since 1970, or ISO 8601, "
+            "UTC unless it says otherwise), and watts or volts and amperes.",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a report there.")] = False,
 ) -> None:
-    """Compare runs: accuracy, size and latency, as an HTML page, Markdown and CSV."""
+    """Compare runs and devices: accuracy, size, latency, as an HTML page, Markdown and CSV.
+
+    What cannot be read is left out, and the exit code is then 1.
+    """
     from rich.console import Console
 
     from bloodedge.benchmarks.report import ReportConfig, summary_table
     from bloodedge.benchmarks.report import report as run
+    from bloodedge.benchmarks.report_part import terminal_tables
     from bloodedge.console import say
 
-    result = run(ReportConfig(tuple(runs or ()), tuple(results or ()), out, force))
-    for section in result.data.sections:
+    result = run(ReportConfig(tuple(runs or ()), tuple(results or ()), power, out, force))
+    console = Console()
+    for section, parts in zip(result.data.sections, result.parts, strict=True):
         table = summary_table(section.rows)
         table.title = section.title.replace("[", r"\[")
-        Console().print(table)
+        # Where nothing was evaluated, the devices' own tables say all there is.
+        if any(row.scores for row in section.rows) or not parts:
+            console.print(table)
+        for part in parts:
+            for shown in terminal_tables(part, console.width):
+                console.print(shown)
+            for note in part.notes:
+                console.print(note, markup=False, highlight=False, soft_wrap=True)
     for name, why in result.data.left_out:
         say(f"left out {name}: {why}")
     print(result.page)
+    if result.data.bad:
+        raise typer.Exit(1)

@@ -1,0 +1,56 @@
+"""What a result records of each process that was measured; any of it may be absent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from bloodedge.benchmarks.fields import count, number
+
+_MAX_RUNS = 1000
+# The year 2286.
+_MAX_EPOCH_S = 1e10
+
+
+class Timed(NamedTuple):
+    """When a process was timed, in seconds since 1970 by the device's clock, and how many times."""
+
+    begin_s: float
+    end_s: float
+    invokes: int
+
+
+def read_timed(row: Mapping[str, Any]) -> tuple[Timed, ...]:
+    """Return when a row's processes were timed; empty where that was not recorded.
+
+    Raises:
+        ValueError: what was recorded is of the wrong type or out of range.
+    """
+    found = [_timed(run) for run in _runs(row) if "timed_s" in run]
+    # A clock that was set back meanwhile says nothing of when that was.
+    return tuple(timed for timed in found if timed.end_s > timed.begin_s)
+
+
+def read_xnnpack(row: Mapping[str, Any]) -> bool | None:
+    """Return whether the runtime said in all processes that it uses XNNPACK; none if unknown.
+
+    Raises:
+        ValueError: there is no list of processes.
+    """
+    said = [run["xnnpack"] for run in _runs(row) if isinstance(run.get("xnnpack"), bool)]
+    return all(said) if said else None
+
+
+def _runs(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    runs = row.get("runs", [])
+    if not isinstance(runs, list) or len(runs) > _MAX_RUNS:
+        raise ValueError(f"`runs` is not a list of at most {_MAX_RUNS} objects")
+    return [run for run in runs if isinstance(run, dict)]
+
+
+def _timed(run: Mapping[str, Any]) -> Timed:
+    pair = run["timed_s"]
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise ValueError("`timed_s` is not a beginning and an end")
+    begin, end = (number({"timed_s": second}, "timed_s", most=_MAX_EPOCH_S) for second in pair)
+    return Timed(begin, end, count(run, "count", least=1))

@@ -1,0 +1,140 @@
+"""What int8 brought against float32 in each place, and what is known of why it was slower."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bloodedge.benchmarks.host import BenchmarkRow
+from bloodedge.benchmarks.report_data import Latency, Row, Section
+from bloodedge.benchmarks.report_part import Line, Part
+from bloodedge.benchmarks.report_reasons import ModelFiles, reasons
+from bloodedge.benchmarks.report_text import micros
+
+_NOTE = (
+    "Both files are exported from one model and measured in one place with as many threads. What "
+    "is said of slower ones is what the files, the runtime and the result show that may cost int8 "
+    "time, from bloodedge lint and the result: no guess, and no measurement of each cause."
+)
+_HEAD = ("model", "place", "threads", "float32 µs", "int8 µs", "int8 / float32")
+_RAW = (*_HEAD[:3], "float32_us", "int8_us", "ratio", "verdict", "why")
+
+
+class Pair(NamedTuple):
+    """A model's float32 and int8 file in one place, and their figures with as many threads."""
+
+    float32: Row
+    int8: Row
+    place: Latency
+    before: BenchmarkRow
+    after: BenchmarkRow
+    together: bool
+
+    @property
+    def ratio(self) -> float:
+        """The int8 file's median as a multiple of the float32 one's."""
+        return (self.after.median_us or 0.0) / (self.before.median_us or 1.0)
+
+    @property
+    def noise(self) -> float:
+        """By how much the medians of the processes differ, relative, in the noisier of the two."""
+        return max(self.before.spread or 0.0, self.after.spread or 0.0)
+
+    @property
+    def verdict(self) -> str:
+        """Which is faster, if processes of one file differ less than the two files do."""
+        if abs(self.ratio - 1) <= self.noise:
+            return "no difference"
+        return "slower" if self.ratio > 1 else "faster"
+
+
+def int8_part(section: Section, files: ModelFiles) -> Part | None:
+    """Return the comparison, or nothing where no model has both files in one place.
+
+    Args:
+        section: what was measured.
+        files: where to find the .tflite of a digest.
+    """
+    pairs = find_pairs(section)
+    if not pairs:
+        return None
+    body: list[Line] = []
+    raw: list[tuple[object, ...]] = [_RAW]
+    causes: dict[tuple[str, str], list[str]] = {}
+    for pair in pairs:
+        model, place, before, after = pair.int8.model, pair.place.column, pair.before, pair.after
+        threads = str(after.threads)
+        body.append((model, place, threads, _timed(before), _timed(after), _says(pair)))
+        why = _why(pair, files)
+        medians = before.median_us, after.median_us
+        raw.append((model, place, threads, *medians, round(pair.ratio, 4), pair.verdict, why))
+        if why:
+            causes.setdefault((model, why), []).append(place)
+    slower = [
+        f"{model} is slower in int8 on {' and on '.join(places)}: {why}."
+        for (model, why), places in causes.items()
+    ]
+    words = frozenset({0, 1, 5})
+    return Part("int8", "int8 against float32", (_HEAD, *body), (_NOTE, *slower), words, tuple(raw))
+
+
+def find_pairs(section: Section) -> list[Pair]:
+    """Return every int8 row with the float32 row of the same model in the same place."""
+    found = []
+    for int8 in (row for row in section.rows if row.variant == "int8"):
+        twins = [row for row in section.rows if _is_twin(row, int8)]
+        # Of several, that of the same model and run: there processes of the two took turns.
+        twins.sort(key=lambda row: (row.parent != int8.parent, not _together(row, int8)))
+        for twin in twins[:1]:
+            figures = _figures(twin, int8)
+            if int8.latency and figures:
+                found.append(Pair(twin, int8, int8.latency, *figures, _together(twin, int8)))
+    return sorted(found, key=lambda pair: -pair.ratio)
+
+
+def _is_twin(row: Row, int8: Row) -> bool:
+    return (
+        row.variant == "float32"
+        and row.latency is not None
+        and int8.latency is not None
+        and row.model == int8.model
+        and (row.parent == int8.parent or not (row.parent and int8.parent))
+        and row.latency.column == int8.latency.column
+    )
+
+
+def _together(row: Row, other: Row) -> bool:
+    return bool(row.latency and other.latency and row.latency.source == other.latency.source)
+
+
+def _figures(float32: Row, int8: Row) -> tuple[BenchmarkRow, BenchmarkRow] | None:
+    """Return both files' figures with one thread, or else with the same number of threads."""
+    a, b = float32.latency, int8.latency
+    if a is None or b is None:
+        return None
+    for before, after in ((a.single, b.single), (a.all_cores, b.all_cores)):
+        if before and after and before.median_us and after.median_us:
+            return (before, after) if before.threads == after.threads else None
+    return None
+
+
+def _timed(row: BenchmarkRow) -> str:
+    return micros(row.median_us) + ("†" if row.drift else "")
+
+
+def _says(pair: Pair) -> str:
+    if pair.verdict == "no difference":
+        return f"{pair.ratio:.2f}, no difference: processes differ by {100 * pair.noise:.0f} %"
+    return f"{pair.ratio:.2f}, {pair.verdict}"
+
+
+def _why(pair: Pair, files: ModelFiles) -> str:
+    """Return what is known of why int8 is slower; empty where it is not."""
+    if pair.verdict != "slower":
+        return ""
+    known = reasons(pair.float32, pair.int8, pair.place, _accelerated(pair), files)
+    apart = [] if pair.together else ["the two are from different runs"]
+    return "; ".join([*apart, *known])
+
+
+def _accelerated(pair: Pair) -> tuple[bool | None, bool | None]:
+    return pair.before.xnnpack, pair.after.xnnpack

@@ -1,0 +1,40 @@
+"""Where a section's parts are put together: what it tells beside its comparison and plots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bloodedge.benchmarks.report_data import Section
+from bloodedge.benchmarks.report_devices import device_part
+from bloodedge.benchmarks.report_energy import Meter, energy_part
+from bloodedge.benchmarks.report_int8 import int8_part
+from bloodedge.benchmarks.report_part import Part
+from bloodedge.benchmarks.report_reasons import ModelFiles
+from bloodedge.benchmarks.report_roofline import roofline_part
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What parts look at beside the section.
+
+    Attributes:
+        files: where the .tflite of a digest is.
+        meter: the log of a power meter, if one was given.
+    """
+
+    files: ModelFiles = field(default_factory=ModelFiles)
+    meter: Meter | None = None
+
+
+def section_parts(section: Section, evidence: Evidence) -> list[Part]:
+    """Return a section's parts in the order in which they are shown.
+
+    One more part is one more line here: terminal, Markdown, HTML and CSV follow by themselves.
+    """
+    parts = (
+        device_part(section),
+        int8_part(section, evidence.files),
+        roofline_part(section),
+        energy_part(section, evidence.meter),
+    )
+    return [part for part in parts if part]
