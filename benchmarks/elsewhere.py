@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bloodedge.benchmarks.bundle import bundle_models
 from bloodedge.benchmarks.host import SCHEMA, BenchmarkResult, load_result
 from bloodedge.benchmarks.model_work import known_work
+from bloodedge.benchmarks.profile.files import save_profiles
 from bloodedge.benchmarks.runner import combine, summarize
 from bloodedge.benchmarks.stage import (
     RESULT_FILE,
@@ -86,7 +87,8 @@ class DriverConfig:
 
 
 # Measures the material and returns the result's `complete`, `protocol`, `environment`, `rows` and
-# what it wants recorded in `config`; after Ctrl-C, with what is complete.
+# what it wants recorded in `config`; after Ctrl-C, with what is complete. `profiles`, where asked
+# for, are kept beside the result.
 Driver = Callable[[Material, DriverConfig], dict[str, Any]]
 
 
@@ -111,6 +113,7 @@ def benchmark_elsewhere(
         parts = driver(material, config)
         if not parts["rows"]:
             raise DataError("nothing was measured", fix="start again, and leave it until it ends")
+        save_profiles(parts.pop("profiles", []), run.path)
         work = known_work(paths)
         for row in parts["rows"]:
             row["work"] = work[row["model"]]["work"] if row["model"] in work else None

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from bloodedge.benchmarks.host import BenchmarkConfig, BenchmarkResult, run_benchmark
 from bloodedge.benchmarks.model_work import known_work
+from bloodedge.benchmarks.profile.files import save_profiles
+from bloodedge.benchmarks.profile.litert import profile_here
+from bloodedge.benchmarks.profile.table import Profile
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.files import atomic_path, write_json
@@ -32,6 +35,7 @@ class BenchmarkStageConfig:
         models: runs, files or zoo names; an export run means all its variants.
         images: how many test images the accuracy is measured on, balanced; 0 is all.
         threads: thread counts; 0 is every core.
+        profile: whether to find out where each model's time goes, by operator.
 
     Raises:
         ConfigError: a value out of range.
@@ -46,6 +50,7 @@ class BenchmarkStageConfig:
     quick: bool = False
     seed: int = 0
     force: bool = False
+    profile: bool = False
 
     def __post_init__(self) -> None:
         check_asked(self.models, self.name, self.images)
@@ -84,8 +89,24 @@ def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, Benchma
         result = run_benchmark(_runner_config(config, tuple(models), sample, facts, run.path))
         sample.unlink()
         facts.unlink()
+        if config.profile:
+            save_profiles(_profiles(config, result, tuple(models)), run.path)
         manifest = benchmark_manifest(run.name, config, data, parents, result, count, watch)
         return run.commit(manifest), result
+
+
+def _profiles(
+    config: BenchmarkStageConfig, result: BenchmarkResult, paths: Sequence[Path]
+) -> list[Profile]:
+    """Profile what could be measured, with the first number of threads, and only now.
+
+    The runner names a model by its file's name, or by its path where two have the same.
+    """
+    good = {row.model: row.threads for row in reversed(result.rows) if not row.error}
+    names = {path: str(path) if str(path) in good else path.name for path in paths}
+    named = {name: path for path, name in names.items() if name in good}
+    threads = good[next(iter(named))] if named else 1
+    return profile_here(named, threads, 0.5 if config.quick else config.seconds)
 
 
 def benchmark_manifest(
