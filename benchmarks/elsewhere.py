@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodedge.benchmarks.bundle import bundle_models
+from bloodedge.benchmarks.bundle import bundle_files, bundle_models
 from bloodedge.benchmarks.host import SCHEMA, BenchmarkResult, load_result
 from bloodedge.benchmarks.model_work import known_work
 from bloodedge.benchmarks.profile.files import save_profiles
@@ -39,6 +40,7 @@ class Material:
         class_names: the classes, by label.
         title: of the data, for people.
         synthetic: whether the images were drawn by a program.
+        pack: makes all of it a bundle: its files by name.
     """
 
     models: Mapping[str, Path]
@@ -47,6 +49,7 @@ class Material:
     class_names: tuple[str, ...]
     title: str
     synthetic: bool
+    pack: Callable[[], Mapping[str, bytes]]
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ def benchmark_elsewhere(
     index = balanced_indices(test.labels, config.images or len(test), config.seed)
     paths = {name: model.path for name, model in models.items()}
     fixed = data.class_names, data.title, data.synthetic
-    material = Material(paths, test.images[index], test.labels[index], *fixed)
+    pack = partial(bundle_files, models, data, index, config.seed)
+    material = Material(paths, test.images[index], test.labels[index], *fixed, pack)
     watch = Stopwatch()
     with open_run(config.name, force=config.force) as run:
         parts = driver(material, config)

@@ -33,6 +33,7 @@ _MAX_SECONDS = 86400.0
 _MAX_US = 3600e6
 _MAX_BYTES = 1 << 33
 _MAX_THREADS = 1 << 12
+_MAX_ROWS = 1000
 # What the runner takes at most to kill its worker and write after Ctrl-C.
 _STOP_SECONDS = 30.0
 
@@ -253,6 +254,8 @@ def load_result(path: Path) -> BenchmarkResult:
         environment, rows = value.get("environment"), value.get("rows")
         if not isinstance(environment, dict) or not isinstance(rows, list):
             raise ValueError("expected an object `environment` and a list `rows`")
+        if len(rows) > _MAX_ROWS:
+            raise ValueError(f"`rows` has more than {_MAX_ROWS} items")
         protocol = value.get("protocol", PROTOCOLS[0])
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol {protocol!r}, expected one of {', '.join(PROTOCOLS)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bloodedge.benchmarks.report_collect import collect
 from bloodedge.benchmarks.report_data import ReportData, Row
-from bloodedge.benchmarks.report_energy import meter
+from bloodedge.benchmarks.report_energy import ENERGY, meter
 from bloodedge.benchmarks.report_figures import Figure, standalone
 from bloodedge.benchmarks.report_html import html
 from bloodedge.benchmarks.report_part import Part, csv_text
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 HTML_FILE, MARKDOWN_FILE, CSV_FILE = "report.html", "report.md", "results.csv"
 _FIGURE = "figure-{section}-{number}.svg"
-_PART = "{name}-{section}.csv"
-_OWN = re.compile(r"report\.(html|md)|results\.csv|figure-\d+-\d+\.svg|[a-z0-9]+-\d+\.csv")
+_PART = "table-{name}-{section}.csv"
+_OWN = re.compile(r"report\.(html|md)|results\.csv|figure-\d+-\d+\.svg|table-[a-z0-9]+-\d+\.csv")
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,9 @@ def report(config: ReportConfig) -> Report:
     held = [*_all_runs([*zoo_folders(), runs_root()]).runs, *sources.runs]
     evidence = Evidence(model_files(held), meter(log, data.sections) if log else None)
     parts = tuple(tuple(section_parts(section, evidence)) for section in data.sections)
+    if log and not any(part.name == ENERGY for more in parts for part in more):
+        unused = (log.name, "nothing here was timed on a device, so it tells no energy")
+        data = replace(data, left_out=(*data.left_out, unused))
     return Report(_write(config.out, data, parts), data, parts)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import floor, log10
 
 from bloodedge.benchmarks.host import BenchmarkRow
 from bloodedge.benchmarks.report_data import Latency, Row, Section
 from bloodedge.benchmarks.report_part import Line, Part
 from bloodedge.benchmarks.report_power import Energy, PowerLog, Span, energy
 
+# The part's name.
+ENERGY = "energy"
 _NOTE = (
     "Energy beyond idling: (mean power while timed - idle power) x time / inferences, with the "
     "95 % interval that the scatter of the samples gives. The meter's own accuracy, and a "
@@ -54,7 +57,7 @@ def energy_part(section: Section, meter: Meter | None) -> Part | None:
     if len(meter.devices) > 1:
         where = " and ".join(meter.devices)
         why = f"{meter.log.name} was recorded while {where} were timed, and hangs on one of them"
-        return Part("energy", "Energy", notes=(f"No energy: {why}; report each device alone.",))
+        return Part(ENERGY, "Energy", notes=(f"No energy: {why}; report each device alone.",))
     body: list[Line] = []
     reasons: dict[tuple[str, str], list[str]] = {}
     raw: list[tuple[object, ...]] = [_RAW]
@@ -73,7 +76,7 @@ def energy_part(section: Section, meter: Meter | None) -> Part | None:
         which = f"{len(timings)} timings" if len(timings) > 2 else " and ".join(timings)
         notes.append(f"No energy of {which} on {place}: {why}.")
     table = (_HEAD, *body) if body else ()
-    return Part("energy", "Energy", table, tuple(notes), frozenset({0, 1}), tuple(raw))
+    return Part(ENERGY, "Energy", table, tuple(notes), frozenset({0, 1}), tuple(raw))
 
 
 def _measure(meter: Meter, latency: Latency | None, one: BenchmarkRow) -> Energy | str:
@@ -115,8 +118,10 @@ def _touched(log: PowerLog, one: BenchmarkRow) -> bool:
 def _shown(found: Energy) -> tuple[str, ...]:
     low = found.millijoule - found.plus_minus
     unsure = "" if low > 0 else ", not above idling"
+    # Two digits of the interval, and as many decimals of the energy.
+    digits = max(0, 1 - floor(log10(found.plus_minus)))
     return (
-        f"{found.millijoule:.3g} ± {found.plus_minus:.2g}{unsure}",
+        f"{found.millijoule:.{digits}f} ± {found.plus_minus:.{digits}f}{unsure}",
         f"{found.active_w:.2f}",
         f"{found.idle_w:.2f}",
         f"{found.samples:,}",

@@ -38,6 +38,8 @@ _HALO = f"paint-order:stroke;stroke:{_BACKGROUND};stroke-width:3px"
 # As bad as being so much farther from the point.
 _CROSSING = 25.0
 _MAX_POINTS = 400
+# More could not be read, and looking for room takes the longer the more there are.
+_MAX_NAMES = 60
 
 Box = tuple[float, float, float, float]
 
@@ -94,9 +96,11 @@ def scatter(
     taken: list[Box] = [(px - 6, py - 6, px + 6, py + 6) for px, py in at.values()]
     bars = [(at[id(p)][0] - 3, y(p.high), at[id(p)][0] + 3, y(p.low)) for p in points]
     bars += [(px, py - 1, qx, py + 1) for (px, py), (qx, _) in pairwise(corners)]
-    for p in sorted(front, key=lambda p: at[id(p)][1]):
+    bars += [(qx - 1, qy, qx + 1, py) for (_, py), (qx, qy) in pairwise(corners)]
+    for p in sorted(front, key=lambda p: at[id(p)][1])[:_MAX_NAMES]:
         parts.append(place_name(p.label, at[id(p)], taken, bars))
-    parts += [_faint_name(p.label, at[id(p)], taken, bars) for p in faint]
+    room = max(0, _MAX_NAMES - len(front))
+    parts += [_faint_name(p.label, at[id(p)], taken, bars) for p in faint[:room]]
     return draw(parts, title)
 
 

@@ -12,6 +12,7 @@ from bloodedge.benchmarks.report_part import Part
 from bloodedge.benchmarks.report_text import (
     COLUMNS,
     NOTES,
+    PARETO,
     SYNTHETIC,
     accuracy,
     cells,
@@ -44,8 +45,8 @@ th,td{padding:.38em .6em;text-align:right;white-space:nowrap;border-bottom:1px s
 tr:last-child>*{border-bottom:0}thead th{background:var(--card);font-weight:600}
 th:first-child{text-align:left;position:sticky;left:0;background:var(--bg)}
 thead th:first-child{background:var(--card)}.words{text-align:left}
-.parts thead th,.parts td.words{white-space:normal;min-width:6em;vertical-align:bottom}
-.parts td.words:last-child{min-width:22em}
+.parts thead th,.parts td.words{white-space:normal;overflow-wrap:normal;min-width:8.5em}
+.parts thead th{vertical-align:bottom}.parts thead th:nth-child(2):not(.words){min-width:0}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,230px),1fr));gap:10px;
 margin:1em 0}.card{background:var(--card);border-radius:6px;padding:.6em .9em}
 .card b{display:block;font-size:1.25rem}
@@ -97,7 +98,7 @@ def _section(section: Section, figures: Sequence[Figure], more: Sequence[Part]) 
         _comparison(section),
         f'<p class="soft">{NOTES}</p>',
         *map(_part, more),
-        _plots("", [figure for figure in figures if not figure.curve]),
+        _compared([figure for figure in figures if not figure.curve]),
         _by_class(section),
         _matrices(section),
         _plots("<h3>Learning curves</h3>", [figure for figure in figures if figure.curve]),
@@ -119,6 +120,10 @@ def _comparison(section: Section) -> str:
     rows = [COLUMNS, *(cells(row, section.class_names) for row in section.rows)]
     joined = [[f"{model} {variant}", *rest] for model, variant, *rest in rows]
     return _table(joined, words=frozenset({0, 1, len(COLUMNS) - 2}))
+
+
+def _compared(figures: Sequence[Figure]) -> str:
+    return _plots("", figures) + (f'<p class="soft">{PARETO}</p>' if figures else "")
 
 
 def _plots(head: str, figures: Sequence[Figure]) -> str:

@@ -11,9 +11,10 @@ from bloodedge.benchmarks.report_reasons import ModelFiles, reasons
 from bloodedge.benchmarks.report_text import micros
 
 _NOTE = (
-    "Both files are exported from one model and measured in one place with as many threads. What "
-    "is said of slower ones is what the files, the runtime and the result show that may cost int8 "
-    "time, from bloodedge lint and the result: no guess, and no measurement of each cause."
+    "Both files are of one model, by the run that exported them or else by their names, and "
+    "measured in one place with as many threads. What is said of slower ones is what the files, "
+    "the runtime and the result show that may cost int8 time, from bloodedge lint and the result: "
+    "no guess, and no measurement of each cause."
 )
 _HEAD = ("model", "place", "threads", "float32 µs", "int8 µs", "int8 / float32")
 _RAW = (*_HEAD[:3], "float32_us", "int8_us", "ratio", "verdict", "why")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from bloodedge.benchmarks.report_data import Curve, Latency, Row, Section
 from bloodedge.benchmarks.report_figures import Figure, Point, lines, scatter
+from bloodedge.benchmarks.report_text import AGAINST
 from bloodedge.metrics import wilson_interval
 
 _SMALLEST = 1e-3
@@ -39,10 +40,10 @@ def section_figures(section: Section) -> list[Figure]:
     figures = []
     group = _by_size(section)
     if group:
-        title = f"Accuracy against size{mark}"
+        title = f"{AGAINST} size{mark}"
         figures.append(_plot(title, group.where, "file size, KB", group, families))
     for place, rows in _places(section).items():
-        title = f"Accuracy against latency{mark}"
+        title = f"{AGAINST} latency{mark}"
         group = _by_latency(section, rows)
         if group:
             x = "median latency, µs, 1 thread"

@@ -152,6 +152,8 @@ def _samples(rows: Iterable[Sequence[str]]) -> list[tuple[float, float]]:
 
 def _sample(cells: Mapping[str, str]) -> tuple[float, float]:
     seconds = _seconds(cells["time"].strip())
+    if not 0 <= seconds <= _MAX_TIME_S:
+        raise ValueError("no time in range")
     if "watts" in cells:
         return seconds, _number(cells["watts"])
     return seconds, _number(cells["volts"]) * _number(cells["amperes"])
@@ -161,15 +163,13 @@ def _seconds(cell: str) -> float:
     try:
         return _number(cell, _MAX_TIME_S)
     except ValueError:
-        if len(cell) > 40:
-            raise
         found = datetime.fromisoformat(cell)
         return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
 
 
 def _number(cell: str, most: float = _MAX_VALUE) -> float:
-    value = float(cell[:40])
-    if not math.isfinite(value) or not -most <= value <= most:
+    value = float(cell)
+    if not -most <= value <= most:
         raise ValueError("not in range")
     return value
 

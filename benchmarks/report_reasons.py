@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bloodedge.benchmarks.report_data import Latency, Row
@@ -56,17 +56,16 @@ class ModelFiles:
         return self._cases[key]
 
     def _look(self, row: Row, runtime: str, asked: bool) -> Case | str:
-        path = self.paths.get(row.sha256)
-        if path is None or not path.is_file() or sha256_of(path) != row.sha256:
-            return f"the {row.variant} file {row.sha256[:12]} is in no run here"
+        path, named = self.paths.get(row.sha256), f"the {row.variant} file {row.sha256[:12]}"
+        if path is None or not path.is_file():
+            return f"{named} is in no run here"
+        if sha256_of(path) != row.sha256:
+            return f"{named} was changed in the run that held it"
         try:
-            case = file_case(path, runtime, row.variant)
-        except BloodedgeError as error:
-            return text(error)
-        if case.file and not asked:
             # XNNPACK here says nothing about another program's.
-            return replace(case, file=replace(case.file, outside=None, refusal=""))
-        return case
+            return file_case(path, runtime, row.variant, load=asked)
+        except BloodedgeError as error:
+            return f"{named}: {text(error)}"
 
 
 def model_files(runs: Iterable[Run]) -> ModelFiles:
@@ -154,6 +153,8 @@ def _looked_at(case: Case, place: Latency) -> str:
     words = ["no float fall-back, no empty lanes and no added operators in the file"]
     if case.file and case.file.outside is not None:
         words.append("no operator outside XNNPACK (asked of the runtime here)")
+    elif case.file and case.file.refusal:
+        words.append(f"{case.runtime} does not load it here: {case.file.refusal}")
     elif not is_here(case.runtime):
         words.append(f"{case.runtime} is not here to say what XNNPACK takes")
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bloodedge.benchmarks.report_data import Section
 from bloodedge.benchmarks.report_devices import device_part
@@ -11,6 +11,8 @@ from bloodedge.benchmarks.report_int8 import int8_part
 from bloodedge.benchmarks.report_part import Part
 from bloodedge.benchmarks.report_reasons import ModelFiles
 from bloodedge.benchmarks.report_roofline import roofline_part
+
+SYNTHETIC_MARK = "synthetic"
 
 
 @dataclass(frozen=True)
@@ -37,4 +39,10 @@ def section_parts(section: Section, evidence: Evidence) -> list[Part]:
         roofline_part(section),
         energy_part(section, evidence.meter),
     )
-    return [part for part in parts if part]
+    return [_marked(part) if section.synthetic else part for part in parts if part]
+
+
+def _marked(part: Part) -> Part:
+    """Say of a table that it is about images that a program drew."""
+    raw = tuple((*line, SYNTHETIC_MARK) for line in part.raw)
+    return replace(part, heading=f"{part.heading} ({SYNTHETIC_MARK})", raw=raw)

@@ -28,6 +28,12 @@ NOTES = (
     "or benchmark_model measured is marked, and ranked only among its own kind."
 )
 SYNTHETIC = "SYNTHETIC DATA: these images were drawn by a program. No figure here is about blood."
+# What the titles of plots begin with that rank models.
+AGAINST = "Accuracy against"
+PARETO = (
+    "Named and joined in the plots is what no other model there beats in both; the others are "
+    "faint. Bars are 95 % intervals: where they overlap, the order may be chance."
+)
 UNNAMED = (
     "No run here holds or evaluates these files. Names and sizes are those that the results give, "
     "and no result says which images were classified."
@@ -149,6 +155,8 @@ def markdown(
             parts += [_md_table(part.table)] if part.table else []
             parts += [md(note) for note in part.notes]
         parts += [f"![{md(title)}]({path})" for title, path in images]
+        compared = any(title.startswith(AGAINST) for title, _ in images)
+        parts += [PARETO] if compared else []
         for row, scores in section.best:
             parts += [f"### {md(row.label)}, {scores.split}, by class"]
             parts += [_md_table(class_table(scores, section.class_names))]

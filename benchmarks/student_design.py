@@ -45,9 +45,14 @@ CANDIDATES: dict[str, Plan] = {
     "patch4-early": Plan(
         24, (Conv(40, 2, True), Conv(40, 1, True), Conv(40, 2), Conv(40)), patch=4
     ),
+    "one-16x16": Plan(8, (Conv(16, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(40))),
     "more-16x16": Plan(8, (Conv(24, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(40))),
     "more-4x4": Plan(8, (Conv(24, 2, True), Conv(40, 2, True), Conv(40, 2), Conv(40), Conv(40))),
-    "one-se": Plan(8, (Conv(16, 2), Conv(40, 2), Conv(40, 1, True), Conv(40, 2), Conv(40))),
+    "wide-stem": Plan(16, (Conv(24, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(32))),
+    "deep": Plan(
+        8, (Conv(24, 2, True), Conv(24), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(24))
+    ),
+    "one-se": Plan(16, (Conv(32, 2), Conv(32), Conv(40, 2), Conv(40, 1, True), Conv(32, 2))),
 }
 _CALIBRATION = 256
 _ROUNDS, _INVOKES = 30, 50

@@ -32,7 +32,7 @@ from bloodedge.train.models.cnn_se import PLANS
 from bloodedge.train.recipes import fit_config, qat_tuning
 from bloodedge.train.stage import TrainConfig, train
 
-EPOCHS = 60
+EPOCHS = 100
 QAT, TFLITE = "-qat", "-tflite"
 # The run that each file comes from, by what follows the name of the run in float.
 FILES = {"float32": ("", "float32"), "int8": ("", "int8"), "int8, QAT": (QAT, "int8")}

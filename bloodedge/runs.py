@@ -136,10 +136,13 @@ def load_run(folder: Path) -> Run:
         manifest = read_json(folder / MANIFEST)
     except DataError as error:
         raise RunError(f"{folder} is not a finished run ({error})") from error
-    if manifest.get("schema_version") != SCHEMA_VERSION:
+    found = manifest.get("schema_version")
+    if found != SCHEMA_VERSION:
+        newer = isinstance(found, int) and found > SCHEMA_VERSION
         raise RunError(
-            f"{folder} has manifest schema {manifest.get('schema_version')!r}",
+            f"{folder} has manifest schema {str(found)[:20]!r}",
             expected=f"schema {SCHEMA_VERSION}",
+            fix="update bloodedge here to the version that wrote it" if newer else "",
         )
     missing = [key for key in ("kind", "name", "model", "data", "metrics") if key not in manifest]
     if missing:

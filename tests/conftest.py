@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,12 @@ from hypothesis import settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from bloodedge.benchmarks.emulator import tools
+from bloodedge.benchmarks.emulator.server import Server
+from bloodedge.benchmarks.emulator.userland import Userland, make_userland
 from bloodedge.data.dataset import Dataset, Split
+from bloodedge.errors import ConfigError
+from bloodedge.runs import MANIFEST
 
 # A first call may compile or import; the suite also runs on busy machines.
 settings.register_profile("bloodedge", deadline=None)
@@ -43,6 +51,39 @@ def quick_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bloodedge.train.restore.probe_model", lambda path: None)
 
 
+def cannot(reason: object) -> None:
+    """Skip a test that this machine cannot run; in CI, which installs everything, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(str(reason))
+    pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real sshd on the loopback address, on a port of its own."""
+    try:
+        tools.program("sshd")
+        tools.program("ssh")
+    except ConfigError as error:
+        cannot(error)
+    with Server(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def userland() -> Callable[[str], Userland]:
+    """Make the emulated userland of an architecture, or take the finished one."""
+
+    def make(name: str) -> Userland:
+        try:
+            return make_userland(name)
+        except ConfigError as error:
+            cannot(error)
+            raise
+
+    return make
+
+
 def colour_split(per_class: int, seed: int, *, classes: int = 3, size: int = 16) -> Split:
     """Return images whose class is their brightest channel, with noise: easily learnt."""
     rng = np.random.default_rng(seed)
@@ -67,7 +108,7 @@ def colours() -> Dataset:
 
 @pytest.fixture(scope="session")
 def trained_student(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of half the student's width, trained once for all tests: copy it to use it."""
+    """A run of half the student's width, trained once for all tests: see `student_named`."""
     from bloodedge.backend import use_backend
 
     use_backend()
@@ -78,6 +119,19 @@ def trained_student(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLOODEDGE_RUNS", str(tmp_path_factory.mktemp("runs")))
         return train(TrainConfig("cnn_se", fit, "student", 0.5), colours).path
+
+
+@pytest.fixture
+def student_named(trained_student: Path, isolated_runs: Path) -> Callable[[str], Path]:
+    """Return what puts a copy of that run among this test's runs, under a name."""
+
+    def copy(name: str) -> Path:
+        run = Path(shutil.copytree(trained_student, isolated_runs / name))
+        manifest = json.loads((run / MANIFEST).read_text())
+        (run / MANIFEST).write_text(json.dumps({**manifest, "name": name}))
+        return run
+
+    return copy
 
 
 def channel_means(softmax: bool) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -87,6 +88,23 @@ def test_it_runs_with_nothing_but_itself(packed: Path, tmp_path: Path) -> None:
     (folder / "sample.npz").write_bytes(b"")
     with pytest.raises(DataError, match=r"sample\.npz is damaged"):
         check_bundle(folder)
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_leaves_what_is_complete(packed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "unpacked"
+    unpack_bundle(packed, folder)
+    command = [sys.executable, "run.py", "--repeats", "50", "--seconds", "0.01", "--threads", "1"]
+    reading, writing = os.pipe()
+    child = subprocess.Popen(command, cwd=folder, stderr=writing, start_new_session=True)
+    os.close(writing)
+    with os.fdopen(reading) as log:
+        assert any("[1/50]" in line for line in log)
+    # As a terminal does: nobody reads any more, and every process of it is told.
+    os.killpg(child.pid, signal.SIGHUP)
+    assert child.wait(timeout=300) == 130
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["complete"], result["rows"][0]["accuracy"]) == (False, 1.0)
 
 
 def test_files_of_one_name_keep_their_folders(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ def backend():
 
 
 @pytest.fixture
-def source(trained_student: Path, isolated_runs: Path) -> Path:
-    return Path(shutil.copytree(trained_student, isolated_runs / "big"))
+def source(student_named: Callable[[str], Path]) -> Path:
+    return student_named("big")
 
 
 def asked(recipe: str, **options: Any) -> RecipeConfig:
@@ -243,11 +243,10 @@ def test_numbers_go_into_the_names_and_defaults_are_said(source: Path):
     assert [link.name for link in links(again)] == ["net-w0.5-kd-qat", "net-w0.5-kd-qat-float16"]
 
 
-def test_what_was_done_to_the_source_can_be_undone_too(source: Path):
-    shutil.copytree(source, runs_root() / "big-sparse80")
-    manifest = json.loads((source / "manifest.json").read_text())
-    named = json.dumps({**manifest, "name": "big-sparse80"})
-    (runs_root() / "big-sparse80" / "manifest.json").write_text(named)
+def test_what_was_done_to_the_source_can_be_undone_too(
+    source: Path, student_named: Callable[[str], Path]
+):
+    student_named("big-sparse80")
     found = lint_recipe(replace(asked("slim+int8"), source="big-sparse80"), "litert")
     assert [f.rule.name for f in found if f.rule.severity is Severity.USELESS] == ["undone"]
     assert lint_recipe(asked("slim"), "litert") == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ def backend():
 
 
 @pytest.fixture
-def parent(trained_student: Path, isolated_runs: Path) -> Path:
-    return Path(shutil.copytree(trained_student, isolated_runs / "parent"))
+def parent(student_named: Callable[[str], Path]) -> Path:
+    return student_named("parent")
 
 
 def pruned(data: Dataset, name: str = "small", **options: Any) -> Any:

@@ -204,6 +204,15 @@ def test_a_model_timed_on_two_devices_has_a_row_for_each(student: Run, tmp_path:
     assert len(made.data.sections[0].scored) == 2  # one mark a model in the size plot
 
 
+def test_the_accuracy_on_a_device_counts_for_the_images_it_was_given(student: Run) -> None:
+    int8 = student.path.parent / "cnn_se-export" / "cnn_se-int8.tflite"
+    evaluated(int8, 0.4, name="drawn", data=data(True, "a" * 64))
+    benchmarked("real", [timing(int8, 1, 45.0) | {"accuracy": 0.75, "images": 40}])
+    real, drawn = report(ReportConfig()).parts
+    assert [line[-1] for line in real[0].table[1:]] == ["110", "45.0 · 75.00 %"]
+    assert [line[-1] for line in drawn[0].table[1:]] == ["45.0"]
+
+
 def by_browser(path: Path, us: float, delegate: str = "wasm") -> dict[str, Any]:
     row = {**timing(path, 1, us), "delegate": delegate}
     return {**row, "peak_rss_kib": None}
@@ -251,10 +260,15 @@ def test_a_timed_model_that_no_run_holds_belongs_to_the_images_it_was_given(
     other.write_bytes(b"other")
     drawn = data(True, "a" * 64, title="Drawn cells")
     benchmarked("drawn", [timing(other, 1, 5.0)], data=drawn)
-    real, synthetic = report(ReportConfig()).data.sections
+    made = report(ReportConfig())
+    real, synthetic = made.data.sections
     assert (real.fingerprint[0], len(real.rows)) == ("f", 3)
     assert (synthetic.fingerprint[0], synthetic.synthetic) == ("a", True)
-    ((row),) = synthetic.rows
+    assert [part.heading for part in made.parts[1]] == ["Device by model (synthetic)"]
+    assert (
+        (Path("report") / "table-devices-2.csv").read_text().splitlines()[1].endswith(",synthetic")
+    )
+    (row,) = synthetic.rows
     assert (row.model, row.variant, row.sha256) == ("other", "int8", sha256_of(other))
     assert student.name in Path("report/report.html").read_text(encoding="utf-8")
 
@@ -344,12 +358,13 @@ def test_an_earlier_report_is_replaced_only_when_asked() -> None:
     report(ReportConfig())
     with pytest.raises(RunError, match="holds a report"):
         report(ReportConfig())
-    mine, stale = Path("report/notes.txt"), Path("report/figure-9-9.svg")
-    mine.write_text("mine")
-    stale.write_text("old")
+    mine = [Path("report/notes.txt"), Path("report/notes-1.csv")]
+    stale = [Path("report/figure-9-9.svg"), Path("report/table-energy-9.csv")]
+    for path in (*mine, *stale):
+        path.write_text("old")
     report(ReportConfig(force=True))
-    assert mine.read_text() == "mine"
-    assert not stale.exists()
+    assert all(path.read_text() == "old" for path in mine)
+    assert not any(path.exists() for path in stale)
 
 
 def test_a_folder_with_other_files_is_written_into(student: Run) -> None:
@@ -372,6 +387,9 @@ def test_a_damaged_run_is_left_out_with_its_reason(student: Run) -> None:
     named = report(ReportConfig((student.name, "broken"), out=Path("other")))
     assert {row.model for row in named.rows} == {"cnn_se"}
     assert made.data.bad == named.data.bad == ("broken",)
+    (broken.path / "manifest.json").write_text('{"schema_version": 2}')
+    ((_, why),) = report(ReportConfig(force=True)).data.left_out
+    assert why.endswith("to mend it: update bloodedge here to the version that wrote it")
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_result_files_alone_make_one_table() -> None:
         {"model": "net float32", "KB": "60.0", PI: "160 · 97.00 %", PHONE: ""},
         {"model": "net int8", "KB": "60.0", PI: "80.0 · 96.00 %", PHONE: "40.0 (4) · 95.50 %"},
     ]
-    lines = read_csv("report/devices-1.csv")
+    lines = read_csv("report/table-devices-1.csv")
     assert [(line["model"], line["variant"], line["sha256"]) for line in lines] == [
         ("net", name, f"{hash_of(f'net-{name}'):064x}") for name in ("float32", "int8")
     ]
@@ -324,6 +324,19 @@ def test_nesting_without_end_costs_only_its_file() -> None:
     assert "good.json" not in made.data.bad
 
 
+def test_a_crowd_is_drawn_with_few_names_and_a_flood_is_refused() -> None:
+    crowd = [row(f"m{i}-int8", 1.0 + i, 0.5 + i / 2000, bytes=1000 + i) for i in range(900)]
+    made = merged(write("crowd.json", "Pi 4", crowd))
+    assert len(table(made)) == 900
+    # All are optimal; looking for room for all their names would take minutes.
+    for figure in section_figures(made.data.sections[0]):
+        assert figure.svg.count("<g opacity") == 900
+        assert figure.svg.count(" int8</text>") == 60
+    flood = [row(f"m{i}", 1.0) for i in range(1001)]
+    with pytest.raises(DataError, match="more than 1000 items"):
+        merged(write("flood.json", "Pi 4", flood))
+
+
 def test_names_in_results_are_escaped_everywhere() -> None:
     rows = [row(f"{EVIL}|`x`-int8", 9.0), row("=cmd()-float32", 8.0, 0.9)]
     path = write(
@@ -339,7 +352,7 @@ def test_names_in_results_are_escaped_everywhere() -> None:
         assert "<img" not in svg.read_text(encoding="utf-8")
     markdown = Path("report/report.md").read_text(encoding="utf-8")
     assert "<img" not in re.sub(r"`[^`\n]*`", "", markdown).replace(r"\<img", "")
-    for line in read_csv("report/devices-1.csv"):
+    for line in read_csv("report/table-devices-1.csv"):
         assert not line["model"].startswith(("=", "+", "-", "@"))
 
 

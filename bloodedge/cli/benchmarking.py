@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bloodedge.runs import Run
 
 _QUICK = {"repeats": 2, "seconds": 0.2}
+# As on this machine: one protocol, so that the figures may be compared.
+_RUNNER = {"repeats": 5, "seconds": 2.0}
 
 
 def benchmark(
@@ -80,13 +82,26 @@ def benchmark(
             help="With --adb: xnnpack, cpu, gpu or nnapi; repeatable [xnnpack and cpu].",
         ),
     ] = None,
+    ssh: Annotated[
+        str | None,
+        typer.Option("--ssh", help="Measure on a Raspberry Pi or other Linux machine: user@host."),
+    ] = None,
+    ssh_port: Annotated[
+        int, typer.Option("--ssh-port", help="With --ssh: 0 is the one of your ssh settings.")
+    ] = 0,
+    identity: Annotated[
+        Path | None, typer.Option("--identity", help="With --ssh: the file of your private key.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="With --ssh: leave the files and runtime there.")
+    ] = False,
     device: Annotated[
         str, typer.Option("--device", help="With --browser or --adb: what to call the device.")
     ] = "",
     seed: options.Seed = 0,
     force: options.Force = False,
 ) -> None:
-    """Measure accuracy and latency of TFLite models in the same run, here or on a phone."""
+    """Measure accuracy and latency of TFLite models in the same run, here or on another device."""
     from rich.console import Console
 
     from bloodedge.data.sources import load_data
@@ -98,9 +113,13 @@ def benchmark(
     if profile and browser:
         raise ConfigError("--profile with --browser", expected="here or --adb: browsers give none")
     run: Callable[[Dataset], tuple[Run, BenchmarkResult]]
-    if browser and adb:
-        raise ConfigError("--browser and --adb", expected="one of the two")
-    if adb:
+    if browser + adb + (ssh is not None) > 1:
+        raise ConfigError("several devices", expected="one of --browser, --adb and --ssh")
+    if ssh is not None:
+        remote = _ssh(ssh, ssh_port, identity, _thread_counts(threads), quick, keep)
+        usual = _QUICK if quick else _RUNNER
+        run = _elsewhere(models, name or "benchmark-ssh", {**usual, **settings}, quick, remote)
+    elif adb:
         counts = _thread_counts(threads)
         chosen = tuple(delegates or ())
         android = _android(benchmark_model, serial, counts, chosen, device, profile)
@@ -129,6 +148,20 @@ def _here(
 
     config = BenchmarkStageConfig(tuple(models), name, threads=threads, quick=quick, **settings)
     return lambda data: benchmark(config, data)
+
+
+def _ssh(
+    host: str,
+    port: int,
+    identity: Path | None,
+    threads: tuple[int, ...],
+    quick: bool,
+    keep: bool,
+) -> Driver:
+    from bloodedge.benchmarks.ssh.connection import Target
+    from bloodedge.benchmarks.ssh.driver import Ssh, SshConfig
+
+    return Ssh(SshConfig(Target(host, port, identity), threads, quick, keep))
 
 
 def _android(
@@ -188,8 +221,11 @@ def _table(result: BenchmarkResult) -> object:
     table = Table("model", "threads", "KB", "accuracy %", "median us", "p90", "p99", "min", "note")
     for row in sorted(result.rows, key=lambda row: (row.model, row.threads, row.delegate)):
         accuracy = "" if row.accuracy is None else f"{100 * row.accuracy:.2f}"
-        timing = ["" if v is None else f"{v:.0f}" for v in _timings(row)]
-        note = row.error or ("drift between repeats" if row.drift else "")
+        shown = [None] * 4 if result.emulated else _timings(row)
+        timing = ["" if v is None else f"{v:.0f}" for v in shown]
+        # An emulator's latencies mean nothing, so they are not shown.
+        note = "emulated" if result.emulated else "drift between repeats" if row.drift else ""
+        note = row.error or note
         note = f"{row.delegate}: {note}" if row.delegate and note else row.delegate or note
         size = f"{row.bytes / 1000:.1f}"
         table.add_row(escape(row.model), str(row.threads), size, accuracy, *timing, escape(note))

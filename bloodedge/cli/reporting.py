@@ -46,7 +46,8 @@ def report(
     console = Console()
     for section, parts in zip(result.data.sections, result.parts, strict=True):
         table = summary_table(section.rows)
-        table.title = section.title.replace("[", r"\[")
+        mark = " (synthetic)" if section.synthetic else ""
+        table.title = section.title.replace("[", r"\[") + mark
         # Where nothing was evaluated, the devices' own tables say all there is.
         if any(row.scores for row in section.rows) or not parts:
             console.print(table)

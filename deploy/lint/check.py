@@ -75,8 +75,14 @@ def recipe_case(recipe: Recipe, runtime: str) -> Case:
     return Case(check_runtime(runtime), recipe=recipe)
 
 
-def file_case(path: Path, runtime: str, form: str = "") -> Case:
+def file_case(path: Path, runtime: str, form: str = "", *, load: bool = True) -> Case:
     """Return the case of a .tflite from anywhere; a runtime that is here loads it in a child.
+
+    Args:
+        path: the file.
+        runtime: where it will run.
+        form: what it stores, where that is known.
+        load: whether to load it; without that only the file itself is read.
 
     Raises:
         ModelError: the file is missing or damaged.
@@ -89,7 +95,7 @@ def file_case(path: Path, runtime: str, form: str = "") -> Case:
         facts = read_facts(path.name, path.read_bytes())
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
-    if is_here(runtime):
+    if load and is_here(runtime):
         refusal, outside = outside_of(path, runtime)
         facts = replace(facts, refusal=refusal, outside=outside)
     return Case(runtime, file=facts, format=form)

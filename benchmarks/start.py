@@ -1,0 +1,56 @@
+"""Check the files of this bundle, then measure every model in it.
+
+    python3 run.py [--quick] [--threads 1,0] ...
+
+Options are passed on to runner.py; `--help` lists them. Needs what runner.py needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+
+def damaged() -> list[str]:
+    """Return the bundle's files that are not as SHA256SUMS says."""
+    lines = Path("SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    listed = [line.partition("  ")[::2] for line in lines]
+    return [name for digest, name in listed if not _has(Path(name), digest)]
+
+
+def _has(path: Path, digest: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def hang_up(signum: int, frame: object) -> None:
+    """The terminal is gone: write nothing to it, and let the runner keep what is complete."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(null, stream)
+    signal.raise_signal(signal.SIGINT)
+
+
+def main() -> None:
+    """Run runner.py in this process, with the bundle's models and sample."""
+    os.chdir(Path(__file__).resolve().parent)
+    try:
+        wrong = damaged()
+    except OSError:
+        wrong = ["SHA256SUMS"]
+    if wrong:
+        print(f"error: {wrong[0]} is damaged or missing: copy the bundle again", file=sys.stderr)
+        sys.exit(2)
+    # Under nohup a lost terminal is ignored already.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, hang_up)
+    models = sorted(str(path) for path in Path("models").iterdir())
+    sys.argv[1:1] = [*models, "--sample", "sample.npz", "--out", "result.json"]
+    runpy.run_path("runner.py", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
