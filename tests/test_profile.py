@@ -179,10 +179,13 @@ def test_a_litert_without_a_profiler_says_so(
         profile_model("m", MODEL, 1, 0.1)
 
 
-@pytest.mark.parametrize("options", [["--browser"]])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--browser"], "browsers give none"), (["--ssh", "pi@host"], "the runner alone gives none")],
+)
 def test_a_runtime_that_gives_no_profile_is_refused_before_anything_starts(
-    options: list[str],
+    options: list[str], said: str
 ) -> None:
     done = CliRunner().invoke(app, ["benchmark", "cnn_se", "--profile", *options])
     assert done.exit_code != 0
-    assert "browsers give none" in str(done.exception or done.output)
+    assert said in str(done.exception or done.output)

@@ -110,8 +110,10 @@ def benchmark(
     given = {"images": images, "repeats": repeats, "seconds": seconds}
     settings = {key: value for key, value in given.items() if value is not None}
     settings |= {"seed": seed, "force": force}
-    if profile and browser:
-        raise ConfigError("--profile with --browser", expected="here or --adb: browsers give none")
+    if profile and (browser or ssh is not None):
+        asked = "--browser" if browser else "--ssh"
+        why = "browsers give none" if browser else "the runner alone gives none"
+        raise ConfigError(f"--profile with {asked}", expected=f"here or --adb: {why}")
     run: Callable[[Dataset], tuple[Run, BenchmarkResult]]
     if browser + adb + (ssh is not None) > 1:
         raise ConfigError("several devices", expected="one of --browser, --adb and --ssh")
