@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.benchmarks.host import RUNNER
-from bloodedge.benchmarks.stage import balanced_indices
+from bloodedge.benchmarks.model_work import known_work
+from bloodedge.benchmarks.stage import balanced_indices, write_sample
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.evaluate import check_fit
@@ -40,6 +41,10 @@ _PROGRAMS = (SCRIPT, "run.py", "runner.py")
 _RUN = """\
 #!/bin/sh
 # The same as `python3 run.py`, by another Python where PYTHON names one.
+if ! "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 8))'; then
+  echo "error: Python 3.8 or newer is needed; PYTHON=python3.11 sh run.sh chooses one" >&2
+  exit 2
+fi
 exec "${PYTHON:-python3}" "$(dirname "$0")/run.py" "$@"
 """
 _README = """\
@@ -54,8 +59,8 @@ On the device, with Python 3.8 or newer, NumPy, and `ai-edge-litert` (64-bit) or
 
 It checks the files, measures accuracy, latency and memory of every model, and writes
 `result.json`; `python3 run.py --quick` is a rough look, and `sh run.sh` the same. A
-terminal that is closed ends it with what is complete; `nohup python3 run.py &` goes on. Back on the
-computer,
+terminal that is closed ends it with what is complete; `nohup python3 run.py &` goes on.
+`python3 run.py --resume` continues what was interrupted. Back on the computer,
 
     bloodedge report --benchmark result.json
 
@@ -128,7 +133,7 @@ def bundle_files(
         seed: that drew them.
     """
     sample = io.BytesIO()
-    np.savez(sample, images=data["test"].images[index], labels=data["test"].labels[index])
+    write_sample(sample, data["test"].images[index], data["test"].labels[index], data.class_names)
     files = {f"models/{name}": model.path.read_bytes() for name, model in models.items()}
     files["sample.npz"] = sample.getvalue()
     files["labels.txt"] = "".join(f"{name}\n" for name in data.class_names).encode()
@@ -182,10 +187,14 @@ def _description(
     models: Mapping[str, ModelReference], data: Dataset, seed: int, images: int
 ) -> dict[str, Any]:
     described = data.describe()
+    work = known_work({name: model.path for name, model in models.items()})
     kept = ("name", "title", "synthetic", "fingerprint", "size", "class_names")
     return {
         "schema": SCHEMA,
-        "models": {name: {"name": m.name, "sha256": m.sha256} for name, m in models.items()},
+        "models": {
+            name: {"name": m.name, "sha256": m.sha256, **work.get(name, {})}
+            for name, m in models.items()
+        },
         "sample": {"split": "test", "images": images, "seed": seed},
         "data": {key: described[key] for key in kept},
     }

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from bloodedge.benchmarks.bundle import bundle_files, bundle_models
 from bloodedge.benchmarks.host import SCHEMA, BenchmarkResult, load_result
+from bloodedge.benchmarks.model_work import known_work
+from bloodedge.benchmarks.profile.files import save_profiles
 from bloodedge.benchmarks.runner import combine, summarize
 from bloodedge.benchmarks.stage import (
     RESULT_FILE,
@@ -88,7 +90,8 @@ class DriverConfig:
 
 
 # Measures the material and returns the result's `complete`, `protocol`, `environment`, `rows` and
-# what it wants recorded in `config`; after Ctrl-C, with what is complete.
+# what it wants recorded in `config`; after Ctrl-C, with what is complete. `profiles`, where asked
+# for, are kept beside the result.
 Driver = Callable[[Material, DriverConfig], dict[str, Any]]
 
 
@@ -114,6 +117,10 @@ def benchmark_elsewhere(
         parts = driver(material, config)
         if not parts["rows"]:
             raise DataError("nothing was measured", fix="start again, and leave it until it ends")
+        save_profiles(parts.pop("profiles", []), run.path)
+        work = known_work(paths)
+        for row in parts["rows"]:
+            row["work"] = work[row["model"]]["work"] if row["model"] in work else None
         settings = ("repeats", "seconds", "seed")
         shared = {key: getattr(config, key) for key in settings}
         parts["config"] = {**shared, **parts["config"]}

@@ -48,6 +48,9 @@ def benchmark(
         typer.Option("--seconds", help="Least time of timed inferences in each [2, or 1]."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A rough look.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also find out where the time goes, by operator.")
+    ] = False,
     browser: Annotated[
         bool, typer.Option("--browser", help="Measure in a phone's browser, on a page from here.")
     ] = False,
@@ -107,6 +110,10 @@ def benchmark(
     given = {"images": images, "repeats": repeats, "seconds": seconds}
     settings = {key: value for key, value in given.items() if value is not None}
     settings |= {"seed": seed, "force": force}
+    if profile and (browser or ssh is not None):
+        asked = "--browser" if browser else "--ssh"
+        why = "browsers give none" if browser else "the runner alone gives none"
+        raise ConfigError(f"--profile with {asked}", expected=f"here or --adb: {why}")
     run: Callable[[Dataset], tuple[Run, BenchmarkResult]]
     if browser + adb + (ssh is not None) > 1:
         raise ConfigError("several devices", expected="one of --browser, --adb and --ssh")
@@ -116,7 +123,8 @@ def benchmark(
         run = _elsewhere(models, name or "benchmark-ssh", {**usual, **settings}, quick, remote)
     elif adb:
         counts = _thread_counts(threads)
-        android = _android(benchmark_model, serial, counts, tuple(delegates or ()), device)
+        chosen = tuple(delegates or ())
+        android = _android(benchmark_model, serial, counts, chosen, device, profile)
         run = _elsewhere(models, name or "benchmark-android", settings, quick, android)
     elif browser:
         from bloodedge.benchmarks.browser.driver import Browser, BrowserConfig
@@ -124,9 +132,12 @@ def benchmark(
         driver = Browser(BrowserConfig(litertjs, address, port, timeout, device))
         run = _elsewhere(models, name or "benchmark-browser", settings, quick, driver)
     else:
+        settings |= {"profile": profile}
         run = _here(models, name or "benchmark", settings, quick, _thread_counts(threads))
     folder, result = run(load_data(data, size=size))
     Console().print(_table(result))
+    if profile:
+        _print_profiles(folder)
     print(f"{folder.path}: {result.runtime} on {result.hardware}")
     if not result.complete or any(row.error for row in result.rows):
         raise typer.Exit(1)
@@ -161,6 +172,7 @@ def _android(
     threads: tuple[int, ...],
     delegates: tuple[str, ...],
     device: str,
+    profile: bool,
 ) -> Driver:
     from bloodedge.benchmarks.android.driver import Android, AndroidConfig
     from bloodedge.errors import ConfigError
@@ -171,7 +183,7 @@ def _android(
             fix="give TensorFlow's benchmark_model for the device; the README says where it is",
         )
     chosen = {"delegates": delegates} if delegates else {}
-    return Android(AndroidConfig(binary, serial, threads, device=device, **chosen))
+    return Android(AndroidConfig(binary, serial, threads, device=device, profile=profile, **chosen))
 
 
 def _elsewhere(
@@ -181,6 +193,18 @@ def _elsewhere(
 
     config = DriverConfig(tuple(models), name, **{**(_QUICK if quick else {}), **settings})
     return lambda data: benchmark_elsewhere(config, data, driver)
+
+
+def _print_profiles(run: Run) -> None:
+    from rich.console import Console
+
+    from bloodedge.benchmarks.profile.files import CSV_FILE, NOTE, profile_table, read_profiles
+
+    profiles = read_profiles(run.path / CSV_FILE)
+    for profile in profiles:
+        Console().print(profile_table(profile))
+    if profiles:
+        print(NOTE)
 
 
 def _thread_counts(text: str) -> tuple[int, ...]:
