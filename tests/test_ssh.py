@@ -229,11 +229,14 @@ def test_a_device_that_goes_down_goes_on_by_the_same_command(measure: Measure, h
         (state,) = (home / BASE).glob("*/state.json")
         os.killpg(json.loads(state.read_text())["pid"], signal.SIGKILL)
 
-    thread = when(logged(home, "processes, about"), power_off)
+    thread = when(logged(home, "[1/3]"), power_off)
     with pytest.raises(SshError, match="went down in the middle"):
         measure(repeats=3)
     thread.join()
-    assert measure(repeats=3)[1].complete
+    run, result = measure(repeats=3)
+    assert result.complete
+    notes = json.loads((run.path / "benchmark.json").read_text())["notes"]
+    assert any(note.startswith("resumed after") for note in notes)
     assert left_in(home) == [".cache"]
 
 
