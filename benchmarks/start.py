@@ -8,6 +8,7 @@ Options are passed on to runner.py; `--help` lists them. Needs what runner.py ne
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import runpy
 import signal
@@ -26,11 +27,35 @@ def _has(path: Path, digest: str) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
 
 
-def hang_up(signum: int, frame: object) -> None:
-    """The terminal is gone: write nothing to it, and let the runner keep what is complete."""
+def silence() -> None:
+    """Nobody reads any more: send what is written nowhere."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(null, stream)
+
+
+class Screen(io.TextIOWrapper):
+    """Progress for a reader who may go away, as over a connection: the measurement goes on."""
+
+    def write(self, text: str) -> int:
+        """Write, or be silent from now on."""
+        try:
+            return super().write(text)
+        except OSError:
+            silence()
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is left, or be silent from now on."""
+        try:
+            super().flush()
+        except OSError:
+            silence()
+
+
+def hang_up(signum: int, frame: object) -> None:
+    """The terminal was closed: let the runner keep what is complete."""
+    silence()
     signal.raise_signal(signal.SIGINT)
 
 
@@ -47,6 +72,7 @@ def main() -> None:
     # Under nohup a lost terminal is ignored already.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, hang_up)
+    sys.stderr = Screen(sys.stderr.buffer, errors="backslashreplace", line_buffering=True)
     models = sorted(str(path) for path in Path("models").iterdir())
     sys.argv[1:1] = [*models, "--sample", "sample.npz", "--out", "result.json"]
     runpy.run_path("runner.py", run_name="__main__")

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -106,7 +107,8 @@ def test_a_closed_terminal_leaves_what_is_complete(packed: Path, tmp_path: Path)
     os.close(writing)
     with os.fdopen(reading) as log:
         assert any("[1/50]" in line for line in log)
-    # As a terminal does: nobody reads any more, and every process of it is told.
+    # As a terminal does: nobody reads any more, and every process of it is told, here late.
+    time.sleep(1)
     os.killpg(child.pid, signal.SIGHUP)
     assert child.wait(timeout=300) == 130
     result = json.loads((folder / "result.json").read_text())
