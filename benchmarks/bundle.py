@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bloodedge.benchmarks.host import RUNNER
-from bloodedge.benchmarks.stage import balanced_indices
+from bloodedge.benchmarks.model_work import known_work
+from bloodedge.benchmarks.stage import balanced_indices, write_sample
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.evaluate import check_fit
@@ -34,14 +36,16 @@ SUMS, DESCRIPTION, SCRIPT = "SHA256SUMS", "bundle.json", "run.sh"
 # The earliest date a zip can hold.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
-_PROGRAMS = (SCRIPT, "runner.py")
+_START = Path(__file__).with_name("start.py")
+_PROGRAMS = (SCRIPT, "run.py", "runner.py")
 _RUN = """\
 #!/bin/sh
-# Checks the files, then measures every model; options are passed on to runner.py.
-set -eu
-cd "$(dirname "$0")"
-if command -v sha256sum >/dev/null; then sha256sum -c --quiet SHA256SUMS; fi
-exec "${PYTHON:-python3}" runner.py models/*.tflite --sample sample.npz --out result.json "$@"
+# The same as `python3 run.py`, by another Python where PYTHON names one.
+if ! "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 8))'; then
+  echo "error: Python 3.8 or newer is needed; PYTHON=python3.11 sh run.sh chooses one" >&2
+  exit 2
+fi
+exec "${PYTHON:-python3}" "$(dirname "$0")/run.py" "$@"
 """
 _README = """\
 # A bloodedge bundle
@@ -51,10 +55,12 @@ _README = """\
 On the device, with Python 3.8 or newer, NumPy, and `ai-edge-litert` (64-bit) or `tflite-runtime`
 (Python up to 3.11, NumPy below 2):
 
-    sh run.sh
+    python3 run.py
 
 It checks the files, measures accuracy, latency and memory of every model, and writes
-`result.json`; `sh run.sh --quick` is a rough look. Back on the computer,
+`result.json`; `python3 run.py --quick` is a rough look, and `sh run.sh` the same. A
+terminal that is closed ends it with what is complete; `nohup python3 run.py &` goes on.
+`python3 run.py --resume` continues what was interrupted. Back on the computer,
 
     bloodedge report --benchmark result.json
 
@@ -105,19 +111,7 @@ def bundle(config: BundleConfig, data: Dataset) -> Path:
     """
     models = bundle_models(config.models, data)
     index = balanced_indices(data["test"].labels, config.images or len(data["test"]), config.seed)
-    sample = io.BytesIO()
-    np.savez(sample, images=data["test"].images[index], labels=data["test"].labels[index])
-    files = {f"models/{name}": model.path.read_bytes() for name, model in models.items()}
-    files["sample.npz"] = sample.getvalue()
-    files["labels.txt"] = "".join(f"{name}\n" for name in data.class_names).encode()
-    files["runner.py"] = RUNNER.read_bytes()
-    files[SCRIPT] = _RUN.encode()
-    files["README.md"] = _readme(models, data, len(index)).encode()
-    described = _description(models, data, config, len(index))
-    files[DESCRIPTION] = (json.dumps(described, indent=1, sort_keys=True) + "\n").encode()
-    files[SUMS] = "".join(
-        f"{sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items())
-    ).encode()
+    files = bundle_files(models, data, index, config.seed)
     say(f"{config.out}: {len(models)} models, {len(index)} test images of {data.title}")
     if config.out.suffix == ".zip":
         with atomic_path(config.out) as temporary:
@@ -125,6 +119,34 @@ def bundle(config: BundleConfig, data: Dataset) -> Path:
     else:
         write_folder(files, config.out)
     return config.out
+
+
+def bundle_files(
+    models: Mapping[str, ModelReference], data: Dataset, index: NDArray[np.int64], seed: int
+) -> dict[str, bytes]:
+    """Return what a bundle holds, by name.
+
+    Args:
+        models: from `bundle_models`.
+        data: whose test images are packed.
+        index: which of them.
+        seed: that drew them.
+    """
+    sample = io.BytesIO()
+    write_sample(sample, data["test"].images[index], data["test"].labels[index], data.class_names)
+    files = {f"models/{name}": model.path.read_bytes() for name, model in models.items()}
+    files["sample.npz"] = sample.getvalue()
+    files["labels.txt"] = "".join(f"{name}\n" for name in data.class_names).encode()
+    files["runner.py"] = RUNNER.read_bytes()
+    files["run.py"] = _START.read_bytes()
+    files[SCRIPT] = _RUN.encode()
+    files["README.md"] = _readme(models, data, len(index)).encode()
+    described = _description(models, data, seed, len(index))
+    files[DESCRIPTION] = (json.dumps(described, indent=1, sort_keys=True) + "\n").encode()
+    files[SUMS] = "".join(
+        f"{sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items())
+    ).encode()
+    return files
 
 
 def bundle_models(names: tuple[str, ...], data: Dataset) -> dict[str, ModelReference]:
@@ -162,14 +184,18 @@ def _readme(models: Mapping[str, ModelReference], data: Dataset, images: int) ->
 
 
 def _description(
-    models: Mapping[str, ModelReference], data: Dataset, config: BundleConfig, images: int
+    models: Mapping[str, ModelReference], data: Dataset, seed: int, images: int
 ) -> dict[str, Any]:
     described = data.describe()
+    work = known_work({name: model.path for name, model in models.items()})
     kept = ("name", "title", "synthetic", "fingerprint", "size", "class_names")
     return {
         "schema": SCHEMA,
-        "models": {name: {"name": m.name, "sha256": m.sha256} for name, m in models.items()},
-        "sample": {"split": "test", "images": images, "seed": config.seed},
+        "models": {
+            name: {"name": m.name, "sha256": m.sha256, **work.get(name, {})}
+            for name, m in models.items()
+        },
+        "sample": {"split": "test", "images": images, "seed": seed},
         "data": {key: described[key] for key in kept},
     }
 

@@ -16,6 +16,8 @@ from bloodedge.errors import ConfigError, DataError
 MAX_FILES = 1000
 MAX_BYTES = 2 << 30
 _MAX_NAME = 200
+# What the runner writes into an unpacked bundle.
+RESULTS = ("result.json", "result.json.partial")
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _from_folder(folder: Path) -> dict[str, bytes]:
     for path in paths:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise ValueError(f"{path.name!r} is a link or a device")
-    plain = [path for path in paths if path.is_file() and path.name != "result.json"]
+    plain = [path for path in paths if path.is_file() and path.name not in RESULTS]
     _check_bounds(len(plain), sum(path.stat().st_size for path in plain))
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in plain}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodedge.benchmarks.bundle import bundle_models
+from bloodedge.benchmarks.bundle import bundle_files, bundle_models
 from bloodedge.benchmarks.host import SCHEMA, BenchmarkResult, load_result
+from bloodedge.benchmarks.model_work import known_work
+from bloodedge.benchmarks.profile.files import save_profiles
 from bloodedge.benchmarks.runner import combine, summarize
 from bloodedge.benchmarks.stage import (
     RESULT_FILE,
@@ -37,6 +40,7 @@ class Material:
         class_names: the classes, by label.
         title: of the data, for people.
         synthetic: whether the images were drawn by a program.
+        pack: makes all of it a bundle: its files by name.
     """
 
     models: Mapping[str, Path]
@@ -45,6 +49,7 @@ class Material:
     class_names: tuple[str, ...]
     title: str
     synthetic: bool
+    pack: Callable[[], Mapping[str, bytes]]
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,8 @@ class DriverConfig:
 
 
 # Measures the material and returns the result's `complete`, `protocol`, `environment`, `rows` and
-# what it wants recorded in `config`; after Ctrl-C, with what is complete.
+# what it wants recorded in `config`; after Ctrl-C, with what is complete. `profiles`, where asked
+# for, are kept beside the result.
 Driver = Callable[[Material, DriverConfig], dict[str, Any]]
 
 
@@ -104,12 +110,17 @@ def benchmark_elsewhere(
     index = balanced_indices(test.labels, config.images or len(test), config.seed)
     paths = {name: model.path for name, model in models.items()}
     fixed = data.class_names, data.title, data.synthetic
-    material = Material(paths, test.images[index], test.labels[index], *fixed)
+    pack = partial(bundle_files, models, data, index, config.seed)
+    material = Material(paths, test.images[index], test.labels[index], *fixed, pack)
     watch = Stopwatch()
     with open_run(config.name, force=config.force) as run:
         parts = driver(material, config)
         if not parts["rows"]:
             raise DataError("nothing was measured", fix="start again, and leave it until it ends")
+        save_profiles(parts.pop("profiles", []), run.path)
+        work = known_work(paths)
+        for row in parts["rows"]:
+            row["work"] = work[row["model"]]["work"] if row["model"] in work else None
         settings = ("repeats", "seconds", "seed")
         shared = {key: getattr(config, key) for key in settings}
         parts["config"] = {**shared, **parts["config"]}

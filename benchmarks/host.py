@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bloodedge.benchmarks.fields import count, flag, number, text
+from bloodedge.benchmarks.machine import Noise, Peaks, read_noise, read_peaks, read_work
+from bloodedge.benchmarks.model_work import Work
 from bloodedge.benchmarks.processes import Timed, read_timed, read_xnnpack
 from bloodedge.benchmarks.schema import check_schema
 from bloodedge.errors import ConfigError, DataError
@@ -51,6 +53,7 @@ class BenchmarkConfig:
         seed: of the order and of the random images.
         quick: a rough look, with the runner's own short repeats and seconds.
         force: replace `out` where it exists.
+        facts: a `bundle.json` with what the models cost, for their rows.
 
     Raises:
         ConfigError: a value is out of range, or two contradict each other.
@@ -65,6 +68,7 @@ class BenchmarkConfig:
     seed: int = 0
     quick: bool = False
     force: bool = False
+    facts: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the runner could not do, before anything starts."""
@@ -109,6 +113,8 @@ class BenchmarkRow:
         drift: whether the spread is too large to trust the median (over 10 %).
         error: why it could not be measured; the measured fields are then none.
         delegate: what ran it, such as `webgpu`; empty where the protocol leaves no choice.
+        note: what was done to fit the images to the model, or why there is no accuracy.
+        work: what one inference takes; none where nobody knew.
         timed: when its processes were timed; empty where that was not recorded.
         xnnpack: whether the runtime said that it uses XNNPACK; none where nobody looked.
         predictions: the digest of the predicted classes; empty where that was not recorded.
@@ -131,6 +137,8 @@ class BenchmarkRow:
     drift: bool
     error: str | None
     delegate: str = ""
+    note: str = ""
+    work: Work | None = None
     timed: tuple[Timed, ...] = ()
     xnnpack: bool | None = None
     predictions: str = ""
@@ -150,6 +158,8 @@ class BenchmarkResult:
         rows: in the runner's order.
         protocol: one of `PROTOCOLS`.
         emulated: whether the device was an emulator, whose latencies mean nothing.
+        peaks: what the machine can do at most, by thread count; empty where nobody measured it.
+        noise: whether it was quiet enough to conclude; none where nobody looked.
     """
 
     path: Path
@@ -160,6 +170,8 @@ class BenchmarkResult:
     rows: tuple[BenchmarkRow, ...]
     protocol: str = "runner"
     emulated: bool = False
+    peaks: tuple[Peaks, ...] = ()
+    noise: Noise | None = None
 
 
 def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
@@ -206,6 +218,8 @@ def _command(config: BenchmarkConfig) -> list[str]:
         command += ["--repeats", str(config.repeats), "--seconds", str(config.seconds)]
     if config.sample:
         command += ["--sample", str(config.sample)]
+    if config.facts:
+        command += ["--facts", str(config.facts)]
     if config.force:
         command += ["--force"]
     # After `--` a file whose name starts with a dash is no option.
@@ -259,6 +273,8 @@ def load_result(path: Path) -> BenchmarkResult:
             rows=measured,
             protocol=protocol,
             emulated="emulated" in value and flag(value, "emulated"),
+            peaks=read_peaks(value.get("peaks")),
+            noise=read_noise(value.get("noise")),
         )
     except ValueError as error:
         raise DataError(f"{path} is no benchmark result: {error}") from error
@@ -295,6 +311,8 @@ def _row(row: object, protocol: str) -> BenchmarkRow:
         drift=not failed and flag(row, "drift"),
         error=text(row, "error") if failed else None,
         delegate="" if row.get("delegate", "") == "" else text(row, "delegate"),
+        note="" if row.get("note", "") == "" else text(row, "note"),
+        work=read_work(row.get("work")),
         timed=() if failed else read_timed(row),
         xnnpack=None if failed else read_xnnpack(row),
         predictions=text(row, "predictions_sha256")

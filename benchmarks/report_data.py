@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bloodedge.benchmarks.host import BenchmarkRow
+from bloodedge.benchmarks.machine import Noise, Peaks
 
 # The test split is what is reported; a figure of another split stands in only where it is missing.
 SPLIT_ORDER = ("test", "val", "train")
@@ -66,6 +67,8 @@ class Latency:
         source: the result file or run it is from.
         data: the fingerprint of the images that gave its accuracy; empty where that is unknown.
         int8_dot: whether the processor names an int8 dot product; None where it names nothing.
+        peaks: what the machine can do at most, by thread count; empty where nobody measured it.
+        noise: whether it was quiet enough to conclude; None where nobody looked.
     """
 
     device: str
@@ -81,6 +84,8 @@ class Latency:
     source: str = ""
     data: str = ""
     int8_dot: bool | None = None
+    peaks: tuple[Peaks, ...] = ()
+    noise: Noise | None = None
 
     @property
     def place(self) -> str:

@@ -36,7 +36,7 @@ def device_part(section: Section) -> Part | None:
         "devices",
         "Device by model",
         (head, *table),
-        (*notes, *_disagreements(models, rows)),
+        (*notes, *_noisy(rows), *_disagreements(models, rows)),
         raw=_raw(models, columns, cells),
         leading=2,
     )
@@ -78,6 +78,15 @@ def _images(rows: Sequence[Row]) -> str:
         return f"Each device classified {next(iter(found)):,} images."
     each = "; ".join(f"{n:,} images: {', '.join(columns)}" for n, columns in found.items())
     return f"Accuracies over other images differ for that reason alone: {each}."
+
+
+def _noisy(rows: Sequence[Row]) -> list[str]:
+    """Name the places that their own runner called too noisy, with its reasons."""
+    found = {}
+    for place in (row.latency for row in rows if row.latency):
+        if place.noise and place.noise.verdict == "noisy" and not place.emulated:
+            found[place.place] = "; ".join(place.noise.reasons)
+    return [f"Too noisy to conclude, says the runner on {p}: {why}." for p, why in found.items()]
 
 
 def _disagreements(models: Sequence[Row], rows: Sequence[Row]) -> list[str]:

@@ -98,7 +98,7 @@ def scatter(
     bars += [(px, py - 1, qx, py + 1) for (px, py), (qx, _) in pairwise(corners)]
     bars += [(qx - 1, qy, qx + 1, py) for (_, py), (qx, qy) in pairwise(corners)]
     for p in sorted(front, key=lambda p: at[id(p)][1])[:_MAX_NAMES]:
-        parts.append(_name(p.label, at[id(p)], taken, bars))
+        parts.append(place_name(p.label, at[id(p)], taken, bars))
     room = max(0, _MAX_NAMES - len(front))
     parts += [_faint_name(p.label, at[id(p)], taken, bars) for p in faint[:room]]
     return draw(parts, title)
@@ -176,7 +176,7 @@ def standalone(svg: str) -> str:
     return f'{namespace}><rect width="100%" height="100%" fill="#fff"/>{rest}\n'
 
 
-def _name(label: str, at: tuple[float, float], taken: list[Box], bars: list[Box]) -> str:
+def place_name(label: str, at: tuple[float, float], taken: list[Box], bars: list[Box]) -> str:
     """Write a point's name where nothing is yet, with a line to the point where it is far."""
     px, py = at
     label = cut(label, 48)

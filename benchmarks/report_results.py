@@ -85,6 +85,8 @@ def _base(result: BenchmarkResult, raw: Mapping[str, Any], source: str, data: st
         source=source,
         data=data,
         int8_dot=_int8_dot(environment.get("cpu_flags")),
+        peaks=result.peaks,
+        noise=result.noise,
     )
 
 

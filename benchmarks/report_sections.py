@@ -10,6 +10,7 @@ from bloodedge.benchmarks.report_energy import Meter, energy_part
 from bloodedge.benchmarks.report_int8 import int8_part
 from bloodedge.benchmarks.report_part import Part
 from bloodedge.benchmarks.report_reasons import ModelFiles
+from bloodedge.benchmarks.report_roofline import roofline_part
 
 SYNTHETIC_MARK = "synthetic"
 
@@ -35,6 +36,7 @@ def section_parts(section: Section, evidence: Evidence) -> list[Part]:
     parts = (
         device_part(section),
         int8_part(section, evidence.files),
+        roofline_part(section),
         energy_part(section, evidence.meter),
     )
     return [_marked(part) if section.synthetic else part for part in parts if part]

@@ -5,13 +5,15 @@
 Needs Python 3.8 or newer, NumPy, and one runtime: ai-edge-litert, tflite-runtime or tensorflow.
 Every (model, threads, repeat) runs in a fresh process, because memory layout and core placement
 are drawn once per process and shift its whole median. Each round visits every model in a newly
-shuffled, seeded order, so that a device growing warmer slows all of them equally.
+shuffled, seeded order, so that a device growing warmer slows all of them equally. Processes that
+have ended are kept in OUT.partial: after Ctrl-C or a power cut the same with --resume goes on.
 Exit codes: 0 all measured, 1 a model failed, 2 bad arguments or no runtime, 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import gc
 import hashlib
 import importlib
@@ -24,29 +26,46 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 import zlib
 from array import array
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
+try:
+    from importlib import metadata
+    from math import prod
+
+    import numpy as np
+except ImportError as error:
+    # Python 3.7 lacks the first two; what NumPy says of itself may be a page long.
+    why = " ".join(str(error).split())[:200]
+    sys.stderr.write(f"error: Python 3.8 or newer and NumPy are needed: {why}\n")
+    sys.exit(2)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
     Key = tuple[str, int]  # model, threads
     Runs = dict[Key, list[dict[str, Any]]]  # the figures of each process that ended well
 
 SCHEMA = "bloodedge-benchmark/1"
+JOURNAL = "bloodedge-journal/1"
 SYS = Path("/sys")
 MIN_INVOKES = 50  # benchmark_model's least for a stable median
-DRIFT_LIMIT = 0.10
+DRIFT_LIMIT = 0.10  # of one model's processes
+SPREAD_LIMIT = 0.05  # of most models' processes: what two runs are to agree within
+JITTER_LIMIT = 0.10  # of a loop that does the same every time
 SAMPLE_LIMIT_BYTES = 1 << 30
 TIMED_IMAGES = 64  # timing cycles over these: real data, without filling a small device's memory
+TIMED_BYTES = 8 << 20  # for as much memory as this
 START_SECONDS = 1.0  # Python, the runtime and the model: only for the first estimate
+PROBE_SECONDS = 2.5  # the same and the machine's peaks
+QUICK_SECONDS, QUICK_INVOKES, QUICK_IMAGES = 40.0, 5, 100
 # Instructions that multiply int8 by int8 and add in one step, as Linux names them.
 INT8_DOT_FLAGS = ("asimddp", "i8mm", "avx_vnni", "avx512_vnni", "avx_vnni_int8", "amx_int8")
 CPU_FLAGS = ("neon", "asimd", "sve", "sve2", "sse4_1", "avx", "avx2", "avx512f", *INT8_DOT_FLAGS)
@@ -55,6 +74,26 @@ RUNTIMES = (  # module, distribution, the module that holds Interpreter
     ("tflite_runtime", "tflite-runtime", "tflite_runtime.interpreter"),
     ("tensorflow", "tensorflow", "tensorflow.lite"),
 )
+COPY_BYTES = (256 << 10, 2 << 20, 32 << 20)  # within a core's cache, the shared one, and memory
+GEMM_MACS = 256 * 512 * 512
+# One dense layer as int8 and as float32, packed by gemm_model.py, which says why.
+GEMM = {
+    "int8": (
+        "c-pJD_4b-=-W3NCh6mfFg)0wdZJeST79yglsWegP=(Uh3A|jd`_D)V-#~CfySX2EDT+9dxm|^~H#@1~O%pYo3Kc8"
+        "uCU1uz3e$VyD>*?#`Tym1cZ@);A%{7_nn)WmP_7UG>|JHO)J|my{#(4j!9U02$?&tb`eEP8Z|IZ8Gm(FKpX!w8W<"
+        "p<fqsQvuQv>8S+IB;kCzW4jnO>X}G^6}le9$lkdJ*7FDW8I~F<Bo4Mmo%5mf4%2zK&tVU)OU~P?EYyimmB{3><8)"
+        "hmMaa{Zk^Ms|Egl<?UbVU>pDL#-$`Ft8v1$5E}h?JK5kpL*`jLStoPo(7p^na{k8MjZksphKlj+gue~mNRr+`Qdh"
+        "g$Lr#7GKkDQx&H+*IB|Lazd=iT%DuCx4{TG>yP=U?xfj<nOB%>RAuy7uzTa{N2?&8}ZtT>a%ud-<KClOyL|eUnqq"
+        "EG}Wh1pu|$vUd"
+    ),
+    "float32": (
+        "c-pJD_4b;!-;n?jwg<-i9_l8Oy99L@I+;7&6a_d~n$iO-rZpsRa!flEbc30bEz<Ay?ZhV6PqmZltK^q&-y2$Pu5_"
+        "-?pHFGpM(NcVi~6*l-RyqzH0J6N*JqU%kLdi4p1JsqeA>5FCtjU+)p2}%|F_Spb9a~NF);k`zWvuSY4;p{C4Vu7Q"
+        "7{Td!H5I(UoUNYo1HfA?eE>~?RhzqGL1^te2Q`x{rpG%*g0eInWuxczY351c70u$diM0!A6Lw}H1GTVhw~y&{#f("
+        "!*pDSW<y-w{UOrRzviyD2^s?Bj{L_CQJLNA;+ZI@Cyl(dA_o;Qe4C`&z8OjEIx9<G9@A$5dRbOAvw7<Xl_WuvxV&"
+        "5j+IQ2+6_MB=z06)TznE"
+    ),
+}
 
 
 class RunnerError(Exception):
@@ -67,6 +106,18 @@ class Job(NamedTuple):
     model: str
     threads: int
     repeat: int
+
+
+class Sample(NamedTuple):
+    """Labelled images on the disk: they are read one by one, because a device may be small."""
+
+    path: Path
+    shape: tuple[int, int, int, int]  # N, H, W, 3
+    labels: NDArray[np.int64]
+    class_names: list[str]  # empty where the file has none
+
+
+# ---- statistics ----
 
 
 def summarize(ns: NDArray[np.int64]) -> dict[str, Any]:
@@ -110,8 +161,72 @@ def schedule(names: list[str], threads: list[int], repeats: int, seed: int) -> l
     return jobs
 
 
-def load_sample(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the sample's images `(N, H, W, 3)` uint8 and labels `(N,)`.
+def judge(
+    rows: list[dict[str, Any]],
+    loops: list[dict[str, float]],
+    states: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return whether the machine was quiet enough to conclude anything from the medians.
+
+    Args:
+        rows: the result's.
+        loops: from `steady_loop`, before and, if it came so far, after the run.
+        states: from `machine_state`, at the same times.
+
+    Returns:
+        `verdict`: `noisy`, with `reasons`; `quiet`; or `unknown` where fewer than three
+        processes of each model, which cannot tell, say nothing against it.
+    """
+    reasons = []
+    jitter = max(loop["jitter"] for loop in loops)
+    if jitter > JITTER_LIMIT:
+        reasons.append(f"a loop that does the same every time varies by {100 * jitter:.0f} %")
+    shift = loops[-1]["median_us"] / loops[0]["median_us"] - 1
+    if abs(shift) > SPREAD_LIMIT:
+        reasons.append(f"the same loop takes {100 * shift:+.0f} % after the run")
+    spreads = [row["spread"] for row in rows if not row["error"] and row["repeats"] > 1]
+    typical = float(np.median(spreads)) if spreads else 0.0
+    if typical > SPREAD_LIMIT:
+        reasons.append(f"the processes of most models differ by {100 * typical:.0f} % or more")
+    drifting = sum(spread > DRIFT_LIMIT for spread in spreads)
+    if drifting > len(spreads) / 4:
+        limit = f"{100 * DRIFT_LIMIT:.0f} %"
+        reasons.append(
+            f"{drifting} of {len(spreads)} medians differ by over {limit} between processes"
+        )
+    reasons += throttled_since(states[0], states[-1])
+    known = [row["repeats"] for row in rows if not row["error"]]
+    verdict = "noisy" if reasons else "quiet" if known and min(known) >= 3 else "unknown"
+    return {
+        "verdict": verdict,
+        "reasons": reasons,
+        "jitter": round(jitter, 4),
+        "shift": round(shift, 4),
+        "typical_spread": round(typical, 4),
+    }
+
+
+def in_words(noise: dict[str, Any]) -> str:
+    """Return the verdict of `judge` as a line."""
+    if noise["verdict"] == "noisy":
+        return "this machine is too noisy to conclude: " + "; ".join(noise["reasons"])
+    if noise["verdict"] == "unknown":
+        return "too few processes to tell how noisy this machine is: 3 repeats or more would"
+    return (
+        f"quiet enough: processes differ by {100 * noise['typical_spread']:.1f} %, "
+        f"a steady loop by {100 * noise['jitter']:.1f} %"
+    )
+
+
+# ---- the sample ----
+
+
+def open_sample(path: Path, whole: bool = False) -> Sample:
+    """Return what is in a sample.
+
+    Args:
+        path: the .npz.
+        whole: whether to read all of it, to find damage.
 
     Raises:
         RunnerError: the file is missing, too large, pickled, or of the wrong shape or type.
@@ -119,19 +234,52 @@ def load_sample(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-        if size > SAMPLE_LIMIT_BYTES:
-            raise ValueError("it unpacks to more than 1 GiB")
+            if size > SAMPLE_LIMIT_BYTES:
+                raise ValueError("it unpacks to more than 1 GiB")
+            damaged = archive.testzip() if whole else None
+            if damaged:
+                raise ValueError(f"{damaged} in it is damaged")
+            with archive.open("images.npy") as file:
+                shape, dtype = read_header(file)
+                held = archive.getinfo("images.npy").file_size - file.tell()
         with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
+            labels = arrays["labels"]
+            names = arrays["class_names"] if "class_names" in arrays.files else np.array([], str)
     except Exception as error:  # NumPy and zipfile raise a dozen kinds about a damaged file
         raise RunnerError(f"sample {path} cannot be read: {one_line(error)}") from error
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not images.size:
-        found = f"{images.dtype} {images.shape}"
+    if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or not held == prod(shape) > 0:
+        found = f"{dtype} {shape}"
         raise RunnerError(f"sample {path} has images {found}, expected uint8 (N, H, W, 3)")
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+    if labels.shape != shape[:1] or labels.dtype.kind not in "iu":
         found = f"{labels.dtype} {labels.shape}"
-        raise RunnerError(f"sample {path} has labels {found}, expected integers ({len(images)},)")
-    return images, labels.astype(np.int64)
+        raise RunnerError(f"sample {path} has labels {found}, expected integers ({shape[0]},)")
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise RunnerError(f"sample {path} has class_names that are no list of text")
+    return Sample(path, shape, labels.astype(np.int64), [str(name) for name in names])
+
+
+def read_header(file: Any) -> tuple[Any, np.dtype[Any]]:
+    """Return shape and type of the array whose .npy file is read from its start."""
+    version = np.lib.format.read_magic(file)
+    first = version == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if fortran and len(shape) > 1:
+        raise ValueError("its images are stored column by column: np.ascontiguousarray mends that")
+    return shape, dtype
+
+
+def stream(sample: Sample) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images one by one, each `(1, H, W, 3)`."""
+    each = prod(sample.shape[1:])
+    with zipfile.ZipFile(sample.path) as archive, archive.open("images.npy") as file:
+        read_header(file)
+        for _ in range(sample.shape[0]):
+            image = np.frombuffer(file.read(each), dtype=np.uint8)
+            yield image.reshape(1, *sample.shape[1:])
+
+
+# ---- files ----
 
 
 def describe_model(path: Path) -> dict[str, Any]:
@@ -140,6 +288,39 @@ def describe_model(path: Path) -> dict[str, Any]:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     packed = len(packer.compress(data)) + len(packer.flush())
     return {"bytes": len(data), "gzip_bytes": packed, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def model_labels(path: Path) -> list[str]:
+    """Return the class names that a model with TFLite metadata carries, else none.
+
+    They are the lines of a text file in a zip archive that is appended to the model.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [e for e in archive.infolist() if e.filename.endswith(".txt")]
+            entries.sort(key=lambda entry: "label" not in entry.filename)
+            if not entries or entries[0].file_size > 1 << 20:
+                return []
+            lines = archive.read(entries[0]).decode("utf-8", "replace").splitlines()
+    except Exception:  # no archive, or a damaged one: then it has no labels
+        return []
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_facts(path: Path | None) -> dict[str, Any]:
+    """Return each model's work by its digest, from the `bundle.json` that a bundle holds.
+
+    Raises:
+        RunnerError: a file that was asked for is missing or damaged.
+    """
+    beside = Path(__file__).with_name("bundle.json")
+    if path is None and not beside.is_file():
+        return {}
+    try:
+        models = json.loads((path or beside).read_text(encoding="utf-8"))["models"].values()
+        return {model["sha256"]: model["work"] for model in models if model.get("work")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunnerError(f"{path or beside} cannot be read: {one_line(repr(error))}") from error
 
 
 def write_result(result: dict[str, Any], out: Path, force: bool) -> None:
@@ -162,6 +343,83 @@ def write_result(result: dict[str, Any], out: Path, force: bool) -> None:
             temporary.unlink()
     if taken:
         raise RunnerError(f"{out} appeared during the run: the result is in {path}")
+
+
+class Journal:
+    """The processes that have ended, one JSON line each, so that a killed run can go on.
+
+    Args:
+        out: the result's path; the journal lies beside it.
+        plan: what is measured and how; another plan cannot go on.
+        resume: whether to go on from a journal that is there.
+
+    Raises:
+        RunnerError: the journal there is of another plan.
+    """
+
+    def __init__(self, out: Path, plan: dict[str, Any], resume: bool) -> None:
+        self.path = journal_path(out)
+        self.first: dict[str, Any] = {}  # what was found at the first start
+        self.entries: list[dict[str, Any]] = []
+        if resume and self.path.exists():
+            self._read(plan)
+        lines = [{"schema": JOURNAL, "plan": plan}, *self.entries]
+        if self.first:
+            lines.insert(1, {"first": self.first})
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        temporary.replace(self.path)
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def _read(self, plan: dict[str, Any]) -> None:
+        lines = []
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:  # cut short by a power failure: what is before it counts
+                break
+        found = lines[0] if lines and isinstance(lines[0], dict) else {}
+        if found.get("schema") != JOURNAL or not isinstance(found.get("plan"), dict):
+            raise RunnerError(f"{self.path} is no journal of this runner: --force starts anew")
+        other = [key for key in plan if found["plan"].get(key) != plan[key]]
+        if other:
+            what = ", ".join(other)
+            raise RunnerError(f"{self.path} is of another run ({what} differ): --force starts anew")
+        for line in lines[1:]:
+            if isinstance(line, dict) and "first" in line:
+                self.first = line["first"]
+            elif isinstance(line, dict) and {"model", "threads", "repeat", "answer"} <= set(line):
+                self.entries.append(line)
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Add a line, and wait until it is on the disk."""
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self, finished: bool) -> None:
+        """Close the journal, and delete it when nothing is left to do."""
+        self._file.close()
+        if finished:
+            self.path.unlink()
+
+
+def journal_path(out: Path) -> Path:
+    """Return where the journal of a result lies."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def pack(ns: NDArray[np.int64]) -> str:
+    """Return durations `(n,)` as text, compressed: there may be a million."""
+    return base64.b64encode(zlib.compress(ns.astype("<i8").tobytes(), 1)).decode("ascii")
+
+
+def unpack(text: str) -> NDArray[np.int64]:
+    """Return what `pack` packed."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<i8").astype(np.int64)
+
+
+# ---- the machine ----
 
 
 def one_line(text: object) -> str:
@@ -215,27 +473,87 @@ def cpus_allowed() -> list[int]:
 
 
 def throttling() -> str | None:
-    """Return a Raspberry Pi's throttling bits, such as 0x0, or nothing on other boards."""
+    """Return a Raspberry Pi's throttling bits, such as 0x0, or nothing on other boards.
+
+    From its firmware's tool, or where that is missing from its kernel.
+    """
     tool = shutil.which("vcgencmd")
-    if tool is None:
-        return None
+    if tool is not None:
+        try:
+            done = subprocess.run([tool, "get_throttled"], stdout=subprocess.PIPE, timeout=10)
+            found = one_line(done.stdout.decode("ascii", "replace")).partition("=")[2]
+            if found:
+                return found
+        except (OSError, subprocess.SubprocessError):
+            pass
+    bits = read_all("devices/platform/soc/soc:firmware/get_throttled")
+    return f"0x{bits[0]}" if bits else None
+
+
+def throttled_since(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return in words how a machine slowed itself down between two states.
+
+    Of a Raspberry Pi's bits the lowest four are about now, and 16 to 19 about since the start.
+    """
+    reasons = []
     try:
-        out = subprocess.run([tool, "get_throttled"], stdout=subprocess.PIPE, timeout=10).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return one_line(out.decode("ascii", "replace")).partition("=")[2] or None
+        old, new = (int(state.get("throttled") or "0", 16) for state in (before, after))
+    except ValueError:
+        old = new = 0
+    seen = (old | new | (new & ~old) >> 16) & 15
+    words = ("under-voltage", "a capped clock", "throttling", "the soft temperature limit")
+    if seen:
+        said = ", ".join(word for bit, word in enumerate(words) if seen >> bit & 1)
+        reasons.append(f"the board reports {said}")
+    count = (after.get("throttle_count") or 0) - (before.get("throttle_count") or 0)
+    if count > 0:
+        reasons.append(f"the processor throttled {count} times")
+    return reasons
 
 
 def machine_state() -> dict[str, Any]:
     """Return what may change in a run: clocks, temperatures (degrees C), throttling, load."""
+    counts = read_numbers("devices/system/cpu/cpu*/thermal_throttle/core_throttle_count")
     return {
         "utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "governor": sorted(set(read_all("devices/system/cpu/cpu*/cpufreq/scaling_governor"))),
         "cpu_khz": read_numbers("devices/system/cpu/cpu*/cpufreq/scaling_cur_freq"),
         "temperature_c": [t / 1000 for t in read_numbers("class/thermal/thermal_zone*/temp")],
         "throttled": throttling(),
+        "throttle_count": sum(counts) if counts else None,
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else [],
     }
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what stays the same during a run."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cpu_model": cpu_model(),
+        "cpu_flags": cpu_flags(),
+        "cpus": len(cpus_allowed()),
+    }
+
+
+def emulated() -> bool:
+    """Return whether an emulator such as qemu-user runs this process: its latencies mean nothing.
+
+    It hands us the program we think we are as /proc/self/exe, but passes on the kernel's own
+    /proc/thread-self/exe: the emulator. A program for another processor, or one called qemu, gives
+    it away. An emulated board has a kernel of its own and cannot be told: set BLOODEDGE_EMULATED.
+    """
+    real = Path("/proc/thread-self/exe")
+    try:
+        with Path("/proc/self/exe").open("rb") as file, real.open("rb") as kernels:
+            other = file.read(20) != kernels.read(20)  # an ELF header up to the processor's number
+        found = other or "qemu" in real.resolve().name
+    except OSError:  # no Linux, or a closed /proc
+        found = False
+    return found or bool(os.environ.get("BLOODEDGE_EMULATED"))
 
 
 def rss_kib() -> dict[str, int]:
@@ -254,29 +572,37 @@ def rss_kib() -> dict[str, int]:
     return {"now": status.get("VmRSS:", raw), "peak": status.get("VmHWM:", raw), "ru_maxrss": raw}
 
 
-def find_runtime() -> tuple[str, str, str]:
+def find_runtime(only: str | None = None) -> tuple[str, str, str]:
     """Return the first runtime installed: its name, version, and the module of Interpreter.
+
+    Args:
+        only: the runtime to use; by default the first of `RUNTIMES` that is there.
 
     Raises:
         RunnerError: there is none, or the one there is cannot work with this NumPy.
     """
+    refused = "no TFLite runtime found: pip install ai-edge-litert"
+    if only:
+        refused = f"{only} is not installed: pip install {only.replace('_', '-')}"
     for name, distribution, module in RUNTIMES:
-        if importlib.util.find_spec(name) is None:
+        if only not in (None, name) or importlib.util.find_spec(name) is None:
             continue
         if name == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
             found = f"numpy {np.__version__}"
-            raise RunnerError(f"tflite-runtime needs numpy<2, found {found}: install numpy<2")
+            refused = f"tflite-runtime needs numpy<2, found {found}: pip install 'numpy<2'"
+            continue
         try:
             return name, metadata.version(distribution), module
         except metadata.PackageNotFoundError:  # copied here without pip, or a nightly build
             return name, "unknown", module
-    raise RunnerError("no TFLite runtime found: pip install ai-edge-litert")
+    raise RunnerError(refused)
 
 
 def pin(threads: int) -> list[int]:
     """Bind this process to as many CPUs as threads, the fastest first, and return them.
 
-    Among equals the highest number, because interrupts are handled mostly on CPU 0.
+    Among equals the highest number, because interrupts are handled mostly on CPU 0. Nothing is
+    returned where the system does not allow it: the figures scatter more then.
     """
     if not hasattr(os, "sched_setaffinity"):
         return []
@@ -286,8 +612,117 @@ def pin(threads: int) -> list[int]:
         return max(limits, default=0), cpu
 
     chosen = sorted(sorted(cpus_allowed(), key=rank)[-threads:])
-    os.sched_setaffinity(0, chosen)
+    try:
+        os.sched_setaffinity(0, chosen)
+    except OSError:
+        return []
     return chosen
+
+
+# ---- the machine's own figures ----
+
+
+def steady_loop(seconds: float) -> dict[str, float]:
+    """Time the same additions again and again, and return how much that varies.
+
+    Returns:
+        `median_us`, and `jitter`, (p90 - p10) / median.
+    """
+    numbers = list(range(10_000))
+    clock = time.perf_counter_ns
+    taken: list[int] = []
+    stop = clock() + int(seconds * 1e9)
+    while len(taken) < 20 or clock() < stop:
+        begin = clock()
+        sum(numbers)
+        taken.append(clock() - begin)
+    low, middle, high = (float(value) for value in np.percentile(taken, [10, 50, 90]))
+    return {"median_us": round(middle / 1000, 3), "jitter": round((high - low) / middle, 4)}
+
+
+def best_seconds(call: Callable[[], object], seconds: float) -> float:
+    """Return the shortest of many calls, at least three: a peak is what nothing disturbed."""
+    clock = time.perf_counter
+    best, count, stop = float("inf"), 0, clock() + seconds
+    while count < 3 or clock() < stop:
+        begin = clock()
+        call()
+        best, count = min(best, clock() - begin), count + 1
+    return best
+
+
+def runtime_gemms(interpreter_class: Any, threads: int, seconds: float) -> dict[str, Any]:
+    """Return the runtime's peaks in GMAC/s on a large dense layer; nothing for one it refuses.
+
+    Raises:
+        RunnerError: it refuses both, so it will run no model.
+    """
+    found: dict[str, float | None] = {}
+    reason: object = ""
+    for kind, packed in GEMM.items():
+        content = zlib.decompress(zlib.decompress(base64.b85decode(packed)))
+        try:
+            interpreter = interpreter_class(model_content=content, num_threads=threads)
+            interpreter.allocate_tensors()
+            detail = interpreter.get_input_details()[0]
+            interpreter.set_tensor(detail["index"], np.ones(detail["shape"], detail["dtype"]))
+            speed = GEMM_MACS / best_seconds(interpreter.invoke, seconds) / 1e9
+            found[f"{kind}_gmacs"] = round(speed, 3)
+        except Exception as error:  # whatever a runtime raises
+            found[f"{kind}_gmacs"], reason = None, error
+    if not any(found.values()):
+        raise RunnerError(f"with numpy {np.__version__} it runs no model: {one_line(reason)}")
+    return found
+
+
+def numpy_gemm(seconds: float) -> float:
+    """Return NumPy's peak in GMAC/s on float32 matrices of 512 x 512."""
+    a = np.ones((512, 512), dtype=np.float32)
+    out = np.empty_like(a)
+    return round(512**3 / best_seconds(lambda: np.dot(a, a, out=out), seconds) / 1e9, 3)
+
+
+def copy_speed(size: int, threads: int, seconds: float) -> float:
+    """Return the bytes read and written in GB/s by as many threads, each copying `size` bytes."""
+    pairs = [(np.ones(size, dtype=np.uint8), np.ones(size, dtype=np.uint8)) for _ in range(threads)]
+    loops = max(1, (8 << 20) // size)
+
+    def copy(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+        for _ in range(loops):
+            np.copyto(*pair)
+
+    def once() -> None:
+        others = [threading.Thread(target=copy, args=(pair,)) for pair in pairs[1:]]
+        for other in others:
+            other.start()
+        copy(pairs[0])
+        for other in others:
+            other.join()
+
+    return round(2 * size * loops * threads / best_seconds(once, seconds) / 1e9, 3)
+
+
+def run_probe(spec: dict[str, Any]) -> dict[str, Any]:
+    """Find out whether the runtime works, how steady the machine is, and what its peaks are."""
+    threads, seconds = spec["threads"], spec["seconds"]
+    cpus = pin(threads)
+    interpreter_class = importlib.import_module(spec["module"]).Interpreter
+    answer: dict[str, Any] = {"cpus": cpus, "loop": steady_loop(seconds)}
+    if spec["peaks"]:
+        sizes = [min(size, COPY_BYTES[-1] // threads) for size in COPY_BYTES]
+        answer["peaks"] = {
+            "threads": threads,
+            **runtime_gemms(interpreter_class, threads, seconds),
+            "numpy_float32_gmacs": numpy_gemm(seconds),
+            "copy": [
+                {"resident_bytes": 2 * size, "gb_s": copy_speed(size, threads, seconds / 2)}
+                for size in sizes
+            ],
+        }
+    return answer
+
+
+# ---- one model ----
 
 
 def quantize(values: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.int8]:
@@ -297,24 +732,93 @@ def quantize(values: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.
     return q
 
 
-def prepare(images: NDArray[np.uint8], detail: dict[str, Any]) -> NDArray[Any]:
-    """Return images `(1, H, W, 3)` as the model's input tensor takes them.
+def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return an image `(1, H, W, 3)` as `(1, height, width, 3)`, bilinear between pixel centres."""
+    pixels = image[0].astype(np.float32)
+    for axis, side in enumerate((height, width)):
+        last = pixels.shape[axis] - 1
+        at = np.clip((np.arange(side) + 0.5) * (last + 1) / side - 0.5, 0, last)
+        low = np.floor(at).astype(np.int64)
+        share = (at - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        above = np.take(pixels, np.minimum(low + 1, last), axis=axis)
+        pixels = np.take(pixels, low, axis=axis) * (1 - share) + above * share
+    resized: NDArray[np.uint8] = np.rint(pixels).astype(np.uint8)[None]
+    return resized
 
-    Preprocessing is inside the models, so float32 takes 0..255, and uint8 takes the bytes as
-    they are, which is what an Android app or a browser feeds it.
+
+def fit(image: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return an image `(1, H, W, 3)` in the size and layout that a model takes.
 
     Raises:
-        RunnerError: the model expects another shape, type or range of values.
+        RunnerError: the model takes no single image of one or three channels.
     """
-    shape, dtype = tuple(int(n) for n in detail["shape"]), np.dtype(detail["dtype"])
-    if shape != images.shape:
-        raise RunnerError(f"the model's input is {shape}, the sample's images are {images.shape}")
-    if dtype in (np.uint8, np.float32):
-        return images.astype(dtype)
+    if shape == image.shape:
+        return image
+    if len(shape) != 4 or shape[0] != 1 or not {shape[1], shape[3]} & {1, 3}:
+        raise RunnerError(f"the model's input is {shape}, no single image in colour or grey")
+    planes = shape[3] not in (1, 3)
+    height, width, channels = (shape[2], shape[3], shape[1]) if planes else shape[1:]
+    image = resize(image, height, width)
+    if channels == 1:  # ITU-R BT.601
+        luma = image.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+        image = np.rint(luma).astype(np.uint8)[..., None]
+    return np.ascontiguousarray(image.transpose(0, 3, 1, 2)) if planes else image
+
+
+def encode(
+    image: NDArray[np.uint8], detail: dict[str, Any], scaling: tuple[float, float] = (0.0, 1.0)
+) -> NDArray[Any]:
+    """Return pixels 0..255 of the input's shape as its type takes them.
+
+    float32 takes (pixel - mean) / std; by default that is the pixel itself, for preprocessing is
+    inside most models for devices. uint8 takes the bytes as they are, which is what an Android
+    app or a browser feeds it, and int8 whose range does not reach 255 takes them less 128.
+
+    Raises:
+        RunnerError: the model expects another type.
+    """
+    dtype = np.dtype(detail["dtype"])
+    if dtype == np.float32:
+        mean, std = scaling
+        return ((image.astype(np.float32) - np.float32(mean)) / np.float32(std)).astype(dtype)
+    if dtype == np.uint8:
+        return image.astype(dtype)
     scale, zero_point = detail["quantization"]
-    if dtype != np.int8 or 255 * scale < 128:
-        raise RunnerError(f"the model's input, {dtype} with scale {scale:g}, does not take 0..255")
-    return quantize(images, scale, zero_point)
+    if dtype != np.int8:
+        raise RunnerError(f"the model's input is {dtype}, expected float32, uint8 or int8")
+    if 255 * scale < 128:
+        return (image.astype(np.int16) - 128).astype(np.int8)
+    return quantize(image, scale, zero_point)
+
+
+def prepare(
+    image: NDArray[np.uint8], detail: dict[str, Any], scaling: tuple[float, float] = (0.0, 1.0)
+) -> NDArray[Any]:
+    """Return an image `(1, H, W, 3)` as the model's input tensor takes it.
+
+    Raises:
+        RunnerError: the model takes no such thing.
+    """
+    return encode(fit(image, tuple(int(n) for n in detail["shape"])), detail, scaling)
+
+
+def class_map(
+    outputs: int, names: list[str], sample: Sample
+) -> tuple[NDArray[np.int64] | None, str]:
+    """Return the sample's class for each of a model's outputs, -1 for none, or why there is none.
+
+    Classes are matched by name where model and sample both have names, else by their number.
+    """
+    classes = len(sample.class_names) or int(sample.labels.max()) + 1
+    if sample.class_names and len(names) == outputs:
+        known = {name.casefold(): i for i, name in enumerate(sample.class_names)}
+        found = [known.get(name.casefold(), -1) for name in names]
+        if max(found) < 0:
+            return None, "no accuracy: the model's labels are not the sample's"
+        return np.array(found), ""
+    if outputs < classes or (sample.class_names and outputs > classes):
+        return None, f"no accuracy: {outputs} outputs, {classes} classes in the sample"
+    return np.arange(outputs), ""
 
 
 def time_invokes(
@@ -340,70 +844,121 @@ def time_invokes(
     return np.array(alone), np.array(with_input)
 
 
-def score(interpreter: Any, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> dict[str, Any]:
+def score(
+    interpreter: Any, sample: Sample, spec: dict[str, Any], each_seconds: float
+) -> dict[str, Any]:
     """Return how many of the images are classified correctly, and the predictions' digest.
 
-    The digest is the SHA-256 of every image's argmax as a little-endian 64-bit integer.
+    The digest is the SHA-256 of every image's argmax as a little-endian 64-bit integer. Of more
+    images than asked for, or than there is time for, those at equal distances are taken.
     """
     detail = interpreter.get_input_details()[0]
-    output = interpreter.get_output_details()[0]["index"]
-    predicted = np.empty(len(images), dtype="<i8")
-    for i in range(len(images)):
-        interpreter.set_tensor(detail["index"], prepare(images[i : i + 1], detail))
-        interpreter.invoke()
-        predicted[i] = np.argmax(interpreter.get_tensor(output))
+    output = interpreter.get_output_details()[0]
+    outputs = prod(int(n) for n in output["shape"])
+    classes, why = class_map(outputs, model_labels(Path(spec["model"])), sample)
+    if classes is None:
+        return {"note": why}
+    count = min(sample.shape[0], spec["score"])
+    if spec["score_seconds"]:
+        count = max(1, min(count, int(spec["score_seconds"] / each_seconds)))
+    chosen = set((np.arange(count) * sample.shape[0] // count).tolist())
+    predicted = []
+    for place, image in enumerate(stream(sample)):
+        if place in chosen:
+            interpreter.set_tensor(detail["index"], prepare(image, detail, spec["scaling"]))
+            interpreter.invoke()
+            predicted.append(int(np.argmax(interpreter.get_tensor(output["index"]))))
+    found = np.array(predicted, dtype="<i8")
     return {
-        "images": len(images),
-        "accuracy": float((predicted == labels).mean()),
-        "predictions_sha256": hashlib.sha256(predicted.tobytes()).hexdigest(),
+        "images": count,
+        "accuracy": float((classes[found] == sample.labels[sorted(chosen)]).mean()),
+        "predictions_sha256": hashlib.sha256(found.tobytes()).hexdigest(),
     }
 
 
+def timed_inputs(
+    detail: dict[str, Any], sample: Sample | None, spec: dict[str, Any]
+) -> Iterator[NDArray[Any]]:
+    """Yield what the timing cycles over: images, or random bytes where there are none."""
+    shape = tuple(int(n) for n in detail["shape"])
+    size = prod(shape) * np.dtype(detail["dtype"]).itemsize
+    count = max(1, min(TIMED_IMAGES, TIMED_BYTES // max(1, size)))
+    if sample is None:
+        rng = np.random.default_rng(spec["seed"])
+        for _ in range(count):
+            yield encode(rng.integers(0, 256, shape, dtype=np.uint8), detail, spec["scaling"])
+        return
+    for place, image in enumerate(stream(sample)):
+        if place == count:
+            return
+        yield prepare(image, detail, spec["scaling"])
+
+
+def remarks(interpreter: Any, sample: Sample | None) -> list[str]:
+    """Return what is done to the images to fit them to a model that was made for others."""
+    detail = interpreter.get_input_details()[0]
+    shape = tuple(int(n) for n in detail["shape"])
+    said = []
+    if sample is not None and shape[1:] != sample.shape[1:]:
+        said.append(f"images of {sample.shape[1:]} are fitted to {shape[1:]}")
+    if np.dtype(detail["dtype"]) == np.int8 and 255 * detail["quantization"][0] < 128:
+        said.append("int8 input: bytes less 128")
+    return said
+
+
 def run_worker(spec: dict[str, Any]) -> dict[str, Any]:
-    """Measure one model in this process and return its figures; `run_job` makes `spec`."""
+    """Measure one model in this process and return its figures; `worker_spec` makes `spec`."""
     cpus = pin(spec["threads"])
     interpreter_class = importlib.import_module(spec["module"]).Interpreter
-    sample = load_sample(Path(spec["sample"])) if spec["sample"] else None
+    sample = open_sample(Path(spec["sample"])) if spec["sample"] else None
     before = rss_kib()
     begin = time.perf_counter_ns()
     interpreter = interpreter_class(model_path=spec["model"], num_threads=spec["threads"])
     interpreter.allocate_tensors()
     load_ns = time.perf_counter_ns() - begin
-    detail = interpreter.get_input_details()[0]
-    if sample is None:
-        shape = (TIMED_IMAGES, *detail["shape"][1:])
-        images = np.random.default_rng(spec["seed"]).integers(0, 256, shape, dtype=np.uint8)
-    else:
-        images = sample[0]
-    index, one = detail["index"], [prepare(images[:1], detail)]
+    details = interpreter.get_input_details()
+    if len(details) != 1:
+        raise RunnerError(f"the model has {len(details)} inputs, expected one image")
+    detail = details[0]
+    inputs = timed_inputs(detail, sample, spec)
+    index, one = detail["index"], [next(inputs)]
     first, _ = time_invokes(interpreter, index, one, 0, 1)
     time_invokes(interpreter, index, one, spec["warmup"], 1)
     memory = rss_kib()  # now, before the other inputs and the timings take memory of their own
-    inputs = [prepare(image[None], detail) for image in images[:TIMED_IMAGES]]
+    one += inputs
     gc.disable()
     begin_s = time.time()
-    alone, with_input = time_invokes(interpreter, index, inputs, spec["seconds"], MIN_INVOKES)
+    alone, with_input = time_invokes(interpreter, index, one, spec["seconds"], spec["least"])
     end_s = time.time()
+    timed = summarize(alone)
+    said = remarks(interpreter, sample)
+    scored = {}
+    if sample is not None and spec["score"]:
+        scored = score(interpreter, sample, spec, timed["median_us"] / 1e6)
+        said += [scored.pop("note")] if "note" in scored else []
     return {
         "cpus": cpus,
         "load_ms": load_ns / 1e6,
         "first_ms": int(first[0]) / 1e6,
-        **summarize(alone),
+        **timed,
         "with_input_median_us": summarize(with_input)["median_us"],
         "timed_s": [begin_s, end_s],  # by the clock, to find these seconds in a power meter's log
         "rss_before_kib": before["now"],
         "max_rss_kib": memory["peak"],
         "ru_maxrss_kib": memory["ru_maxrss"],
         "peak_rss_kib": max(0, memory["peak"] - before["now"]),
-        **(score(interpreter, *sample) if sample and spec["score"] else {}),
-        "invoke_ns": alone.tolist(),
+        "process_peak_kib": rss_kib()["peak"],
+        **scored,
+        "note": "; ".join(said),
+        "invoke_ns": pack(alone),
     }
 
 
-def worker_main(spec: str) -> int:
+def worker_main(text: str) -> int:
     """Print the worker's figures, or what went wrong, as one JSON line on stdout."""
     try:
-        answer = run_worker(json.loads(spec))
+        spec = json.loads(text)
+        answer = run_probe(spec) if "peaks" in spec else run_worker(spec)
     except RunnerError as error:
         answer = {"error": str(error)}
     except Exception as error:  # whatever a runtime raises about a model is that model's result
@@ -412,11 +967,17 @@ def worker_main(spec: str) -> int:
     return 0
 
 
+# ---- the whole run ----
+
+
 def run_job(spec: dict[str, Any], timeout: float) -> dict[str, Any]:
     """Run one worker and return its figures, or `{"error": line}` when it failed or died."""
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", json.dumps(spec)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as child:
+    # NumPy's own threads: they take memory, and its product is to use as many as the runtime.
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = {**os.environ, **dict.fromkeys(names, str(spec["threads"]))}
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=none, stdout=pipe, stderr=pipe, env=environment) as child:
         try:
             out, err = child.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -442,38 +1003,100 @@ def say(text: str, done: bool = True) -> None:
     print(f"\r\033[K{text}" if live else text, end=end, file=sys.stderr, flush=True)
 
 
-def measure(args: argparse.Namespace, module: str, runs: Runs, errors: dict[Key, str]) -> None:
-    """Run every job in turn, filling `runs` and `errors`; a pair that failed is not tried again."""
+def span(seconds: float) -> str:
+    """Return a duration as people say it."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def probe(args: argparse.Namespace, module: str, threads: int, peaks: bool) -> dict[str, Any]:
+    """Run `run_probe` in a process of its own.
+
+    Raises:
+        RunnerError: the runtime cannot be used.
+    """
+    seconds = 0.1 if args.quick else 0.3
+    spec = {"module": module, "threads": threads, "seconds": seconds, "peaks": peaks}
+    answer = run_job(spec, 300)
+    if "error" in answer:
+        raise RunnerError(f"{module.partition('.')[0]} cannot be used: {answer['error']}")
+    return answer
+
+
+def first_look(args: argparse.Namespace, module: str) -> dict[str, Any]:
+    """Return the machine's state, steadiness and peaks before anything is measured."""
+    found: dict[str, Any] = {"before": machine_state(), "peaks": []}
+    for threads in args.threads:
+        say(f"the machine's own peaks, threads={threads}", False)
+        # An emulator has none, and takes long over them.
+        answer = probe(args, module, threads, not emulated())
+        found["peaks"] += [answer["peaks"]] if "peaks" in answer else []
+        found.setdefault("loop", answer["loop"])
+        found["pinned"] = bool(answer["cpus"])
+    if not found["pinned"]:
+        say("note: processes cannot be bound to CPUs here, so the figures scatter more")
+    return found
+
+
+def measure(
+    args: argparse.Namespace, module: str, journal: Journal, runs: Runs, errors: dict[Key, str]
+) -> int:
+    """Run every job in turn, filling `runs` and `errors`; a pair that failed is not tried again.
+
+    Returns:
+        How many jobs a quick run left out, for its time was over.
+    """
     jobs = schedule(list(args.names), args.threads, args.repeats, args.seed)
-    each = args.seconds + args.warmup
-    about = len(jobs) * (each + START_SECONDS)
-    say(f"{len(jobs)} processes, about {about:.0f} s, and more where {MIN_INVOKES} invokes take it")
-    begin = time.monotonic()
+    known = {(e["model"], e["threads"], e["repeat"]): e["answer"] for e in journal.entries}
+    begin, fresh = time.monotonic(), 0
     for done, job in enumerate(jobs, 1):
         key = (job.model, job.threads)
+        passed = time.monotonic() - begin
+        if args.quick and job.repeat and passed > QUICK_SECONDS:
+            return len(jobs) - done + 1
         if key not in errors:
-            answer = run_job(worker_spec(args, module, job), 600 + 10 * each + args.images)
+            answer = known.get((job.model, job.threads, job.repeat))
+            if answer is None:
+                fresh += 1
+                spec = worker_spec(args, module, job, passed, len(jobs) - done + 1)
+                each = args.seconds + args.warmup
+                answer = run_job(spec, 600 + 10 * each + args.images)
+                journal.add({**job._asdict(), "answer": answer})
             if "error" in answer:
                 errors[key] = answer["error"]
                 say(f"error: {job.model} threads={job.threads}: {answer['error']}")
             else:
-                answer["invoke_ns"] = np.array(answer["invoke_ns"], dtype=np.int64)
                 runs.setdefault(key, []).append({"repeat": job.repeat, **answer})
-        left = (time.monotonic() - begin) / done * (len(jobs) - done)
-        text = f"[{done}/{len(jobs)}] {job.model} threads={job.threads}; {left:.0f} s left"
+        left = (time.monotonic() - begin) / max(1, fresh) * (len(jobs) - done)
+        text = f"[{done}/{len(jobs)}] {job.model} threads={job.threads}; {span(left)} left"
         say(text, done == len(jobs))
+    return 0
 
 
-def worker_spec(args: argparse.Namespace, module: str, job: Job) -> dict[str, Any]:
-    """Return what a worker needs to know; the sample is scored in the first round only."""
+def worker_spec(
+    args: argparse.Namespace, module: str, job: Job, passed: float = 0.0, left: int = 1
+) -> dict[str, Any]:
+    """Return what a worker needs to know; the sample is scored in the first round only.
+
+    Args:
+        args: the command line's, checked.
+        module: that holds the Interpreter.
+        job: what to measure.
+        passed: seconds since the start, and
+        left: jobs still to do: a quick run shares the time that is left among them.
+    """
+    images = min(args.images, QUICK_IMAGES) if args.quick else args.images
+    share = max(0.0, QUICK_SECONDS - passed) / left - START_SECONDS
     return {
         "model": str(args.names[job.model]),
         "module": module,
         "threads": job.threads,
         "sample": str(args.sample) if args.sample else None,
-        "score": job.repeat == 0,
+        "score": images if job.repeat == 0 else 0,
+        "score_seconds": max(0.1, share) if args.quick else None,
+        "scaling": args.scaling,
         "seconds": args.seconds,
         "warmup": args.warmup,
+        "least": QUICK_INVOKES if args.quick else MIN_INVOKES,
         "seed": args.seed,
     }
 
@@ -489,54 +1112,109 @@ def make_rows(
         if key in errors:
             rows.append({**row, "error": errors[key]})
             continue
-        pooled = np.concatenate([run.pop("invoke_ns") for run in runs[key]])
+        pooled = np.concatenate([unpack(run.pop("invoke_ns")) for run in runs[key]])
         scored = {"accuracy": None, "images": 0, "predictions_sha256": None, **runs[key][0]}
         row.update({name: scored[name] for name in ("accuracy", "images", "predictions_sha256")})
+        row["xnnpack"] = all(run.get("xnnpack") for run in runs[key])
+        row["note"] = scored.get("note", "")
         rows.append({**row, **combine(runs[key], pooled), "error": None, "runs": runs[key]})
     return rows
 
 
-def describe_machine() -> dict[str, Any]:
-    """Return what stays the same during a run."""
-    return {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cpu_model": cpu_model(),
-        "cpu_flags": cpu_flags(),
-        "cpus": len(cpus_allowed()),
-    }
+def expected_seconds(args: argparse.Namespace) -> float:
+    """Return about how long the run takes, where models are fast."""
+    probes = PROBE_SECONDS * (len(args.threads) + 1)
+    one_round = (args.seconds + args.warmup + START_SECONDS) * len(args.names) * len(args.threads)
+    timed = float(one_round * args.repeats)
+    if args.quick:  # the first round is whole, what follows takes the time that is left
+        timed = max(min(QUICK_SECONDS, timed), float(one_round))
+    return probes + timed
 
 
 def benchmark(args: argparse.Namespace) -> int:
     """Measure all models, write the result even after Ctrl-C, and return the exit code."""
-    name, version, module = find_runtime()
+    name, version, module = find_runtime(args.runtime)
+    work = read_facts(args.facts)
     files = {model: describe_model(path) for model, path in args.names.items()}
-    environment = {"runtime": name, "runtime_version": version, **describe_machine()}
-    environment["before"] = machine_state()
+    settings = ("threads", "repeats", "seconds", "warmup", "seed", "quick", "scaling")
+    config = {key: getattr(args, key) for key in settings}
+    machine = describe_machine()
+    journal = Journal(args.out, make_plan(args, files, config, f"{name} {version}"), args.resume)
+    total = len(args.names) * len(args.threads) * args.repeats
+    count = total - len(journal.entries)
+    about = span(expected_seconds(args) * count / total)
+    say(f"{count} processes, about {about}, and more where models are slow")
     runs: Runs = {}
     errors: dict[Key, str] = {}
-    complete = False
+    loops: list[dict[str, float]] = []
+    complete, left_out = False, 0
+    notes = [f"resumed after {len(journal.entries)} processes"] if journal.entries else []
     try:
-        measure(args, module, runs, errors)
+        if not journal.first:
+            journal.first = first_look(args, module)
+            journal.add({"first": journal.first})
+        loops = [journal.first["loop"]]
+        left_out = measure(args, module, journal, runs, errors)
+        loops.append(probe(args, module, args.threads[0], False)["loop"])
         complete = True
     except KeyboardInterrupt:
-        say("interrupted: writing what is complete")
+        say("interrupted: writing what is complete; --resume goes on from there")
+    except RunnerError:
+        journal.close(finished=not runs)
+        raise
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    environment["after"] = machine_state()
-    settings = ("threads", "repeats", "seconds", "warmup", "seed", "quick")
+    first, after = journal.first, machine_state()
+    if left_out:
+        notes.append(f"{left_out} processes were left out: the time of a quick run was over")
+    if not first.get("pinned", True):
+        notes.append("processes were not bound to CPUs: the system does not allow it")
+    environment = {"runtime": name, "runtime_version": version, **machine}
+    environment.update(before=first.get("before", after), after=after)
+    rows = make_rows({m: {**f, **work_of(work, f)} for m, f in files.items()}, runs, errors)
     result = {
         "schema": SCHEMA,
         "complete": complete,
-        "config": {key: getattr(args, key) for key in settings},
-        "environment": environment,
+        "emulated": emulated(),
+        "config": config,
+        "environment": {**environment, "pinned": first.get("pinned", False)},
         "sample": {"file": args.sample.name, "images": args.images} if args.sample else None,
-        "rows": make_rows(files, runs, errors),
+        "notes": notes,
+        "peaks": first.get("peaks", []),
+        "noise": judge(rows, loops, [environment["before"], after]) if loops else None,
+        "rows": rows,
     }
-    write_result(result, args.out, args.force)
+    write_result(result, args.out, args.force or args.resume)
+    journal.close(finished=complete)
+    for note in notes:
+        say(f"note: {note}")
+    if result["noise"]:
+        say(in_words(result["noise"]))
     say(f"wrote {args.out}")
     return int(bool(errors)) if complete else 130
+
+
+def work_of(work: dict[str, Any], file: dict[str, Any]) -> dict[str, Any]:
+    """Return what the bundle knows of a model, for its row."""
+    return {"work": work[file["sha256"]]} if file["sha256"] in work else {}
+
+
+def make_plan(
+    args: argparse.Namespace, files: dict[str, dict[str, Any]], config: dict[str, Any], runtime: str
+) -> dict[str, Any]:
+    """Return what has to be the same for a run to go on."""
+    plan = {
+        **config,
+        "models": {model: file["sha256"] for model, file in files.items()},
+        "sample": hashlib.sha256(args.sample.read_bytes()).hexdigest() if args.sample else None,
+        "runtime": runtime,
+        "numpy": np.__version__,
+        "machine": f"{platform.node()} {platform.machine()} {cpu_model()}",
+        "runner": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+    }
+    return dict(json.loads(json.dumps(plan)))
+
+
+# ---- the command line ----
 
 
 def thread_counts(text: str) -> list[int]:
@@ -546,6 +1224,14 @@ def thread_counts(text: str) -> list[int]:
     if not all(1 <= count <= cpus for count in counts):
         raise argparse.ArgumentTypeError(f"{text}: expected 0 to {cpus}, the CPUs there are")
     return counts
+
+
+def mean_and_std(text: str) -> list[float]:
+    """Return the two numbers in a text such as 127.5,127.5."""
+    mean, std = (float(word) for word in text.split(","))
+    if not (abs(mean) < 1e6 and 1e-6 < std < 1e6):
+        raise argparse.ArgumentTypeError(f"{text}: expected MEAN,STD with STD above 0")
+    return [mean, std]
 
 
 def check(args: argparse.Namespace) -> None:
@@ -565,11 +1251,19 @@ def check(args: argparse.Namespace) -> None:
         raise RunnerError("a model is given twice")
     files = [path.name for path in args.models]
     args.names = {str(p) if files.count(p.name) > 1 else p.name: p for p in args.models}
-    args.images = len(load_sample(args.sample)[0]) if args.sample else 0
-    if args.out.exists() and not args.force:
-        raise RunnerError(f"{args.out} exists: choose another --out, or give --force")
+    args.images = open_sample(args.sample, whole=True).shape[0] if args.sample else 0
     if not os.access(args.out.parent, os.W_OK):
         raise RunnerError(f"the folder of {args.out} does not exist or cannot be written")
+    partial = journal_path(args.out)
+    if args.force:
+        return
+    if partial.exists() and not args.resume:
+        raise RunnerError(
+            f"{partial} is of an interrupted run: --resume goes on, --force starts anew"
+        )
+    if args.out.exists() and not (args.resume and partial.exists()):
+        left = "it is complete" if args.resume else "choose another --out, or give --force"
+        raise RunnerError(f"{args.out} exists: {left}")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -577,19 +1271,27 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("models", nargs="+", type=Path, metavar="MODEL.tflite")
-    add("--sample", type=Path, help="npz with uint8 images (N,H,W,3) and integer labels (N,)")
+    add("--sample", type=Path, help="npz: images uint8 (N,H,W,3), labels (N,), class_names if any")
     add("--out", type=Path, required=True, help="the JSON to write")
-    add("--threads", type=thread_counts, default="1,0", help="counts; 0 is every CPU [1,0]")
+    add("--threads", type=thread_counts, help="counts; 0 is every CPU [1,0; 1 with --quick]")
     add("--repeats", type=int, help="processes for each model and thread count [5]")
     add("--seconds", type=float, help="least time of timed invokes in each process [2]")
     add("--warmup", type=float, help="seconds of warm-up in each process [0.5]")
     add("--seed", type=int, default=0, help="of the order and of the random input [0]")
-    add("--quick", action="store_true", help="a rough look: 2 repeats of 0.2 s unless given")
+    add("--quick", action="store_true", help="a rough look, under a minute: 2 repeats of 0.2 s")
+    add("--resume", action="store_true", help="go on with what was interrupted")
     add("--force", action="store_true", help="replace --out where it exists")
+    names = [name for name, _, _ in RUNTIMES]
+    add("--runtime", choices=names, help="which runtime, where there are several")
+    scaling = "float32 inputs take (pixel - MEAN) / STD, for models without preprocessing [0,1]"
+    add("--scaling", type=mean_and_std, default=[0.0, 1.0], metavar="MEAN,STD", help=scaling)
+    add("--facts", type=Path, help="a bundle.json: what the models cost [the one beside this file]")
     args = parser.parse_args(argv)
-    for name, usual, quick in (("repeats", 5, 2), ("seconds", 2.0, 0.2), ("warmup", 0.5, 0.1)):
+    usual: dict[str, tuple[Any, Any]] = {"repeats": (5, 2), "seconds": (2.0, 0.2)}
+    usual.update(warmup=(0.5, 0.1), threads=(thread_counts("1,0"), [1]))
+    for name, values in usual.items():
         if getattr(args, name) is None:
-            setattr(args, name, quick if args.quick else usual)
+            setattr(args, name, values[args.quick])
     return args
 
 
@@ -605,6 +1307,7 @@ def main(argv: list[str]) -> int:
         return worker_main(argv[1])
     args = parse(argv)
     signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         check(args)
         return benchmark(args)

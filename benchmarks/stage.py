@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.benchmarks.host import BenchmarkConfig, BenchmarkResult, run_benchmark
+from bloodedge.benchmarks.model_work import known_work
+from bloodedge.benchmarks.profile.files import save_profiles
+from bloodedge.benchmarks.profile.litert import profile_here
+from bloodedge.benchmarks.profile.table import Profile
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError
-from bloodedge.files import atomic_path
+from bloodedge.files import atomic_path, write_json
 from bloodedge.references import ModelReference, find_models
 from bloodedge.runs import Manifest, Run, Stopwatch, check_name, open_run
 
@@ -31,6 +35,7 @@ class BenchmarkStageConfig:
         models: runs, files or zoo names; an export run means all its variants.
         images: how many test images the accuracy is measured on, balanced; 0 is all.
         threads: thread counts; 0 is every core.
+        profile: whether to find out where each model's time goes, by operator.
 
     Raises:
         ConfigError: a value out of range.
@@ -45,6 +50,7 @@ class BenchmarkStageConfig:
     quick: bool = False
     seed: int = 0
     force: bool = False
+    profile: bool = False
 
     def __post_init__(self) -> None:
         check_asked(self.models, self.name, self.images)
@@ -78,10 +84,29 @@ def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, Benchma
     with open_run(config.name, force=config.force) as run:
         sample = run.path / ".sample.npz"
         count = _write_sample(sample, data, config.images, config.seed)
-        result = run_benchmark(_runner_config(config, tuple(models), sample, run.path))
+        facts = run.path / ".facts.json"
+        write_json(facts, {"models": known_work({str(path): path for path in models})})
+        result = run_benchmark(_runner_config(config, tuple(models), sample, facts, run.path))
         sample.unlink()
+        facts.unlink()
+        if config.profile:
+            save_profiles(_profiles(config, result, tuple(models)), run.path)
         manifest = benchmark_manifest(run.name, config, data, parents, result, count, watch)
         return run.commit(manifest), result
+
+
+def _profiles(
+    config: BenchmarkStageConfig, result: BenchmarkResult, paths: Sequence[Path]
+) -> list[Profile]:
+    """Profile what could be measured, with the first number of threads, and only now.
+
+    The runner names a model by its file's name, or by its path where two have the same.
+    """
+    good = {row.model: row.threads for row in reversed(result.rows) if not row.error}
+    names = {path: str(path) if str(path) in good else path.name for path in paths}
+    named = {name: path for path, name in names.items() if name in good}
+    threads = good[next(iter(named))] if named else 1
+    return profile_here(named, threads, 0.5 if config.quick else config.seconds)
 
 
 def benchmark_manifest(
@@ -119,7 +144,7 @@ def benchmark_manifest(
 
 
 def _runner_config(
-    config: BenchmarkStageConfig, paths: tuple[Path, ...], sample: Path, folder: Path
+    config: BenchmarkStageConfig, paths: tuple[Path, ...], sample: Path, facts: Path, folder: Path
 ) -> BenchmarkConfig:
     timing: dict[str, Any] = {"repeats": config.repeats, "seconds": config.seconds}
     return BenchmarkConfig(
@@ -130,6 +155,7 @@ def _runner_config(
         seed=config.seed,
         quick=config.quick,
         force=True,
+        facts=facts,
         **({} if config.quick else timing),
     )
 
@@ -147,8 +173,18 @@ def _write_sample(path: Path, data: Dataset, images: int, seed: int) -> int:
     test = data["test"]
     index = balanced_indices(test.labels, images or len(test), seed)
     with atomic_path(path) as temporary:
-        np.savez(temporary, images=test.images[index], labels=test.labels[index])
+        write_sample(temporary, test.images[index], test.labels[index], data.class_names)
     return len(index)
+
+
+def write_sample(
+    file: Path | BinaryIO,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    class_names: Sequence[str],
+) -> None:
+    """Write a sample as the runner reads it: images, labels, and the names of the classes."""
+    np.savez(file, images=images, labels=labels, class_names=np.array(class_names, dtype=np.str_))
 
 
 def balanced_indices(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,11 @@ from hypothesis import settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from bloodedge.benchmarks.emulator import tools
+from bloodedge.benchmarks.emulator.server import Server
+from bloodedge.benchmarks.emulator.userland import Userland, make_userland
 from bloodedge.data.dataset import Dataset, Split
+from bloodedge.errors import ConfigError
 from bloodedge.runs import MANIFEST
 
 # A first call may compile or import; the suite also runs on busy machines.
@@ -45,6 +49,39 @@ def isolated_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def quick_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start no child for each .keras file made here; tests/test_fuzz.py takes it back."""
     monkeypatch.setattr("bloodedge.train.restore.probe_model", lambda path: None)
+
+
+def cannot(reason: object) -> None:
+    """Skip a test that this machine cannot run; in CI, which installs everything, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(str(reason))
+    pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real sshd on the loopback address, on a port of its own."""
+    try:
+        tools.program("sshd")
+        tools.program("ssh")
+    except ConfigError as error:
+        cannot(error)
+    with Server(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def userland() -> Callable[[str], Userland]:
+    """Make the emulated userland of an architecture, or take the finished one."""
+
+    def make(name: str) -> Userland:
+        try:
+            return make_userland(name)
+        except ConfigError as error:
+            cannot(error)
+            raise
+
+    return make
 
 
 def colour_split(per_class: int, seed: int, *, classes: int = 3, size: int = 16) -> Split:

@@ -22,6 +22,7 @@ from bloodedge.benchmarks.android.adb import Adb, LostDeviceError
 from bloodedge.benchmarks.android.driver import Android, AndroidConfig, architecture
 from bloodedge.benchmarks.elsewhere import DriverConfig, benchmark_elsewhere
 from bloodedge.benchmarks.host import BenchmarkResult, load_result
+from bloodedge.benchmarks.profile.files import read_profiles
 from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
@@ -96,6 +97,7 @@ root = Path({root!r})
 state = json.loads((root / "state.json").read_text())
 flags = dict(word.lstrip("-").partition("=")[::2] for word in sys.argv[1:])
 delegate = "gpu" if "use_gpu" in flags else "nnapi" if "use_nnapi" in flags else "cpu"
+delegate = "profile" if "enable_op_profiling" in flags else delegate
 answer = state["answers"].get(delegate) or state["answers"]["any"]
 if "output_filepath" in flags:
     if state.get("no_outputs"):
@@ -247,6 +249,32 @@ def test_it_is_pinned_to_the_fastest_cores_and_told_what_to_use(
     assert not device.calls("reboot.tflite --graph")
     assert all("/0.tflite" in call for call in timed)
     assert not (device.root / "device/data/local/tmp/bloodedge").exists()
+
+
+def test_a_profile_is_one_more_run_with_the_tools_own_profiler(
+    device: Device, measure: Measure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = (OUTPUTS / "profile.txt").read_text()
+    device.set(answers={"any": {"out": NEW}, "profile": {"out": profile}})
+    run, result = measure(profile=True)
+    (found,) = read_profiles(run.path / "profile.csv")
+    assert found.runtime == "benchmark_model unknown, xnnpack"
+    assert found.by_kind()["Convolution (NHWC, QC8) IGEMM"] == (2, pytest.approx(140.0))
+    assert (found.threads, found.invoke_us) == (1, 201.0)
+    assert [p.suffix for p in run.path.glob("profile-*")] == [".png"]
+    (call,) = device.calls("--enable_op_profiling=true")
+    assert "--use_xnnpack=true" in call
+    assert (result.complete, result.rows[0].median_us) == (True, 201.0)
+    assert "profiles" not in json.loads((run.path / "benchmark.json").read_text())
+
+
+def test_a_build_without_a_profiler_is_a_line_and_the_rest_is_kept(
+    device: Device, measure: Measure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, result = measure(profile=True)
+    assert not list(run.path.glob("profile*"))
+    assert result.rows[0].median_us == 201.0
+    assert "no profile by operator: it printed no table" in capsys.readouterr().err
 
 
 def test_a_device_that_refuses_pinning_is_measured_and_says_so(

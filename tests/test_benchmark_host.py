@@ -15,6 +15,7 @@ import pytest
 
 from bloodedge.benchmarks import host, runner
 from bloodedge.benchmarks.host import BenchmarkConfig, load_result, run_benchmark
+from bloodedge.benchmarks.model_work import Work
 from bloodedge.errors import ConfigError, DataError
 
 MEASURED: dict[str, Any] = {
@@ -37,7 +38,13 @@ MEASURED: dict[str, Any] = {
     "delegate": "",
 }
 # What is read from other fields, or is not there.
-MORE: dict[str, Any] = {"timed": (), "xnnpack": None, "predictions": ""}
+MORE: dict[str, Any] = {
+    "timed": (),
+    "xnnpack": None,
+    "predictions": "",
+    "note": "",
+    "work": None,
+}
 FAILED: dict[str, Any] = {
     "model": "b.tflite",
     "threads": 1,
@@ -116,6 +123,27 @@ def test_a_result_is_read_field_by_field(tmp_path: Path) -> None:
     assert {field.name: getattr(good, field.name) for field in fields(good)} == MEASURED | MORE
     assert bad.error == "ValueError: no model"
     assert (bad.median_us, bad.peak_rss_kib, bad.accuracy, bad.images) == (None, None, None, 0)
+
+
+def test_what_newer_runners_add_is_read_and_damage_in_it_refused(tmp_path: Path) -> None:
+    work = {"macs_int8": 4, "macs_float": 3, "traffic_bytes": 2, "resident_bytes": 1}
+    row = {**MEASURED, "note": "images are fitted", "work": work}
+    copy_speeds = [{"resident_bytes": 8, "gb_s": 2.0}]
+    more = {
+        "rows": [row],
+        "peaks": [{"threads": 1, "int8_gmacs": 8.0, "copy": copy_speeds}],
+        "noise": {"verdict": "noisy", "reasons": ["a loop varies"]},
+    }
+    result = load_result(write(tmp_path / "r.json", {**RESULT, **more}))
+    assert result.rows[0].note == "images are fitted"
+    assert (result.rows[0].work, result.peaks[0].int8_gmacs) == (Work(4, 3, 2, 1), 8.0)
+    assert result.noise is not None
+    assert (result.noise.verdict, result.noise.reasons) == ("noisy", ("a loop varies",))
+    # What older runners wrote has none of it.
+    assert load_result(write(tmp_path / "r.json", RESULT)).noise is None
+    for wrong in ({"peaks": 3}, {"noise": []}, {"rows": [{**row, "work": 3}]}):
+        with pytest.raises(DataError):
+            load_result(write(tmp_path / "r.json", {**RESULT, **more, **wrong}))
 
 
 def test_a_result_without_a_sample_has_no_accuracy(tmp_path: Path) -> None:

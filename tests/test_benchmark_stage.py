@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bloodedge.benchmarks.host import load_result
+from bloodedge.benchmarks.model_work import model_work
+from bloodedge.benchmarks.profile.files import read_profiles
 from bloodedge.benchmarks.stage import BenchmarkStageConfig, balanced_indices, benchmark
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError
@@ -35,7 +37,13 @@ def test_the_run_holds_a_valid_result_and_the_models_digest(
     path = tmp_path / "brightest.tflite"
     path.write_bytes(brightest_tflite)
     config = BenchmarkStageConfig(
-        (str(path), str(path)), "bench", images=30, threads=(1,), repeats=1, seconds=0.05
+        (str(path), str(path)),
+        "bench",
+        images=30,
+        threads=(1,),
+        repeats=1,
+        seconds=0.05,
+        profile=True,
     )
     run, result = benchmark(config, colours)
     (row,) = result.rows
@@ -44,7 +52,13 @@ def test_the_run_holds_a_valid_result_and_the_models_digest(
     assert load_result(run.path / "benchmark.json").rows == result.rows
     assert run.manifest["kind"] == "benchmark"
     assert run.manifest["parents"] == {"brightest.tflite": sha256_of(path)}
-    assert {p.name for p in run.path.iterdir()} == {"benchmark.json", "manifest.json"}
+    written = {"benchmark.json", "manifest.json", "profile.csv", "profile-1-brightest.png"}
+    assert {p.name for p in run.path.iterdir()} == written
+    (profile,) = read_profiles(run.path / "profile.csv")
+    assert (profile.model, profile.threads) == ("brightest.tflite", 1)
+    # What the model costs is in its row, so that any report can tell how far it is from the limit.
+    assert row.work == model_work("brightest", brightest_tflite)
+    assert result.peaks[0].threads == 1
 
 
 def test_a_keras_run_is_refused_with_the_command_that_helps(colours: Dataset):

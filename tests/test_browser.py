@@ -90,7 +90,7 @@ def material(tmp_path: Path) -> Material:
     for name, path in paths.items():
         path.write_bytes(name.encode() * 9)
     images = np.arange(4 * 16 * 16 * 3).reshape(4, 16, 16, 3).astype(np.uint8)
-    return Material(paths, images, LABELS, ("red", "green", "blue"), "colours", True)
+    return Material(paths, images, LABELS, ("red", "green", "blue"), "colours", True, dict)
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 from bloodedge.benchmarks import bundle_check
 from bloodedge.benchmarks.bundle import BundleConfig, bundle, zip_of
 from bloodedge.benchmarks.bundle_check import check_bundle, unpack_bundle
+from bloodedge.benchmarks.model_work import model_work
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
 from bloodedge.errors import ConfigError, DataError, ModelError
@@ -57,10 +60,15 @@ def test_it_holds_models_a_balanced_sample_and_the_runner(
     for image, label in zip(sample["images"], sample["labels"], strict=True):
         found = (colours["test"].images == image).all(axis=(1, 2, 3))
         assert (colours["test"].labels[found] == label).any()
+    assert sample["class_names"].tolist() == ["red", "green", "blue"]
     described = json.loads(files["bundle.json"])
+    # The runner finds it beside itself, and its rows carry what each model costs.
+    work = model_work("brightest", model.read_bytes()).as_dict()
+    assert described["models"]["brightest.tflite"]["work"] == work
     assert described["data"]["fingerprint"] == colours.fingerprint
     assert described["sample"] == {"split": "test", "images": 9, "seed": 0}
     assert b"(synthetic)" in files["README.md"]
+    assert b"--resume" in files["README.md"]
     with zipfile.ZipFile(packed) as archive:
         assert archive.getinfo("run.sh").external_attr >> 16 & 0o111
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
@@ -87,6 +95,46 @@ def test_it_runs_with_nothing_but_itself(packed: Path, tmp_path: Path) -> None:
     (folder / "sample.npz").write_bytes(b"")
     with pytest.raises(DataError, match=r"sample\.npz is damaged"):
         check_bundle(folder)
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_leaves_what_is_complete(packed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "unpacked"
+    unpack_bundle(packed, folder)
+    command = [sys.executable, "run.py", "--repeats", "50", "--seconds", "0.01", "--threads", "1"]
+    reading, writing = os.pipe()
+    child = subprocess.Popen(command, cwd=folder, stderr=writing, start_new_session=True)
+    os.close(writing)
+    with os.fdopen(reading) as log:
+        assert any("[1/50]" in line for line in log)
+    # As a terminal does: nobody reads any more, and every process of it is told, here late.
+    time.sleep(1)
+    os.killpg(child.pid, signal.SIGHUP)
+    assert child.wait(timeout=300) == 130
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["complete"], result["rows"][0]["accuracy"]) == (False, 1.0)
+
+
+def test_an_old_python_is_one_line(packed: Path, tmp_path: Path) -> None:
+    unpack_bundle(packed, tmp_path / "device")
+    old = tmp_path / "python3.6"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(old)}
+    done = subprocess.run(
+        ["sh", str(tmp_path / "device" / "run.sh")],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: Python 3.8 or newer is needed")
+
+
+def test_what_a_run_leaves_in_a_bundle_does_not_damage_it(packed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "device"
+    unpack_bundle(packed, folder)
+    for name in ("result.json", "result.json.partial"):
+        (folder / name).write_text("{}")
+    assert check_bundle(folder).files == check_bundle(packed).files
 
 
 def test_files_of_one_name_keep_their_folders(

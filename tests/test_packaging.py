@@ -55,6 +55,7 @@ def test_the_wheel_holds_what_is_on_disk(tmp_path: Path):
     assert zoo <= names
     page = {p.relative_to(ROOT).as_posix() for p in (ROOT / "benchmarks/browser/page").iterdir()}
     assert {f"bloodedge/{name}" for name in page} <= names
+    assert "bloodedge/benchmarks/result.schema.json" in names
     assert all(n.startswith("bloodedge/") for n in names)
 
 

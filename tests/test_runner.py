@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -166,18 +167,23 @@ def test_prepare_gives_each_input_type_the_same_picture() -> None:
     assert np.array_equal(as_int8.astype(int), whole - 128)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [(detail(np.int8, 1 / 127.5, 0), "0..255"), (detail(np.int64), "0..255")],
-)
-def test_prepare_refuses_what_it_cannot_feed(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(runner.RunnerError, match=message):
-        runner.prepare(np.zeros((1, 2, 2, 3), dtype=np.uint8), wrong)
+def test_int8_that_was_made_for_scaled_pixels_takes_the_bytes_less_128() -> None:
+    # x / 127.5 - 1, quantized with scale 1 / 127.5 and zero point 0, is x - 127.5.
+    image = np.array([0, 1, 127, 128, 254, 255] * 2, dtype=np.uint8).reshape(1, 2, 2, 3)
+    fed = runner.prepare(image, detail(np.int8, 1 / 127.5, 0)).astype(float)
+    assert np.abs(fed - (image / 127.5 - 1) * 127.5).max() <= 0.5 + 1e-9
 
 
-def test_prepare_refuses_another_shape() -> None:
-    with pytest.raises(runner.RunnerError, match=r"\(1, 4, 4, 3\)"):
-        runner.prepare(np.zeros((1, 4, 4, 3), dtype=np.uint8), detail(np.uint8))
+def test_float_takes_pixels_scaled_as_asked() -> None:
+    image = np.array([0, 51, 255] * 4, dtype=np.uint8).reshape(1, 2, 2, 3)
+    fed = runner.prepare(image, detail(np.float32), (127.5, 127.5))
+    assert fed.dtype == np.float32
+    assert fed[0, 0, 0].tolist() == pytest.approx([-1, -0.6, 1])
+
+
+def test_prepare_refuses_what_it_cannot_feed() -> None:
+    with pytest.raises(runner.RunnerError, match="expected float32, uint8 or int8"):
+        runner.prepare(np.zeros((1, 2, 2, 3), dtype=np.uint8), detail(np.int64))
 
 
 # ---- the sample ----
@@ -191,13 +197,16 @@ BAD_ARRAYS: dict[str, dict[str, NDArray[Any]]] = {
     "column of labels": {"labels": np.zeros((IMAGES, 1), dtype=int)},
     "float labels": {"labels": np.zeros(IMAGES)},
     "pickled": {"labels": np.array([{}] * IMAGES, dtype=object)},
+    "pickled images": {"images": np.array([{}] * IMAGES, dtype=object)},
+    "by column": {"images": np.zeros((IMAGES, 16, 16, 3), dtype=np.uint8, order="F")},
+    "class names that are numbers": {"class_names": np.arange(4)},
 }
 
 
 @pytest.mark.parametrize("name", BAD_ARRAYS)
 def test_a_wrong_sample_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(runner.RunnerError, match="sample"):
-        runner.load_sample(write_sample(tmp_path / "s.npz", **BAD_ARRAYS[name]))
+        runner.open_sample(write_sample(tmp_path / "s.npz", **BAD_ARRAYS[name]))
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a zip", b"PK\x03\x04" + bytes(60)])
@@ -205,7 +214,7 @@ def test_a_damaged_sample_is_refused(damage: bytes, tmp_path: Path) -> None:
     path = tmp_path / "s.npz"
     path.write_bytes(damage)
     with pytest.raises(runner.RunnerError, match="cannot be read"):
-        runner.load_sample(path)
+        runner.open_sample(path)
 
 
 def test_a_sample_that_unpacks_too_large_is_refused(
@@ -213,7 +222,7 @@ def test_a_sample_that_unpacks_too_large_is_refused(
 ) -> None:
     monkeypatch.setattr(runner, "SAMPLE_LIMIT_BYTES", 1000)
     with pytest.raises(runner.RunnerError, match="unpacks"):
-        runner.load_sample(write_sample(tmp_path / "s.npz"))
+        runner.open_sample(write_sample(tmp_path / "s.npz"))
 
 
 # ---- the runtime ----
@@ -230,6 +239,19 @@ def test_tflite_runtime_with_numpy_2_is_refused(monkeypatch: pytest.MonkeyPatch)
         runner.find_runtime()
     monkeypatch.setattr(np, "__version__", "1.26.4")
     assert runner.find_runtime()[0] == "tflite_runtime"
+
+
+def test_a_runtime_that_numpy_forbids_is_passed_over_for_one_that_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = ("tflite_runtime", "tensorflow")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in there else None)
+    monkeypatch.setattr(np, "__version__", "2.0.1")
+    assert runner.find_runtime()[0] == "tensorflow"
+    with pytest.raises(runner.RunnerError, match="numpy<2"):
+        runner.find_runtime("tflite_runtime")
+    with pytest.raises(runner.RunnerError, match="pip install ai-edge-litert"):
+        runner.find_runtime("ai_edge_litert")
 
 
 def test_no_runtime_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,18 +311,60 @@ def test_throttling_bits_come_from_the_firmware(
     assert runner.throttling() is None
 
 
+def test_without_the_firmwares_tool_the_bits_come_from_the_kernel(
+    board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert runner.throttling() is None
+    path = board / "devices/platform/soc/soc:firmware/get_throttled"
+    path.parent.mkdir(parents=True)
+    path.write_text("50005\n")
+    assert runner.throttling() == "0x50005"
+    for cpu, count in enumerate((3, 4)):
+        path = board / f"devices/system/cpu/cpu{cpu}/thermal_throttle/core_throttle_count"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{count}\n")
+    assert runner.machine_state()["throttle_count"] == 7
+
+
 # ---- the file itself ----
+
+
+# Of the standard library, by name, what came after 3.8 and one might reach for.
+NEWER = {
+    "removeprefix", "removesuffix", "is_relative_to", "with_stem", "readlink", "hardlink_to",
+    "file_digest", "bit_count", "pairwise", "batched", "cache", "randbytes", "to_thread",
+    "nextafter", "ulp", "lcm", "stdlib_module_names", "orig_argv", "pidfd_open", "walk_up",
+    "unparse",
+}  # fmt: skip
 
 
 def test_the_runner_is_valid_python_3_8_and_needs_only_numpy() -> None:
     tree = ast.parse(RUNNER.read_text(encoding="utf-8"), feature_version=(3, 8))
-    imported = set()
-    for node in tree.body:
+    imported, used = set(), set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add((node.module or "").partition(".")[0])
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+        elif isinstance(node, ast.keyword) and node.arg in ("strict", "root_dir", "dirs_exist_ok"):
+            used.add(node.arg)
     assert imported - set(sys.stdlib_module_names) == {"numpy"}
+    assert not used & (NEWER | {"strict", "root_dir"})
+
+
+@pytest.mark.parametrize("missing", ["numpy", "importlib.metadata"])
+def test_without_numpy_or_on_python_3_7_it_says_so_in_a_line(missing: str, tmp_path: Path) -> None:
+    # None in sys.modules makes an import fail as if the module were not there.
+    code = f"import sys, runpy; sys.modules[{missing!r}] = None; sys.argv[1:] = ['--help']\n"
+    code += f"runpy.run_path({str(RUNNER)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: Python 3.8 or newer and NumPy are needed: ")
+    assert done.stderr.count("\n") == 1
 
 
 # ---- arguments ----
@@ -394,7 +458,7 @@ def fake_runtime(path: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> dict
     (path / "fake.py").write_text(f"import os, time\ndef Interpreter(**_):\n    {body}\n")
     monkeypatch.setenv("PYTHONPATH", str(path))
     spec = {"module": "fake", "threads": 1, "sample": None, "model": "m", "seed": 0}
-    return {**spec, "score": False, "seconds": 0.1, "warmup": 0.0}
+    return {**spec, "score": 0, "seconds": 0.1, "warmup": 0.0, "least": 5, "scaling": [0, 1]}
 
 
 @pytest.mark.parametrize(
@@ -505,6 +569,53 @@ def test_the_file_and_the_machine_are_recorded(
         assert set(environment[moment]) >= {"governor", "temperature_c", "throttled"}
 
 
+def test_the_result_is_as_its_written_schema_says(
+    measured: tuple[dict[str, Any], subprocess.CompletedProcess[str]],
+) -> None:
+    jsonschema.validate(measured[0], json.loads(RUNNER.with_name("result.schema.json").read_text()))
+
+
+def test_the_machines_peaks_are_measured_through_the_runtime_and_numpy(
+    measured: tuple[dict[str, Any], subprocess.CompletedProcess[str]],
+) -> None:
+    (peaks,) = measured[0]["peaks"]
+    assert peaks["threads"] == 1
+    for key in ("int8_gmacs", "float32_gmacs", "numpy_float32_gmacs"):
+        # From a microcontroller's speed to a thousand times a server core's.
+        assert 1e-3 < peaks[key] < 1e6
+    sizes = [copy["resident_bytes"] for copy in peaks["copy"]]
+    assert sizes == sorted(sizes) == [2 * size for size in runner.COPY_BYTES]
+    assert all(copy["gb_s"] > 0 for copy in peaks["copy"])
+
+
+@pytest.mark.parametrize("kind", ["int8", "float32"])
+def test_the_packed_gemms_are_those_that_the_script_makes(kind: str) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    from bloodedge.benchmarks.gemm_model import gemm_model, packed
+    from bloodedge.benchmarks.model_work import model_work
+
+    assert runner.GEMM[kind] == packed(kind)
+    work = model_work(kind, gemm_model(kind))
+    assert (work.macs, work.macs_int8 > 0) == (runner.GEMM_MACS, kind == "int8")
+    interpreter = Interpreter(model_content=gemm_model(kind), num_threads=1)
+    interpreter.allocate_tensors()
+    detail = interpreter.get_input_details()[0]
+    interpreter.set_tensor(detail["index"], np.ones(detail["shape"], detail["dtype"]))
+    interpreter.invoke()
+    out = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    assert out.shape == (256, 512)
+    assert not out.any()
+
+
+def test_a_runtime_that_refuses_every_model_is_found_before_any_is_measured() -> None:
+    def refuse(**_: object) -> None:
+        raise SystemError("returned a result with an error set")
+
+    with pytest.raises(runner.RunnerError, match=r"with numpy .* it runs no model: returned"):
+        runner.runtime_gemms(refuse, 1, 0.0)
+
+
 def test_progress_says_first_how_long_it_takes_and_names_each_step(
     measured: tuple[dict[str, Any], subprocess.CompletedProcess[str]],
 ) -> None:
@@ -544,4 +655,4 @@ def test_ctrl_c_keeps_what_is_complete(folder: Path, tmp_path: Path) -> None:
     # The first round, whole: both models once.
     assert {row["model"] for row in result["rows"]} == {"float.tflite", "int8.tflite"}
     assert all(row["repeats"] >= 1 for row in result["rows"])
-    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.json", "r.json.partial"]

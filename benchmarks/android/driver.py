@@ -7,8 +7,7 @@ fastest cores. What is finished when the cable is pulled is kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,13 @@ import numpy as np
 
 from bloodedge.benchmarks.android import device
 from bloodedge.benchmarks.android.adb import Adb, LostDeviceError
-from bloodedge.benchmarks.android.output import Timings, parse
+from bloodedge.benchmarks.android.output import parse
+from bloodedge.benchmarks.android.pair import Pair, figures
 from bloodedge.benchmarks.android.parity import Parity
 from bloodedge.benchmarks.elsewhere import DriverConfig, Material
-from bloodedge.benchmarks.runner import DRIFT_LIMIT, describe_model, schedule
+from bloodedge.benchmarks.profile.table import Profile
+from bloodedge.benchmarks.profile.table import parse as parse_operators
+from bloodedge.benchmarks.runner import describe_model, schedule
 from bloodedge.console import say
 from bloodedge.errors import ConfigError, DataError
 
@@ -33,6 +35,7 @@ DELEGATES = {
 }
 _MACHINES = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86"}
 _MIN_RUNS = 50
+_PROFILED = " --warmup_runs=1 --num_runs=50 --min_secs=1 --enable_op_profiling=true"
 _WARMUP_SECONDS = 0.5
 # benchmark_model's own limit is 150 s; loading and slow first inferences come on top.
 _RUN_SECONDS = 300.0
@@ -49,6 +52,7 @@ class AndroidConfig:
         threads: thread counts; 0 is every core.
         delegates: of `DELEGATES`.
         device: what to call it in the result; empty for its own name.
+        profile: whether to find out where each model's time goes, by operator.
 
     Raises:
         ConfigError: no binary, or a value that is unknown or out of range.
@@ -59,6 +63,7 @@ class AndroidConfig:
     threads: tuple[int, ...] = (1, 0)
     delegates: tuple[str, ...] = ("xnnpack", "cpu")
     device: str = ""
+    profile: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what could not be run, before a device is looked for."""
@@ -92,15 +97,6 @@ def architecture(binary: Path) -> str:
     return found
 
 
-@dataclass
-class _Pair:
-    """What one model gave with one thread count and delegate."""
-
-    runs: list[Timings] = field(default_factory=list)
-    scored: dict[str, Any] = field(default_factory=dict)
-    error: str = ""
-
-
 @dataclass(frozen=True)
 class Android:
     """The driver: `benchmark_elsewhere` calls it."""
@@ -122,8 +118,11 @@ class Android:
             "before": device.state(adb),
         }
         complete = False
+        profiles: list[Profile] = []
         try:
             session.measure()
+            if self.config.profile:
+                session.profile(environment["runtime_version"], profiles)
             environment["after"] = device.state(adb)
             adb.shell(f"rm -rf {FOLDER}")
             complete = True
@@ -138,6 +137,7 @@ class Android:
             "config": {"threads": list(self.config.threads), "pinned": session.pinned},
             "environment": environment,
             "rows": session.rows(),
+            "profiles": profiles,
         }
 
     def _check_abi(self, abi: str) -> None:
@@ -180,7 +180,7 @@ class _Session:
         self._combos = [(n, d) for d in config.delegates for n in counts]
         self._pins = {n: device.pin_prefix(adb, self._cores[:n]) for n in counts}
         self._names = list(material.models)
-        self._pairs: dict[tuple[int, int], _Pair] = {}
+        self._pairs: dict[tuple[int, int], Pair] = {}
         self._parity = Parity(adb, FOLDER, material)
 
     @property
@@ -204,7 +204,7 @@ class _Session:
         )
         for done, job in enumerate(jobs, 1):
             key = self._names.index(job.model), job.threads
-            pair = self._pairs.get(key, _Pair())
+            pair = self._pairs.get(key, Pair())
             if not pair.error:
                 self._run(key, pair)
                 self._pairs[key] = pair
@@ -212,12 +212,9 @@ class _Session:
                 said = pair.error or f"{pair.runs[-1].median_us or pair.runs[-1].mean_us:.0f} us"
                 say(f"[{done}/{len(jobs)}] {job.model} {delegate} threads={threads}: {said}")
 
-    def _run(self, key: tuple[int, int], pair: _Pair) -> None:
+    def _run(self, key: tuple[int, int], pair: Pair) -> None:
         threads, delegate = self._combos[key[1]]
-        command = (
-            f"{self._pins[threads]}{BINARY} --graph={_model(key[0])} --num_threads={threads} "
-            f"{DELEGATES[delegate]}"
-        )
+        command = self._command(key[0], threads, delegate)
         timed = (
             f" --warmup_runs=1 --warmup_min_secs={_WARMUP_SECONDS} --num_runs={_MIN_RUNS} "
             f"--min_secs={self._driver.seconds} --report_peak_memory_footprint=true"
@@ -230,6 +227,29 @@ class _Session:
             pair.runs.append(timings)
         except ValueError as error:
             pair.error = str(error)
+
+    def profile(self, version: str, found: list[Profile]) -> None:
+        """Run each pair that worked once more with the tool's profiler, and add to `found`."""
+        for (model, combo), pair in sorted(self._pairs.items()):
+            if pair.error:
+                continue
+            name, (threads, delegate) = self._names[model], self._combos[combo]
+            command = f"{self._command(model, threads, delegate)}{_PROFILED}"
+            answer = self._adb.shell(command, _RUN_SECONDS)
+            runtime = f"benchmark_model {version}, {delegate}"
+            whole = float(np.median([run.median_us or run.mean_us for run in pair.runs]))
+            try:
+                operators = parse_operators(answer.out)
+            except ValueError as error:
+                say(f"{name} {delegate}: no profile by operator: {error}")
+                continue
+            found.append(Profile(name, threads, runtime, operators, whole))
+
+    def _command(self, model: int, threads: int, delegate: str) -> str:
+        return (
+            f"{self._pins[threads]}{BINARY} --graph={_model(model)} --num_threads={threads} "
+            f"{DELEGATES[delegate]}"
+        )
 
     def _score(self, name: str, command: str) -> dict[str, Any]:
         """Return accuracy and parity; a build without files only has no accuracy."""
@@ -252,32 +272,5 @@ class _Session:
             threads, delegate = self._combos[combo]
             name = self._names[model]
             row = {"model": name, "threads": threads, "delegate": delegate, **files[name]}
-            rows.append({**row, **_figures(pair)})
+            rows.append({**row, **figures(pair)})
         return rows
-
-
-def _figures(pair: _Pair) -> Mapping[str, Any]:
-    """Return a row's figures: the median over its processes, as the runner's."""
-    if pair.error:
-        return {"error": pair.error}
-    runs = pair.runs
-    medians = [run.median_us for run in runs if run.median_us is not None]
-    centres = medians if len(medians) == len(runs) else [run.mean_us for run in runs]
-    middle = float(np.median(centres))
-    spread = (max(centres) - min(centres)) / middle if middle else 0.0
-    memory = [run.memory_kib for run in runs if run.memory_kib is not None]
-    return {
-        **pair.scored,
-        "median_us": middle if centres is medians else None,
-        "mean_us": float(np.median([run.mean_us for run in runs])),
-        "min_us": min(run.min_us for run in runs),
-        "load_ms": float(np.median([run.init_us for run in runs])) / 1000,
-        "first_ms": float(np.median([run.first_us for run in runs])) / 1000,
-        "peak_rss_kib": max(memory, default=None),
-        "repeats": len(runs),
-        "count": sum(run.count for run in runs),
-        "spread": round(spread, 4),
-        "drift": spread > DRIFT_LIMIT,
-        "partly_delegated": any(run.partly for run in runs),
-        "error": None,
-    }

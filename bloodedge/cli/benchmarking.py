@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bloodedge.runs import Run
 
 _QUICK = {"repeats": 2, "seconds": 0.2}
+# As on this machine: one protocol, so that the figures may be compared.
+_RUNNER = {"repeats": 5, "seconds": 2.0}
 
 
 def benchmark(
@@ -46,6 +48,9 @@ def benchmark(
         typer.Option("--seconds", help="Least time of timed inferences in each [2, or 1]."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A rough look.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also find out where the time goes, by operator.")
+    ] = False,
     browser: Annotated[
         bool, typer.Option("--browser", help="Measure in a phone's browser, on a page from here.")
     ] = False,
@@ -77,13 +82,26 @@ def benchmark(
             help="With --adb: xnnpack, cpu, gpu or nnapi; repeatable [xnnpack and cpu].",
         ),
     ] = None,
+    ssh: Annotated[
+        str | None,
+        typer.Option("--ssh", help="Measure on a Raspberry Pi or other Linux machine: user@host."),
+    ] = None,
+    ssh_port: Annotated[
+        int, typer.Option("--ssh-port", help="With --ssh: 0 is the one of your ssh settings.")
+    ] = 0,
+    identity: Annotated[
+        Path | None, typer.Option("--identity", help="With --ssh: the file of your private key.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="With --ssh: leave the files and runtime there.")
+    ] = False,
     device: Annotated[
         str, typer.Option("--device", help="With --browser or --adb: what to call the device.")
     ] = "",
     seed: options.Seed = 0,
     force: options.Force = False,
 ) -> None:
-    """Measure accuracy and latency of TFLite models in the same run, here or on a phone."""
+    """Measure accuracy and latency of TFLite models in the same run, here or on another device."""
     from rich.console import Console
 
     from bloodedge.data.sources import load_data
@@ -92,12 +110,21 @@ def benchmark(
     given = {"images": images, "repeats": repeats, "seconds": seconds}
     settings = {key: value for key, value in given.items() if value is not None}
     settings |= {"seed": seed, "force": force}
+    if profile and (browser or ssh is not None):
+        asked = "--browser" if browser else "--ssh"
+        why = "browsers give none" if browser else "the runner alone gives none"
+        raise ConfigError(f"--profile with {asked}", expected=f"here or --adb: {why}")
     run: Callable[[Dataset], tuple[Run, BenchmarkResult]]
-    if browser and adb:
-        raise ConfigError("--browser and --adb", expected="one of the two")
-    if adb:
+    if browser + adb + (ssh is not None) > 1:
+        raise ConfigError("several devices", expected="one of --browser, --adb and --ssh")
+    if ssh is not None:
+        remote = _ssh(ssh, ssh_port, identity, _thread_counts(threads), quick, keep)
+        usual = _QUICK if quick else _RUNNER
+        run = _elsewhere(models, name or "benchmark-ssh", {**usual, **settings}, quick, remote)
+    elif adb:
         counts = _thread_counts(threads)
-        android = _android(benchmark_model, serial, counts, tuple(delegates or ()), device)
+        chosen = tuple(delegates or ())
+        android = _android(benchmark_model, serial, counts, chosen, device, profile)
         run = _elsewhere(models, name or "benchmark-android", settings, quick, android)
     elif browser:
         from bloodedge.benchmarks.browser.driver import Browser, BrowserConfig
@@ -105,9 +132,12 @@ def benchmark(
         driver = Browser(BrowserConfig(litertjs, address, port, timeout, device))
         run = _elsewhere(models, name or "benchmark-browser", settings, quick, driver)
     else:
+        settings |= {"profile": profile}
         run = _here(models, name or "benchmark", settings, quick, _thread_counts(threads))
     folder, result = run(load_data(data, size=size))
     Console().print(_table(result))
+    if profile:
+        _print_profiles(folder)
     print(f"{folder.path}: {result.runtime} on {result.hardware}")
     if not result.complete or any(row.error for row in result.rows):
         raise typer.Exit(1)
@@ -122,12 +152,27 @@ def _here(
     return lambda data: benchmark(config, data)
 
 
+def _ssh(
+    host: str,
+    port: int,
+    identity: Path | None,
+    threads: tuple[int, ...],
+    quick: bool,
+    keep: bool,
+) -> Driver:
+    from bloodedge.benchmarks.ssh.connection import Target
+    from bloodedge.benchmarks.ssh.driver import Ssh, SshConfig
+
+    return Ssh(SshConfig(Target(host, port, identity), threads, quick, keep))
+
+
 def _android(
     binary: Path | None,
     serial: str,
     threads: tuple[int, ...],
     delegates: tuple[str, ...],
     device: str,
+    profile: bool,
 ) -> Driver:
     from bloodedge.benchmarks.android.driver import Android, AndroidConfig
     from bloodedge.errors import ConfigError
@@ -138,7 +183,7 @@ def _android(
             fix="give TensorFlow's benchmark_model for the device; the README says where it is",
         )
     chosen = {"delegates": delegates} if delegates else {}
-    return Android(AndroidConfig(binary, serial, threads, device=device, **chosen))
+    return Android(AndroidConfig(binary, serial, threads, device=device, profile=profile, **chosen))
 
 
 def _elsewhere(
@@ -148,6 +193,18 @@ def _elsewhere(
 
     config = DriverConfig(tuple(models), name, **{**(_QUICK if quick else {}), **settings})
     return lambda data: benchmark_elsewhere(config, data, driver)
+
+
+def _print_profiles(run: Run) -> None:
+    from rich.console import Console
+
+    from bloodedge.benchmarks.profile.files import CSV_FILE, NOTE, profile_table, read_profiles
+
+    profiles = read_profiles(run.path / CSV_FILE)
+    for profile in profiles:
+        Console().print(profile_table(profile))
+    if profiles:
+        print(NOTE)
 
 
 def _thread_counts(text: str) -> tuple[int, ...]:
@@ -166,8 +223,11 @@ def _table(result: BenchmarkResult) -> object:
     table = Table("model", "threads", "KB", "accuracy %", "median us", "p90", "p99", "min", "note")
     for row in sorted(result.rows, key=lambda row: (row.model, row.threads, row.delegate)):
         accuracy = "" if row.accuracy is None else f"{100 * row.accuracy:.2f}"
-        timing = ["" if v is None else f"{v:.0f}" for v in _timings(row)]
-        note = row.error or ("drift between repeats" if row.drift else "")
+        shown = [None] * 4 if result.emulated else _timings(row)
+        timing = ["" if v is None else f"{v:.0f}" for v in shown]
+        # An emulator's latencies mean nothing, so they are not shown.
+        note = "emulated" if result.emulated else "drift between repeats" if row.drift else ""
+        note = row.error or note
         note = f"{row.delegate}: {note}" if row.delegate and note else row.delegate or note
         size = f"{row.bytes / 1000:.1f}"
         table.add_row(escape(row.model), str(row.threads), size, accuracy, *timing, escape(note))

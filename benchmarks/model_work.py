@@ -1,0 +1,128 @@
+"""What a .tflite has to do for one image, read from the file: multiply-accumulates and bytes.
+
+Counted are convolutions, depthwise and transposed ones included, and dense layers, as in
+`bloodedge.train.cost`. The bytes are what each operator reads and writes, weights included, one
+after the other, as runtimes for small devices do it: nothing stays in registers from one operator
+to the next. What only depends on the file, such as float16 weights made float32, is done once when
+it is loaded and costs nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+from bloodedge.deploy.lint.facts import FileFacts, Operator, Tensor, read_facts
+from bloodedge.errors import ModelError
+
+_BITS = {
+    "FLOAT64": 64,
+    "INT64": 64,
+    "FLOAT32": 32,
+    "INT32": 32,
+    "UINT32": 32,
+    "FLOAT16": 16,
+    "BFLOAT16": 16,
+    "INT16": 16,
+    "INT4": 4,
+    "INT2": 2,
+}
+_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+# Their outputs are their inputs under another name.
+_VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+_INTEGER = ("INT8", "UINT8", "INT4", "INT2")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one inference takes.
+
+    Attributes:
+        macs_int8: multiply-accumulates with int8 weights, whatever the type of the activations.
+        macs_float: those with weights in floating point.
+        traffic_bytes: read and written by all operators.
+        resident_bytes: all weights and the largest inputs and outputs of one operator: what a
+            cache has to hold.
+    """
+
+    macs_int8: int
+    macs_float: int
+    traffic_bytes: int
+    resident_bytes: int
+
+    @property
+    def macs(self) -> int:
+        """All multiply-accumulates."""
+        return self.macs_int8 + self.macs_float
+
+    def as_dict(self) -> dict[str, int]:
+        """Return it as a result's row holds it."""
+        return asdict(self)
+
+
+def model_work(name: str, content: bytes) -> Work:
+    """Return what a .tflite has to do.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    return count_work(read_facts(name, content))
+
+
+def known_work(models: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Return digest and work of each model by name, as a `bundle.json` lists its `models`.
+
+    One that is damaged is left out: measuring it will say what is wrong with it.
+    """
+    found = {}
+    for name, path in models.items():
+        content = path.read_bytes()
+        try:
+            work = model_work(name, content)
+        except ModelError:
+            continue
+        found[name] = {"sha256": sha256(content).hexdigest(), "work": work.as_dict()}
+    return found
+
+
+def count_work(facts: FileFacts) -> Work:
+    """Return what the operators of a file have to do."""
+    fixed: set[int] = set()  # tensors that are computed once, by identity
+    macs = {True: 0, False: 0}
+    traffic, weights, largest = 0, 0, 0
+    for operator in facts.operators:
+        if all(tensor.constant or id(tensor) in fixed for tensor in operator.inputs):
+            fixed.update(map(id, operator.outputs))
+            continue
+        if operator.kind in _LAYERS and len(operator.inputs) > 1:
+            macs[operator.inputs[1].type in _INTEGER] += _layer_macs(operator)
+        if operator.kind in _VIEWS:
+            continue
+        stored = [t for t in operator.inputs if t.constant or id(t) in fixed]
+        moving = [t for t in operator.inputs if not (t.constant or id(t) in fixed)]
+        held = sum(map(_bytes, stored))
+        passing = sum(map(_bytes, (*moving, *operator.outputs)))
+        traffic += held + passing
+        weights += held
+        largest = max(largest, passing)
+    return Work(macs[True], macs[False], traffic, weights + largest)
+
+
+def _layer_macs(operator: Operator) -> int:
+    weights = operator.inputs[1]
+    if operator.kind == "TRANSPOSE_CONV":
+        # Its inputs are the output's shape, the weights (O, H, W, I) and the image.
+        image = operator.inputs[2]
+        return prod(image.shape) * prod(weights.shape[:3])
+    values = sum(prod(tensor.shape) for tensor in operator.outputs[:1])
+    if operator.kind == "DEPTHWISE_CONV_2D":
+        return values * prod(weights.shape[1:3])
+    return values * prod(weights.shape[1:])
+
+
+def _bytes(tensor: Tensor) -> int:
+    return ceil(tensor.size * _BITS.get(tensor.type, 8) / 8)

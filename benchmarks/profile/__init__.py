@@ -1,0 +1,1 @@
+"""`bloodedge benchmark --profile`: where a model's time goes, by operator."""

@@ -1,0 +1,125 @@
+"""A profile as files and words: `profile.csv`, a bar chart for each model, and a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bloodedge.benchmarks.profile.table import Operator, Profile
+from bloodedge.figures import can_draw, new_figure, save_figure
+from bloodedge.files import write_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+CSV_FILE = "profile.csv"
+COLUMNS = ("model", "threads", "runtime", "place", "kind", "name", "us", "share", "invoke_us")
+NOTE = (
+    "The runtime's clock counts whole microseconds and drops the rest: operators faster than one "
+    "show as 0, and what the operators' times leave of a whole inference is named, not guessed."
+)
+_REST = "not in any operator's time"
+_MAX_BARS = 20
+_LETTERS = 46
+
+
+def save_profiles(profiles: Sequence[Profile], folder: Path) -> None:
+    """Write all operators into one CSV, and a chart for each profile where matplotlib is there."""
+    if not profiles:
+        return
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for profile in profiles:
+        start = (profile.model, profile.threads, profile.runtime)
+        for place, operator in enumerate(profile.operators):
+            share = operator.us / profile.total_us if profile.total_us else 0.0
+            values = (operator.kind, operator.name, round(operator.us, 4), round(share, 6))
+            writer.writerow([*map(_cell, (*start, place, *values)), profile.invoke_us])
+    write_text(folder / CSV_FILE, out.getvalue())
+    if can_draw():
+        for number, profile in enumerate(profiles, 1):
+            draw(profile, folder / figure_name(profile, number))
+
+
+def read_profiles(path: Path) -> list[Profile]:
+    """Return what `save_profiles` wrote into a run here; empty where it wrote nothing."""
+    if not path.is_file():
+        return []
+    found: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found.setdefault((row["model"], row["threads"], row["runtime"]), []).append(row)
+    profiles = []
+    for (model, threads, runtime), rows in found.items():
+        operators = tuple(Operator(r["kind"], r["name"], float(r["us"])) for r in rows)
+        whole = float(rows[0]["invoke_us"]) if rows[0]["invoke_us"] else None
+        profiles.append(Profile(model, int(threads), runtime, operators, whole))
+    return profiles
+
+
+def figure_name(profile: Profile, number: int) -> str:
+    """Return a chart's file name: of models whose names are alike the number tells them apart."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "-", profile.model.removesuffix(".tflite")).lstrip(".")
+    return f"profile-{number}-{stem[:80]}.png"
+
+
+def _cell(value: object) -> object:
+    """A spreadsheet would run text that starts like a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" and value else value
+
+
+def lines(profile: Profile) -> list[tuple[str, int | None, float]]:
+    """Return kind, number of operators and microseconds, the longest first, and what is left."""
+    found: list[tuple[str, int | None, float]] = [
+        (kind, count, us) for kind, (count, us) in profile.by_kind().items()
+    ]
+    rest = (profile.invoke_us or 0.0) - profile.total_us
+    return [*found, (_REST, None, rest)] if rest > 0 else found
+
+
+def draw(profile: Profile, path: Path) -> None:
+    """Draw a bar for each kind of operator."""
+    shown = lines(profile)[:_MAX_BARS]
+    figure = new_figure(8, 1.2 + 0.32 * len(shown))
+    axis = figure.subplots()
+    names = [_label(kind, count) for kind, count, _ in shown]
+    colours = ["#9aa5af" if count is None else "#3b82f6" for _, count, _ in shown]
+    bars = axis.barh(range(len(shown)), [us for *_, us in shown], color=colours)
+    axis.bar_label(bars, fmt="%.3g", padding=3)
+    axis.set_yticks(range(len(shown)), names)
+    axis.invert_yaxis()
+    axis.margins(x=0.12)
+    axis.set_xlabel("µs of one inference")
+    plural = "s" if profile.threads > 1 else ""
+    title = f"{profile.model}, {profile.threads} thread{plural}, {profile.runtime}"
+    # A dollar would begin a formula.
+    axis.set_title(title.replace("$", r"\$"), fontsize=9)
+    save_figure(figure, path)
+
+
+def _label(kind: str, count: int | None) -> str:
+    cut = kind if len(kind) <= _LETTERS else f"{kind[: _LETTERS - 1]}…"
+    cut = cut.replace("$", r"\$")
+    return cut if count is None or count == 1 else f"{count} x {cut}"
+
+
+def profile_table(profile: Profile) -> Table:
+    """Return the kinds of operators for a terminal."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    whole = max(profile.invoke_us or 0.0, profile.total_us) or 1.0
+    plural = "s" if profile.threads > 1 else ""
+    title = f"{profile.model}, {profile.threads} thread{plural}, {profile.runtime}"
+    table = Table("operator", title=escape(title))
+    for heading in ("count", "µs", "%"):
+        table.add_column(heading, justify="right")
+    for kind, count, us in lines(profile):
+        number = "" if count is None else str(count)
+        table.add_row(escape(kind), number, f"{us:.2f}", f"{100 * us / whole:.1f}")
+    return table

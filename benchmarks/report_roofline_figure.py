@@ -1,0 +1,103 @@
+"""The roofline as a figure: speed against MACs per byte, both logarithmic, under its roofs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+from bloodedge.benchmarks.report_axes import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Scale,
+    draw,
+    frame,
+    log_axis,
+)
+from bloodedge.benchmarks.report_figures import COLOURS, Box, Figure, place_name
+
+
+class Roof(NamedTuple):
+    """A limit: a speed in 1e9 MACs a second, and the bandwidth before it in 1e9 bytes a second."""
+
+    label: str
+    gmacs: float
+    gb_s: float
+    dashed: bool = False
+
+    def at(self, intensity: float) -> float:
+        """Return the limit in 1e9 MACs a second for MACs per byte."""
+        return min(self.gmacs, self.gb_s * intensity)
+
+    @property
+    def ridge(self) -> float:
+        """MACs per byte from which on arithmetic binds."""
+        return self.gmacs / self.gb_s
+
+
+class Mark(NamedTuple):
+    """A model: MACs per byte, 1e9 MACs a second, and its family's colour."""
+
+    label: str
+    x: float
+    y: float
+    colour: int
+
+
+def roofline_figure(
+    place: str, roofs: Sequence[Roof], marks: Sequence[Mark], *, synthetic: bool = False
+) -> Figure:
+    """Return the figure of one device.
+
+    Args:
+        place: the device, for the line under the title.
+        roofs: at least one.
+        marks: the models.
+        synthetic: whether the models' data were drawn by a program.
+    """
+    xs = [mark.x for mark in marks] + [roof.ridge for roof in roofs]
+    x, x_ticks = log_axis([min(xs) / 2, max(xs) * 2], LEFT, WIDTH - RIGHT)
+    left, right = min(xs) / 2, max(xs) * 2
+    ys = [mark.y for mark in marks] + [roof.at(at) for roof in roofs for at in (left, right)]
+    y, y_ticks = log_axis(ys, HEIGHT - BOTTOM, TOP)
+    title = f"Roofline{' (synthetic)' if synthetic else ''}"
+    axes = "multiply-accumulates per byte moved", "GMAC/s"
+    parts = [frame(title, *axes, x, x_ticks, y, y_ticks, place)]
+    parts += [_roof(roof, (left, right), x, y) for roof in roofs]
+    at = [(x(mark.x), y(mark.y)) for mark in marks]
+    for mark, (px, py) in zip(marks, at, strict=True):
+        parts.append(_dot(mark, px, py))
+    taken: list[Box] = [(px - 6, py - 6, px + 6, py + 6) for px, py in at]
+    # The roofs' own names.
+    taken += [(WIDTH - 150, y(r.gmacs) - 16, WIDTH, y(r.gmacs)) for r in roofs if not r.dashed]
+    for mark, place_of in zip(marks, at, strict=True):
+        parts.append(place_name(mark.label, place_of, taken, []))
+    return Figure(title, draw(parts, title))
+
+
+def _dot(mark: Mark, px: float, py: float) -> str:
+    said = escape(f"{mark.label}: {mark.y:.3g} GMAC/s at {mark.x:.3g} MACs per byte")
+    colour = COLOURS[mark.colour % len(COLOURS)]
+    return (
+        f'<g><title>{said}</title><circle cx="{px:.1f}" cy="{py:.1f}" r="5" fill="{colour}"/></g>'
+    )
+
+
+def _roof(roof: Roof, ends: tuple[float, float], x: Scale, y: Scale) -> str:
+    left, right = ends
+    points = [(at, roof.at(at)) for at in sorted({left, min(max(roof.ridge, left), right), right})]
+    path = "L".join(f"{x(px):.1f} {y(py):.1f}" for px, py in points)
+    dash = ' stroke-dasharray="4 3"' if roof.dashed else ""
+    line = f'<path d="M{path}" fill="none" stroke="currentColor" stroke-opacity=".6"{dash}/>'
+    if roof.dashed:
+        place = f'x="{x(left) + 8:.1f}" y="{y(roof.at(left)) + 4:.1f}"'
+        return f'{line}<text {place} font-size="11">{escape(roof.label)}</text>'
+    name = escape(f"{roof.label}: {roof.gmacs:.3g} GMAC/s")
+    return (
+        f'{line}<text x="{WIDTH - RIGHT - 4}" y="{y(roof.gmacs) - 5:.1f}" font-size="11" '
+        f'text-anchor="end">{name}</text>'
+    )

@@ -1,0 +1,144 @@
+"""Measure models on a machine that ssh reaches, with the runner that also measures this one."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from bloodedge.benchmarks.bundle import SUMS
+from bloodedge.benchmarks.elsewhere import DriverConfig, Material
+from bloodedge.benchmarks.host import PROTOCOLS, load_result
+from bloodedge.benchmarks.runner import one_line
+from bloodedge.benchmarks.ssh.connection import SshError, Target
+from bloodedge.benchmarks.ssh.device import Device
+from bloodedge.console import say
+from bloodedge.errors import BloodedgeError, ConfigError, DataError
+from bloodedge.files import read_json, sha256_of
+
+_MAX_THREADS = 1024
+_REFUSED, _INTERRUPTED = 2, 130
+
+
+@dataclass(frozen=True)
+class SshConfig:
+    """What runs where.
+
+    Attributes:
+        target: the machine.
+        threads: thread counts; 0 is every core.
+        quick: the runner's rough look.
+        keep: leave the folder and the runtime that was installed on the machine.
+
+    Raises:
+        ConfigError: thread counts that are none.
+    """
+
+    target: Target
+    threads: tuple[int, ...] = (1, 0)
+    quick: bool = False
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be run, before anything is connected."""
+        distinct = set(self.threads)
+        if not distinct or len(distinct) < len(self.threads):
+            raise ConfigError(f"threads {self.threads}", expected="distinct counts, 0 for all")
+        if not distinct <= set(range(_MAX_THREADS + 1)):
+            raise ConfigError(f"threads {self.threads}", expected=f"0 to {_MAX_THREADS}")
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """The driver: `benchmark_elsewhere` calls it."""
+
+    config: SshConfig
+
+    def __call__(self, material: Material, config: DriverConfig) -> dict[str, Any]:
+        """Measure everything; after Ctrl-C, what was complete.
+
+        Raises:
+            SshError: no connection, or it was lost, or the machine went down: what is measured
+                stays there.
+            ConfigError: the machine lacks something.
+            DataError: what came back is no result of these models.
+        """
+        files = material.pack()
+        options = self._options(config)
+        key = sha256(files[SUMS] + json.dumps(options).encode()).hexdigest()[:16]
+        device = Device(self.config.target, key)
+        there = device.look()
+        lost = False
+        try:
+            if there:
+                say("a measurement of these very files was started there before: going on with it")
+            result = self._result(device, files, options, there)
+            return _parts(result, self.config.target.host, material)
+        except SshError:
+            lost = True
+            raise
+        finally:
+            if not (lost or self.config.keep):
+                with suppress(BloodedgeError):
+                    device.remove()
+
+    def _options(self, config: DriverConfig) -> list[str]:
+        options = ["--threads", ",".join(map(str, self.config.threads))]
+        options += ["--repeats", str(config.repeats), "--seconds", str(config.seconds)]
+        options += ["--seed", str(config.seed)]
+        return [*options, "--quick"] if self.config.quick else options
+
+    def _result(
+        self, device: Device, files: Mapping[str, bytes], options: list[str], there: bool
+    ) -> object:
+        """Return the text of the result, or something else where there is none."""
+        python = ""
+        if not there:
+            device.send(files)
+            found = device.ask("runtime")
+            python = str(found.get("python"))
+            say(f"{self.config.target.host} has {one_line(found.get('runtime'))}")
+        try:
+            code, last = device.measure(python, options)
+        except KeyboardInterrupt:
+            say("interrupted: ending the measurement there and fetching what is complete")
+            device.ask("stop")
+            code, last = _INTERRUPTED, ""
+        host = self.config.target.host
+        if code == _REFUSED:
+            raise ConfigError(f"the runner on {host} refused: {last.removeprefix('error: ')}")
+        result = device.ask("fetch", keep=self.config.keep).get("result")
+        if result is None and code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        if code is None and result is None:
+            fix = "check its power and memory; the same command goes on where it was"
+            raise SshError(f"{host} went down in the middle of the measurement", fix=fix)
+        if result is None:
+            raise DataError(f"the runner on {host} died with exit code {code}: {last}")
+        return result
+
+
+def _parts(result: object, host: str, material: Material) -> dict[str, Any]:
+    """Return what `benchmark_elsewhere` wants, after a look at every field that anyone uses."""
+    with tempfile.TemporaryDirectory(prefix="bloodedge-ssh-") as temporary:
+        path = Path(temporary) / "result.json"
+        path.write_text(str(result), encoding="utf-8")
+        try:
+            found = load_result(path)
+            value = read_json(path)
+        except DataError as error:
+            raise DataError(f"{host} gave a result that cannot be used: {error}") from error
+    digests = {name: sha256_of(model) for name, model in material.models.items()}
+    for row in value["rows"]:
+        if digests.get(row["model"]) != row.get("sha256"):
+            raise DataError(f"{host} gave a result of another file, {one_line(row['model'])}")
+    if found.protocol != PROTOCOLS[0]:
+        raise DataError(f"{host} gave a result that its runner did not make")
+    config = value.get("config")
+    kept = {key: part for key, part in value.items() if key not in ("schema", "sample")}
+    return {**kept, "config": config if isinstance(config, dict) else {}}

@@ -1,0 +1,82 @@
+"""Check the files of this bundle, then measure every model in it.
+
+    python3 run.py [--quick] [--threads 1,0] ...
+
+Options are passed on to runner.py; `--help` lists them. Needs what runner.py needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+
+def damaged() -> list[str]:
+    """Return the bundle's files that are not as SHA256SUMS says."""
+    lines = Path("SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    listed = [line.partition("  ")[::2] for line in lines]
+    return [name for digest, name in listed if not _has(Path(name), digest)]
+
+
+def _has(path: Path, digest: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def silence() -> None:
+    """Nobody reads any more: send what is written nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(null, stream)
+
+
+class Screen(io.TextIOWrapper):
+    """Progress for a reader who may go away, as over a connection: the measurement goes on."""
+
+    def write(self, text: str) -> int:
+        """Write, or be silent from now on."""
+        try:
+            return super().write(text)
+        except OSError:
+            silence()
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is left, or be silent from now on."""
+        try:
+            super().flush()
+        except OSError:
+            silence()
+
+
+def hang_up(signum: int, frame: object) -> None:
+    """The terminal was closed: let the runner keep what is complete."""
+    silence()
+    signal.raise_signal(signal.SIGINT)
+
+
+def main() -> None:
+    """Run runner.py in this process, with the bundle's models and sample."""
+    os.chdir(Path(__file__).resolve().parent)
+    try:
+        wrong = damaged()
+    except OSError:
+        wrong = ["SHA256SUMS"]
+    if wrong:
+        print(f"error: {wrong[0]} is damaged or missing: copy the bundle again", file=sys.stderr)
+        sys.exit(2)
+    # Under nohup a lost terminal is ignored already.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, hang_up)
+    sys.stderr = Screen(sys.stderr.buffer, errors="backslashreplace", line_buffering=True)
+    models = sorted(str(path) for path in Path("models").iterdir())
+    sys.argv[1:1] = [*models, "--sample", "sample.npz", "--out", "result.json"]
+    runpy.run_path("runner.py", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,524 @@
+"""`benchmark --ssh` against a real sshd on the loopback address; the device is this machine."""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bloodedge.benchmarks.elsewhere import DriverConfig, benchmark_elsewhere, score
+from bloodedge.benchmarks.emulator.server import Server
+from bloodedge.benchmarks.host import BenchmarkResult
+from bloodedge.benchmarks.ssh import agent
+from bloodedge.benchmarks.ssh import device as device_module
+from bloodedge.benchmarks.ssh.connection import SshError, Target, failure
+from bloodedge.benchmarks.ssh.driver import Ssh, SshConfig
+from bloodedge.benchmarks.stage import balanced_indices
+from bloodedge.data.dataset import Dataset
+from bloodedge.deploy import interpreter
+from bloodedge.errors import BloodedgeError, ConfigError, DataError
+from bloodedge.runs import Run, runs_root
+
+BASE = ".cache/bloodedge-ssh"
+NAME = "a name; $(reboot) 'quoted'.tflite"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "home of 'pi'"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """The device's programs; its python3 is this one, runtime included."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    write(folder / "python3", f'exec {sys.executable} "$@"')
+    return folder
+
+
+def write(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def pi(server: Server, home: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    monkeypatch.setenv("PATH", f"{server.client()}:{os.environ['PATH']}")
+    monkeypatch.setattr(device_module, "_PAUSES", (0.1, 0.1, 0.1))
+    server.device(home, programs)
+    if server.process is None or server.process.poll() is not None:
+        server.start()
+    return server
+
+
+Measure = Callable[..., tuple[Run, BenchmarkResult]]
+
+
+@pytest.fixture
+def measure(
+    pi: Server,
+    brightest_tflite: bytes,
+    colours: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Measure:
+    monkeypatch.setattr("bloodedge.deploy.interpreter.probe", interpreter.check_file)
+    path = tmp_path / NAME
+    path.write_bytes(brightest_tflite)
+
+    def run(
+        target: Target | None = None, seconds: float = 0.02, repeats: int = 1, **settings: Any
+    ) -> tuple[Run, BenchmarkResult]:
+        config = DriverConfig(
+            (str(path),), "pi", images=6, repeats=repeats, seconds=seconds, force=True
+        )
+        usual = {"threads": (1,), "quick": True, **settings}
+        return benchmark_elsewhere(config, colours, Ssh(SshConfig(target or pi.target, **usual)))
+
+    return run
+
+
+def left_in(home: Path) -> list[str]:
+    return sorted(path.relative_to(home).as_posix() for path in home.rglob("*"))
+
+
+def when(there: Callable[[], bool], then: Callable[[], None]) -> threading.Thread:
+    """Do something as soon as something is there, while the test goes on."""
+
+    def watch() -> None:
+        for _ in range(6000):
+            if there():
+                return then()
+            time.sleep(0.02)
+        return None
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def logged(home: Path, text: str) -> Callable[[], bool]:
+    return lambda: any(text in log.read_text() for log in (home / BASE).glob("*/log"))
+
+
+# ---- measuring ----
+
+
+def test_the_models_are_measured_there_and_nothing_is_left(
+    measure: Measure, home: Path, colours: Dataset, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run, result = measure()
+    assert (result.complete, result.protocol, result.emulated) == (True, "runner", False)
+    (row,) = result.rows
+    assert (row.model, row.accuracy) == (NAME, 1.0)
+    assert row.median_us
+    recorded = json.loads((run.path / "benchmark.json").read_text())
+    assert recorded["config"]["quick"] is True
+    (raw,) = recorded["rows"]
+    labels = colours["test"].labels
+    same = score(*[labels[balanced_indices(labels, 6, 0)]] * 2)
+    assert {key: raw[key] for key in same} == same
+    assert run.manifest["kind"] == "benchmark"
+    shown = capfd.readouterr().err
+    assert "MB to" in shown
+    assert "has ai_edge_litert" in shown
+    assert f"[1/1] {NAME}" in shown
+    assert left_in(home) == [".cache"]
+
+
+def test_what_is_kept_is_private_and_measured_anew(
+    measure: Measure, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    measure(keep=True)
+    (folder,) = (p for p in (home / BASE).iterdir() if p.is_dir())
+    assert stat.S_IMODE((home / BASE).stat().st_mode) == 0o700
+    assert (folder / "result.json").exists()
+    before = (folder / "result.json").stat().st_mtime_ns
+    measure(keep=True)
+    assert (folder / "result.json").stat().st_mtime_ns > before
+    measure()
+    assert left_in(home) == [".cache"]
+    assert "going on with it" not in capfd.readouterr().err
+
+
+def test_what_a_login_says_is_no_answer(
+    pi: Server, measure: Measure, home: Path, programs: Path
+) -> None:
+    noise = """echo 'Welcome to {"pi"}'; echo '["done"]'; echo '{"done": 1}'; echo warned >&2"""
+    pi.device(home, programs, noise)
+    assert measure()[1].complete
+
+
+def test_counts_of_threads_that_it_lacks_are_refused_in_the_runners_words(
+    measure: Measure, home: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"runner on .* refused: .*expected 0 to"):
+        measure(threads=(1000,))
+    assert left_in(home) == [".cache"]
+    assert not (runs_root() / "pi").exists()
+
+
+def test_two_measurements_at_once_are_refused(measure: Measure, home: Path) -> None:
+    (home / BASE).mkdir(parents=True)
+    with (home / BASE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="another measurement is running"):
+            measure()
+    # What belongs to the other one stays.
+    assert left_in(home / BASE) == ["lock"]
+
+
+# ---- broken connections, Ctrl-C, power ----
+
+
+def test_a_connection_that_breaks_is_made_again(
+    pi: Server, measure: Measure, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    thread = when(logged(home, "processes, about"), pi.cut)
+    _, result = measure(repeats=3)
+    thread.join()
+    assert (result.complete, len(result.rows)) == (True, 1)
+    shown = capfd.readouterr().err
+    assert "trying again" in shown
+    # Nothing is shown twice.
+    assert shown.count("[1/3]") == 1
+    assert left_in(home) == [".cache"]
+
+
+def test_what_was_measured_without_us_is_fetched_by_the_same_command(
+    pi: Server, measure: Measure, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    thread = when(logged(home, "processes, about"), lambda: pi.stop(cut=True))
+    with pytest.raises(SshError, match=r"is lost.*the same command fetches it"):
+        measure(repeats=2)
+    thread.join()
+    assert not (runs_root() / "pi").exists()
+    ended = [False]
+    for _ in range(600):
+        ended = [path.exists() for path in (home / BASE).glob("*/exit")]
+        if ended:
+            break
+        time.sleep(0.1)
+    pi.start()
+    _, result = measure(repeats=2)
+    assert ended
+    assert result.complete
+    assert "going on with it" in capfd.readouterr().err
+    assert left_in(home) == [".cache"]
+
+
+def test_a_device_that_goes_down_goes_on_by_the_same_command(measure: Measure, home: Path) -> None:
+    def power_off() -> None:
+        (state,) = (home / BASE).glob("*/state.json")
+        os.killpg(json.loads(state.read_text())["pid"], signal.SIGKILL)
+
+    thread = when(logged(home, "[1/3]"), power_off)
+    with pytest.raises(SshError, match="went down in the middle"):
+        measure(repeats=3)
+    thread.join()
+    run, result = measure(repeats=3)
+    assert result.complete
+    notes = json.loads((run.path / "benchmark.json").read_text())["notes"]
+    assert any(note.startswith("resumed after") for note in notes)
+    assert left_in(home) == [".cache"]
+
+
+def test_ctrl_c_keeps_what_is_complete(
+    measure: Measure, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    thread = when(logged(home, "[1/50]"), lambda: os.kill(os.getpid(), signal.SIGINT))
+    _, result = measure(repeats=50)
+    thread.join()
+    assert (result.complete, len(result.rows)) == (False, 1)
+    assert result.rows[0].accuracy == 1.0
+    assert "fetching what is complete" in capfd.readouterr().err
+    assert left_in(home) == [".cache"]
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "-oProxyCommand=reboot", "pi@-l", "pi@", "@host", "a b", "a;b", "a\n", "$(x)", "a'b", "é"],
+)
+def test_hostile_hosts_are_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="expected user@host"):
+        Target(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["pi@raspberrypi.local", "alias", "pi@192.0.2.1", "pi@fe80::1%eth0"]
+)
+def test_hosts_are_taken_as_ssh_does(host: str) -> None:
+    assert Target(host, 22).options()[-5:] == ["-p", "22", "-T", "--", host]
+
+
+def test_settings_out_of_range_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--ssh-port"):
+        Target("pi", 1 << 16)
+    with pytest.raises(ConfigError, match="does not exist"):
+        Target("pi", identity=tmp_path / "none")
+    for threads in ((), (1, 1), (-1,), (5000,)):
+        with pytest.raises(ConfigError, match="threads"):
+            SshConfig(Target("pi"), threads)
+
+
+def test_without_ssh_the_way_to_get_it_is_said(
+    measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"ssh is not installed.*apt install"):
+        measure()
+
+
+def test_a_host_that_does_not_answer_is_one_line(pi: Server, measure: Measure) -> None:
+    target = Target(pi.target.host, 1, pi.target.identity)
+    with pytest.raises(SshError, match=r"cannot be reached: .*refused.*switched on"):
+        measure(target)
+
+
+def test_a_login_that_is_refused_asks_for_no_password(pi: Server, measure: Measure) -> None:
+    target = Target(pi.target.host, pi.port, pi.root / "other_key")
+    with pytest.raises(SshError, match=r"refused the login.*ssh-copy-id -p"):
+        measure(target)
+
+
+def test_unknown_and_changed_host_keys_are_not_passed_over(pi: Server, measure: Measure) -> None:
+    known = pi.root / "known_hosts"
+    known.write_text("")
+    with pytest.raises(SshError, match=r"is not known yet.*compare the fingerprint"):
+        measure()
+    assert known.read_text() == ""
+    other = (pi.root / "other_key.pub").read_text()
+    known.write_text(f"[127.0.0.1]:{pi.port} {other}")
+    with pytest.raises(SshError, match="another host key than before"):
+        measure()
+
+
+@pytest.mark.parametrize(
+    ("program", "script", "said"),
+    [
+        ("python3", None, r"has no python3.*apt install python3"),
+        ("python3", """echo '{"version": [3, 7, 3]}'""", r"has Python 3\.7\.3; expected 3\.8"),
+        ("python3", "echo nothing", "gives no answer"),
+        ("tar", "echo 'tar: x: No space left on device' >&2; exit 2", "No space left on device"),
+    ],
+)
+def test_a_device_that_lacks_something_is_one_line(
+    program: str,
+    script: str | None,
+    said: str,
+    pi: Server,
+    measure: Measure,
+    home: Path,
+    programs: Path,
+) -> None:
+    (programs / program).unlink()
+    if script:
+        write(programs / program, script)
+    with pytest.raises(BloodedgeError, match=said) as caught:
+        measure()
+    assert "\n" not in str(caught.value)
+    assert not [name for name in left_in(home) if name not in (".cache", BASE)]
+    assert not (runs_root() / "pi").exists()
+
+
+def liar(tmp_path: Path, result: object) -> Path:
+    path = tmp_path / "agent.py"
+    answers = {"runtime": {"python": "x"}, "measure": {"code": 0}, "fetch": {"result": result}}
+    path.write_text(
+        "import json, sys\n"
+        f"answers = json.loads({json.dumps(answers)!r})\n"
+        "print(json.dumps({'done': answers.get(sys.argv[1], {})}))\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema": "bloodedge-benchmark/9"}, "cannot be used"),
+        ({"rows": [{}]}, "cannot be used"),
+        ({"emulated": "no"}, "cannot be used"),
+        ({"protocol": "browser", "rows": []}, "its runner did not make"),
+        ({"sha256": "0" * 64}, "a result of another file"),
+        ({"model": "other.tflite"}, "a result of another file"),
+        ({}, None),
+    ],
+)
+def test_a_device_that_lies_is_not_believed(
+    change: dict[str, Any],
+    said: str | None,
+    measure: Measure,
+    brightest_tflite: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured = dict.fromkeys(
+        ("median_us", "p90_us", "p99_us", "min_us", "load_ms", "first_ms", "spread"), 1.0
+    )
+    row: dict[str, Any] = {
+        **measured,
+        "model": NAME,
+        "sha256": sha256(brightest_tflite).hexdigest(),
+        **{"bytes": 1, "gzip_bytes": 1, "threads": 1, "peak_rss_kib": 1, "images": 6},
+        **{"accuracy": 1.0, "drift": False, "error": None},
+    }
+    words = ("runtime", "runtime_version", "cpu_model", "machine")
+    value = {
+        "schema": "bloodedge-benchmark/1",
+        "complete": True,
+        "environment": dict.fromkeys(words, "x"),
+        "rows": [{**row, **{k: v for k, v in change.items() if k in row}}],
+        **{k: v for k, v in change.items() if k not in row},
+    }
+    monkeypatch.setattr(device_module, "_AGENT", liar(tmp_path, json.dumps(value)))
+    if said is None:
+        assert measure()[1].rows[0].accuracy == 1.0
+        return
+    with pytest.raises(DataError, match=said) as caught:
+        measure()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("result", [None, 7, "{", "[]"])
+def test_no_result_is_one_line(
+    result: object, measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_module, "_AGENT", liar(tmp_path, result))
+    with pytest.raises(DataError, match=r"died with exit code 0|cannot be used"):
+        measure()
+
+
+def test_what_ssh_says_is_understood() -> None:
+    target = Target("pi@host", 2222)
+    for said, meant in (
+        ("ssh: Could not resolve hostname host: Name or service not known", "no host known here"),
+        ("ssh: connect to host host port 22: No route to host", "cannot be reached"),
+        ("ssh: connect to host host port 22: Connection timed out", "cannot be reached"),
+        ("pi@host: Permission denied (publickey,password).", "refused the login"),
+        ("Received disconnect: Too many authentication failures", "--identity"),
+        ("Host key verification failed.", "ssh -p 2222 pi@host"),
+        ("Connection to host closed by remote host.", "broke"),
+        ("Timeout, server host not responding.", "broke"),
+        ("client_loop: send disconnect: Broken pipe", "broke"),
+        ("", "broke: no message"),
+        ("\x1b[2Jodd", "failed: ?[2Jodd"),
+    ):
+        assert meant in str(failure(target, said))
+
+
+# ---- installing a runtime ----
+
+
+def test_the_programs_that_are_copied_there_are_python_3_8() -> None:
+    for name in ("ssh/agent.py", "start.py"):
+        path = Path(agent.__file__).parents[1] / name
+        ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize(
+    ("bits", "machine", "said"),
+    [
+        (32, "i686", "no TFLite runtime is published for i686"),
+        (32, "armv7l", "sudo apt install python3-numpy"),
+        # A 64-bit kernel under a 32-bit system, as many a Pi has.
+        (32, "aarch64", "sudo apt install python3-numpy"),
+        (64, "riscv64", ""),
+    ],
+)
+def test_what_is_installed_depends_on_the_system(
+    bits: int,
+    machine: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(agent.struct, "calcsize", lambda _: bits // 8)
+    monkeypatch.setattr(agent.platform, "machine", lambda: machine)
+    # NumPy here is 2, which tflite-runtime does not work with.
+    if not said:
+        assert agent.packages() == [["ai-edge-litert"], ["tflite-runtime", "numpy<2"]]
+        return
+    with pytest.raises(SystemExit):
+        agent.packages()
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("ensurepip is not\navailable", "sudo apt install python3-venv"),
+        ("Error: [Errno 28] No space left on device: 'x'", "No space left on device"),
+    ],
+)
+def test_a_venv_that_cannot_be_made_is_one_line(
+    output: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(agent, "call", lambda _: (1, output))
+    with pytest.raises(SystemExit):
+        agent.install()
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_without_runtime_and_network_the_way_out_is_said(
+    pi: Server, measure: Measure, home: Path, programs: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")]
+    subprocess.run(command, check=True, timeout=300)
+    write(programs / "python3", f'exec {tmp_path}/bare/bin/python3 "$@"')
+    nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:1/simple"}
+    pi.device(home, programs, **nowhere)
+    with pytest.raises(ConfigError, match=r"reaches no package index.*ai-edge-litert"):
+        measure()
+    assert left_in(home) == [".cache"]
+
+
+# ---- without the driver ----
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["python3 run.py", "sh run.sh"])
+def test_scp_and_the_bundle_do_as_well(
+    start: str, pi: Server, measure: Measure, brightest_tflite: bytes, colours: Dataset,
+    tmp_path: Path, home: Path,
+) -> None:  # fmt: skip
+    from bloodedge.benchmarks.bundle import BundleConfig, bundle
+    from bloodedge.benchmarks.host import load_result
+
+    path = tmp_path / "brightest.tflite"
+    path.write_bytes(brightest_tflite)
+    folder = bundle(BundleConfig((str(path),), tmp_path / "device", images=6), colours)
+    key = ["-i", str(pi.root / "key")]
+    host = pi.target.host
+    port = str(pi.port)
+
+    def do(*words: str) -> None:
+        program = shutil.which(words[0])
+        assert program
+        subprocess.run([program, *words[1:]], check=True, timeout=300, stdin=subprocess.DEVNULL)
+
+    do("scp", "-q", "-r", "-P", port, *key, str(folder), f"{host}:")
+    do("ssh", "-p", port, *key, host, f"cd device && {start} --quick --threads 1")
+    do("scp", "-q", "-P", port, *key, f"{host}:device/result.json", str(tmp_path))
+    result = load_result(tmp_path / "result.json")
+    assert (result.complete, result.rows[0].accuracy) == (True, 1.0)
