@@ -72,7 +72,7 @@ CPU_FLAGS = ("neon", "asimd", "sve", "sve2", "sse4_1", "avx", "avx2", "avx512f",
 RUNTIMES = (  # module, distribution, the module that holds Interpreter
     ("ai_edge_litert", "ai-edge-litert", "ai_edge_litert.interpreter"),
     ("tflite_runtime", "tflite-runtime", "tflite_runtime.interpreter"),
-    ("tensorflow", "tensorflow", "tensorflow.lite"),
+    ("tensorflow", "tensorflow", "tensorflow.lite.python.interpreter"),
 )
 COPY_BYTES = (256 << 10, 2 << 20, 32 << 20)  # within a core's cache, the shared one, and memory
 GEMM_MACS = 256 * 512 * 512
