@@ -255,6 +255,8 @@ def test_a_runtime_that_numpy_forbids_is_passed_over_for_one_that_works(
         runner.find_runtime("ai_edge_litert")
 
 
+# TensorFlow tells its users to use LiteRT.
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 @pytest.mark.parametrize("name", ["ai_edge_litert", "tensorflow"])
 def test_each_runtime_has_its_interpreter_where_the_runner_looks(name: str, folder: Path) -> None:
     module = runner.find_runtime(name)[2]
