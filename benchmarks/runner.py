@@ -72,7 +72,7 @@ CPU_FLAGS = ("neon", "asimd", "sve", "sve2", "sse4_1", "avx", "avx2", "avx512f",
 RUNTIMES = (  # module, distribution, the module that holds Interpreter
     ("ai_edge_litert", "ai-edge-litert", "ai_edge_litert.interpreter"),
     ("tflite_runtime", "tflite-runtime", "tflite_runtime.interpreter"),
-    ("tensorflow", "tensorflow", "tensorflow.lite"),
+    ("tensorflow", "tensorflow", "tensorflow.lite.python.interpreter"),
 )
 COPY_BYTES = (256 << 10, 2 << 20, 32 << 20)  # within a core's cache, the shared one, and memory
 GEMM_MACS = 256 * 512 * 512
@@ -288,6 +288,17 @@ def describe_model(path: Path) -> dict[str, Any]:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     packed = len(packer.compress(data)) + len(packer.flush())
     return {"bytes": len(data), "gzip_bytes": packed, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def digest(path: Path) -> str:
+    """Return a file's SHA-256, read in pieces: a sample may be larger than the memory."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while True:
+            piece = file.read(1 << 20)
+            if not piece:
+                return found.hexdigest()
+            found.update(piece)
 
 
 def model_labels(path: Path) -> list[str]:
@@ -1138,7 +1149,6 @@ def benchmark(args: argparse.Namespace) -> int:
     files = {model: describe_model(path) for model, path in args.names.items()}
     settings = ("threads", "repeats", "seconds", "warmup", "seed", "quick", "scaling")
     config = {key: getattr(args, key) for key in settings}
-    machine = describe_machine()
     journal = Journal(args.out, make_plan(args, files, config, f"{name} {version}"), args.resume)
     total = len(args.names) * len(args.threads) * args.repeats
     count = total - len(journal.entries)
@@ -1148,49 +1158,72 @@ def benchmark(args: argparse.Namespace) -> int:
     errors: dict[Key, str] = {}
     loops: list[dict[str, float]] = []
     complete, left_out = False, 0
-    notes = [f"resumed after {len(journal.entries)} processes"] if journal.entries else []
     try:
         if not journal.first:
             journal.first = first_look(args, module)
             journal.add({"first": journal.first})
         loops = [journal.first["loop"]]
         left_out = measure(args, module, journal, runs, errors)
-        loops.append(probe(args, module, args.threads[0], False)["loop"])
+        loops += last_look(args, module)
         complete = True
     except KeyboardInterrupt:
         say("interrupted: writing what is complete; --resume goes on from there")
     except RunnerError:
-        journal.close(finished=not runs)
+        journal.close(finished=True)
         raise
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    first, after = journal.first, machine_state()
-    if left_out:
-        notes.append(f"{left_out} processes were left out: the time of a quick run was over")
-    if not first.get("pinned", True):
-        notes.append("processes were not bound to CPUs: the system does not allow it")
-    environment = {"runtime": name, "runtime_version": version, **machine}
-    environment.update(before=first.get("before", after), after=after)
     rows = make_rows({m: {**f, **work_of(work, f)} for m, f in files.items()}, runs, errors)
     result = {
         "schema": SCHEMA,
         "complete": complete,
         "emulated": emulated(),
         "config": config,
-        "environment": {**environment, "pinned": first.get("pinned", False)},
+        "environment": {"runtime": name, "runtime_version": version, **describe_machine()},
         "sample": {"file": args.sample.name, "images": args.images} if args.sample else None,
-        "notes": notes,
-        "peaks": first.get("peaks", []),
-        "noise": judge(rows, loops, [environment["before"], after]) if loops else None,
+        "notes": notes_on(journal, left_out),
+        **about_machine(journal.first, rows, loops),
         "rows": rows,
     }
+    result["environment"].update(result.pop("states"))
     write_result(result, args.out, args.force or args.resume)
     journal.close(finished=complete)
-    for note in notes:
+    for note in result["notes"]:
         say(f"note: {note}")
     if result["noise"]:
         say(in_words(result["noise"]))
     say(f"wrote {args.out}")
     return int(bool(errors)) if complete else 130
+
+
+def last_look(args: argparse.Namespace, module: str) -> list[dict[str, float]]:
+    """Return the steadiness afterwards; nothing where that fails: all is measured by then."""
+    try:
+        return [probe(args, module, args.threads[0], False)["loop"]]
+    except RunnerError:
+        return []
+
+
+def notes_on(journal: Journal, left_out: int) -> list[str]:
+    """Return what a reader of the result has to know of how it came about."""
+    notes = [f"resumed after {len(journal.entries)} processes"] if journal.entries else []
+    if left_out:
+        notes.append(f"{left_out} processes were left out: the time of a quick run was over")
+    if not journal.first.get("pinned", True):
+        notes.append("processes were not bound to CPUs: the system does not allow it")
+    return notes
+
+
+def about_machine(
+    first: dict[str, Any], rows: list[dict[str, Any]], loops: list[dict[str, float]]
+) -> dict[str, Any]:
+    """Return the machine's peaks, the verdict on its noise, and its `states`."""
+    after = machine_state()
+    before = first.get("before", after)
+    return {
+        "peaks": first.get("peaks", []),
+        "noise": judge(rows, loops, [before, after]) if loops else None,
+        "states": {"before": before, "after": after, "pinned": first.get("pinned", False)},
+    }
 
 
 def work_of(work: dict[str, Any], file: dict[str, Any]) -> dict[str, Any]:
@@ -1205,11 +1238,11 @@ def make_plan(
     plan = {
         **config,
         "models": {model: file["sha256"] for model, file in files.items()},
-        "sample": hashlib.sha256(args.sample.read_bytes()).hexdigest() if args.sample else None,
+        "sample": digest(args.sample) if args.sample else None,
         "runtime": runtime,
         "numpy": np.__version__,
         "machine": f"{platform.node()} {platform.machine()} {cpu_model()}",
-        "runner": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+        "runner": digest(Path(__file__)),
     }
     return dict(json.loads(json.dumps(plan)))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import json
 import os
 import signal
@@ -252,6 +253,18 @@ def test_a_runtime_that_numpy_forbids_is_passed_over_for_one_that_works(
         runner.find_runtime("tflite_runtime")
     with pytest.raises(runner.RunnerError, match="pip install ai-edge-litert"):
         runner.find_runtime("ai_edge_litert")
+
+
+# TensorFlow tells its users to use LiteRT.
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+@pytest.mark.parametrize("name", ["ai_edge_litert", "tensorflow"])
+def test_each_runtime_has_its_interpreter_where_the_runner_looks(name: str, folder: Path) -> None:
+    module = runner.find_runtime(name)[2]
+    interpreter = importlib.import_module(module).Interpreter(
+        model_path=str(folder / "int8.tflite"), num_threads=1
+    )
+    interpreter.allocate_tensors()
+    assert interpreter.get_input_details()[0]["shape"].tolist() == [1, SIDE, SIDE, 3]
 
 
 def test_no_runtime_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:

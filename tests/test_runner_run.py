@@ -481,3 +481,20 @@ def test_the_schema_is_one_and_refuses_what_is_not_ours(device: Device) -> None:
     for key in ("schema", "complete", "environment", "rows"):
         with pytest.raises(jsonschema.ValidationError):
             check_schema({name: value for name, value in whole.items() if name != key})
+
+
+def test_a_last_look_that_fails_costs_nothing_that_was_measured(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordinary = device.run_job
+
+    def run_job(spec: dict[str, Any], timeout: float) -> dict[str, Any]:
+        over = "peaks" in spec and not spec["peaks"]
+        return {"error": "no memory"} if over else ordinary(spec, timeout)
+
+    monkeypatch.setattr(runner, "run_job", run_job)
+    assert device.run("--threads", "1", "--repeats", "3") == 0
+    result = device.result()
+    assert result["complete"] is True
+    assert result["noise"]["verdict"] == "quiet"
+    assert all(row["repeats"] == 3 for row in result["rows"])
