@@ -27,7 +27,9 @@ def steps_per_dispatch(steps: int) -> int:
 def scanning(learner: type, batch: int) -> type:
     """Return a JAX learner whose step takes several batches, interleaved as `Feed` does.
 
-    Keras itself calls the compiled step once for each of its `steps_per_execution`.
+    Keras itself calls the compiled step once for each of its `steps_per_execution`. The batches and
+    draws are those of single steps; XLA compiles the loop's body in its own way, so that weights
+    may differ in their last bit.
 
     Args:
         learner: a `keras.Model` on JAX.
@@ -41,8 +43,6 @@ def scanning(learner: type, batch: int) -> type:
             """Make one step after the other; the figures are those after the last."""
 
             def step(state: Any, batch: Any) -> Any:
-                # Fused with what surrounds it, a step would round otherwise than alone.
-                state, batch = jax.lax.optimization_barrier((state, batch))
                 logs, state = super(Scanning, self).train_step(state, batch)
                 return state, logs
 

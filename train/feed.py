@@ -114,9 +114,7 @@ def as_dataset(epochs: Callable[[int], Iterator[Batch]]) -> Callable[[int], Any]
             first = next(waiting[0])
             waiting[0] = chain([first], waiting[0])
             signature = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape, a.dtype), first)
-            data = tf.data.Dataset.from_generator(
-                lambda: waiting[0], output_signature=signature
-            )
+            data = tf.data.Dataset.from_generator(lambda: waiting[0], output_signature=signature)
             made.append(data.prefetch(tf.data.AUTOTUNE))
         return made[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from bloodedge import hosts
 from bloodedge.console import Meter
 from bloodedge.data.dataset import Split
 from bloodedge.errors import TrainingError
@@ -40,7 +41,8 @@ class Trainer:
         self._targets = targets
         self._config = config
         self._on_device = has_accelerator()
-        self._feed = Feed(train, targets, config, on_device=self._on_device)
+        rows = hosts.own_rows(config.batch)
+        self._feed = Feed(train, targets, config, on_device=self._on_device, rows=rows)
         self._together = steps_per_dispatch(self._feed.steps)
         # On JAX a batch holds the steps of a dispatch; TensorFlow takes them one by one.
         self._interleaved = self._together > 1 and keras.backend.backend() == "jax"
