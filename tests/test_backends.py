@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from bloodedge.data.dataset import Dataset
+from bloodedge.train.checkpoint import FILES
 
 COMMAND = "train --model cnn_se --width 0.25 --epochs 3 --batch 16 --data colours.npz"
 
@@ -90,9 +91,9 @@ def test_two_hosts_learn_what_one_does_and_only_the_first_speaks_and_writes():
     options = ("--name", "two", "--devices", "all", "--epochs", "6")
     one = train("one", "--backend", "jax", "--epochs", "6")
     runs = Path(os.environ["BLOODEDGE_RUNS"])
-    history = runs / ".two.partial" / "history.csv"
+    saved = runs / ".two.partial" / FILES[0]
     killed = start_hosts(2, *options)
-    while not history.exists() and all(host.poll() is None for host in killed):
+    while not saved.exists() and all(host.poll() is None for host in killed):
         time.sleep(0.01)
     for host in killed:
         host.send_signal(signal.SIGKILL)
