@@ -11,6 +11,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bloodedge import hosts
+
 T = TypeVar("T")
 _LOG_EVERY_S = 30.0
 
@@ -27,7 +29,7 @@ class Meter:
         self._label = label
         self._total = total
         self._done = 0
-        self._live = sys.stderr.isatty()
+        self._live = sys.stderr.isatty() and hosts.is_first()
         self._start = self._printed = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -58,7 +60,7 @@ class Meter:
         self._done += steps
         self._bar.update(self._task, advance=steps, note=note)
         now = time.monotonic()
-        if not self._live and now - self._printed > _LOG_EVERY_S:
+        if hosts.is_first() and not self._live and now - self._printed > _LOG_EVERY_S:
             self._printed = now
             left = (now - self._start) / self._done * (self._total - self._done)
             print(
@@ -77,5 +79,6 @@ def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
 
 
 def say(line: str) -> None:
-    """Print one line about what is being done, outside the results on stdout."""
-    print(line, file=sys.stderr, flush=True)
+    """Print one line about what is being done, outside the results; of several hosts, the first."""
+    if hosts.is_first():
+        print(line, file=sys.stderr, flush=True)

@@ -12,15 +12,17 @@ import platform
 import re
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bloodedge import hosts
 from bloodedge._version import __version__
 from bloodedge.errors import BloodedgeError, DataError, RunError
 from bloodedge.files import fsync_folder, read_json, remove_partial_files, sha256_of, write_json
@@ -201,7 +203,7 @@ def open_run(
     resumable: bool = False,
     resume: bool = False,
 ) -> Iterator[RunFolder]:
-    """Open the run `name` for writing and hold a lock on it.
+    """Open the run `name` for writing and hold a lock on it; of several hosts, the first does.
 
     Whatever ends the block early leaves a finished run of that name untouched. Of a `resumable`
     run the partial folder stays, and with `resume` the next attempt finds it as it was.
@@ -211,7 +213,28 @@ def open_run(
             interrupted run of that name is there and neither `resume` nor `force` is given.
         BloodedgeError: the disk is full or the folder cannot be written.
     """
-    root = root or runs_root()
+    with ExitStack() as stack:
+        if hosts.is_first():
+            opened = _opened(name, root or runs_root(), force, resumable, resume)
+            yield hosts.lead(lambda: stack.enter_context(opened))
+        else:
+            hosts.follow()
+            yield stack.enter_context(_aside(name))
+
+
+@contextmanager
+def _aside(name: str) -> Iterator[RunFolder]:
+    """Give a host that writes nothing a folder that is thrown away, so that all do the same."""
+    with tempfile.TemporaryDirectory(prefix="bloodedge-") as folder:
+        partial = _partial(Path(folder), name)
+        partial.mkdir()
+        yield RunFolder(name, partial, Path(folder) / name)
+
+
+@contextmanager
+def _opened(
+    name: str, root: Path, force: bool, resumable: bool, resume: bool
+) -> Iterator[RunFolder]:
     final = root / check_name(name)
     partial = _partial(root, name)
     if final.exists() and not force:

@@ -12,7 +12,7 @@ from bloodedge.compress.finetune import FinetuneConfig, Method, finetune, load_p
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
 from bloodedge.runs import Run
-from bloodedge.train.learner import steps_per_epoch
+from bloodedge.train.feed import steps_per_epoch
 
 KIND = "sparsify"
 PATTERNS = ("unstructured", "2:4")

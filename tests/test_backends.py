@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from importlib import util
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import numpy as np
 import pytest
 
 from bloodedge.data.dataset import Dataset
+from bloodedge.train.checkpoint import FILES
 
 COMMAND = "train --model cnn_se --width 0.25 --epochs 3 --batch 16 --data colours.npz"
 
@@ -57,6 +62,67 @@ def test_four_devices_learn_what_one_does():
     assert four[-1]["val_accuracy"] == pytest.approx(one[-1]["val_accuracy"], abs=0.02)
 
 
+def start_hosts(count: int, *options: str) -> list[subprocess.Popen[str]]:
+    """Start one process a host; the addresses come by the variables that Keras names."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "bloodedge", *COMMAND.split(), "--backend", "jax", *options],
+            env={
+                **os.environ,
+                "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+                "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
+                "KERAS_DISTRIBUTION_NUM_PROCESSES": str(count),
+                "KERAS_DISTRIBUTION_PROCESS_ID": str(number),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(count)
+    ]
+
+
+@needs_jax
+@pytest.mark.slow
+def test_two_hosts_learn_what_one_does_and_only_the_first_speaks_and_writes():
+    options = ("--name", "two", "--devices", "all", "--epochs", "6")
+    one = train("one", "--backend", "jax", "--epochs", "6")
+    runs = Path(os.environ["BLOODEDGE_RUNS"])
+    saved = runs / ".two.partial" / FILES[0]
+    killed = start_hosts(2, *options)
+    while not saved.exists() and all(host.poll() is None for host in killed):
+        time.sleep(0.01)
+    for host in killed:
+        host.send_signal(signal.SIGKILL)
+        host.communicate()
+    hosts = start_hosts(2, *options, "--resume")
+    said = [host.communicate() for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], said
+    assert "val accuracy" in said[0][0]
+    assert said[1][0] == ""
+    assert "epoch" not in said[1][1]
+    assert json.loads((runs / "two" / "manifest.json").read_text())["resumed"] == 1
+    assert sorted(path.name for path in runs.iterdir()) == ["one", "two"]
+    with (runs / "two" / "history.csv").open() as file:
+        two = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    np.testing.assert_allclose(losses(two), losses(one), rtol=2e-3)
+
+
+@needs_jax
+@pytest.mark.slow
+def test_what_stops_the_first_host_stops_the_others():
+    run = Path(os.environ["BLOODEDGE_RUNS"]) / "taken"
+    run.mkdir(parents=True)
+    hosts = start_hosts(2, "--name", "taken", "--devices", "all")
+    said = [host.communicate()[1] for host in hosts]
+    assert [host.returncode for host in hosts] == [1, 1]
+    assert "--force" in said[0]
+    assert "the first host stopped" in said[1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "backend", [pytest.param("jax", marks=needs_jax), pytest.param("torch", marks=needs_torch)]
@@ -93,5 +159,10 @@ def refusal(*options: str) -> str:
 def test_devices_that_are_not_there_are_refused():
     assert "--backend jax" in refusal("--devices", "all", "--backend", "tensorflow")
     assert "--precision 'float8'" in refusal("--precision", "float8")
+    assert "ADDRESS:PORT" in refusal("--hosts", "2", "--host", "1")
+    assert "expected 0 to 1" in refusal("--hosts", "2", "--host", "2")
+    meet = ("--hosts", "2", "--coordinator", "127.0.0.1:1")
+    assert "--backend jax" in refusal(*meet, "--backend", "tensorflow")
     if util.find_spec("jax"):
+        assert "--devices all" in refusal(*meet, "--backend", "jax")
         assert "expected all, or 1 to 1" in refusal("--devices", "2", "--backend", "jax")

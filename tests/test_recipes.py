@@ -8,7 +8,7 @@ from bloodedge.data.dataset import Dataset, Split
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.train.augment import NO_AUGMENTATION
 from bloodedge.train.config import FitConfig
-from bloodedge.train.learner import Feed
+from bloodedge.train.feed import Feed
 from bloodedge.train.recipes import RECIPES, fit_config
 from bloodedge.train.registry import models
 from bloodedge.train.targets import HardLabels

@@ -7,8 +7,10 @@ ends in the same weights.
 
 from __future__ import annotations
 
+import io
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodedge import hosts
 from bloodedge.console import say
 from bloodedge.data.npz import read_arrays
 from bloodedge.errors import DataError, RunError
@@ -71,8 +74,11 @@ class Checkpoints:
         self._took = 0.0
 
     def save_if_due(self, progress: Progress) -> None:
-        """Write a checkpoint, unless that would cost more than a twentieth of the time."""
-        if time.monotonic() - self._saved_at > self._took / _WRITING_SHARE:
+        """Write a checkpoint, unless that would cost more than a twentieth of the time.
+
+        Of several hosts the first does.
+        """
+        if hosts.is_first() and time.monotonic() - self._saved_at > self._took / _WRITING_SHARE:
             self.save(progress)
 
     def save(self, progress: Progress) -> None:
@@ -99,10 +105,12 @@ class Checkpoints:
         """Restore the newest checkpoint that can be read; without one, start afresh.
 
         Raises:
-            RunError: the settings differ from those the fit was started with, or no checkpoint
+            RunError: the settings differ from those the fit was started with, on this host or on
+                the first; or no checkpoint
                 can be read although there are some.
         """
-        arrays = self._newest()
+        _check_hosts(settings)
+        arrays = _sent_to_all(self._newest)
         if arrays is None:
             return Progress(settings)
         state = json.loads(arrays.pop("state").tobytes())
@@ -138,6 +146,38 @@ class Checkpoints:
                 f"no checkpoint in {self._folder} can be read", fix="start over with --force"
             )
         return None
+
+
+def _check_hosts(settings: dict[str, Any]) -> None:
+    """Refuse a host that was started with other settings or data than the first."""
+    mine = json.loads(json.dumps(settings))
+    changed = [key for key, value in hosts.agree(mine).items() if value != mine.get(key)]
+    if changed:
+        raise RunError(
+            f"this host was started with another {', '.join(changed)} than the first",
+            fix="start the same command on the same data on every host",
+        )
+
+
+def _sent_to_all(
+    read: Callable[[], dict[str, NDArray[Any]] | None],
+) -> dict[str, NDArray[Any]] | None:
+    """Return the first host's arrays on every host: there may be no folder that they share."""
+    if hosts.count() == 1:
+        return read()
+
+    def content() -> bytes:
+        arrays = read()
+        buffer = io.BytesIO()
+        if arrays is not None:
+            np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    sent = hosts.from_first(content)
+    if not sent:
+        return None
+    with np.load(io.BytesIO(sent), allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def _numbered(letter: str, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:

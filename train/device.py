@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bloodedge import hosts
 from bloodedge.errors import ConfigError
 
 
@@ -87,6 +88,8 @@ def spread_over(devices: str, batch: int) -> int:
     count = len(found) if devices == "all" else _number(devices)
     if not 1 <= count <= len(found):
         raise ConfigError(f"--devices {devices}", expected=f"all, or 1 to {len(found)}")
+    if _uneven(found):
+        raise ConfigError("the hosts have different numbers of devices")
     if batch % count:
         raise ConfigError(
             f"{count} devices cannot share a batch of {batch}",
@@ -95,6 +98,27 @@ def spread_over(devices: str, batch: int) -> int:
     parallel = keras.distribution.DataParallel(devices=found[:count], auto_shard_dataset=False)
     keras.distribution.set_distribution(parallel)
     return count
+
+
+def _uneven(found: list[Any]) -> bool:
+    """Whether the hosts, if there are several, do not each have an equal part of the devices."""
+    if hosts.count() == 1:
+        return False
+    import jax
+
+    return bool(jax.local_device_count() * hosts.count() != len(found))
+
+
+def check_hosts(backend: str, devices: str) -> None:
+    """Refuse what several hosts cannot do together.
+
+    Raises:
+        ConfigError: the backend is not JAX, or not all devices are to be used.
+    """
+    if backend != "jax":
+        raise ConfigError(f"several hosts with {backend}", fix="--backend jax")
+    if devices != "all":
+        raise ConfigError(f"several hosts with --devices {devices}", fix="--devices all")
 
 
 def _number(text: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bloodedge import hosts
 from bloodedge.console import Meter, say
 from bloodedge.data.dataset import Split
 from bloodedge.files import atomic_path
@@ -85,7 +86,7 @@ def fit(
         with _averaged(net, trainer.optimizer):
             if settle:
                 settle()
-            row |= _validate(net, val, size)
+            row |= hosts.agree(_validate(net, val, size))
             row["seconds"] = round(time.monotonic() - started, 2)
             _keep_best(net, progress, row, epoch in starts)
         _record(progress, row, folder)

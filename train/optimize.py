@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from bloodedge.train.config import FitConfig
@@ -16,8 +17,7 @@ def make_optimizer(config: FitConfig, steps: int) -> Any:
     """
     import keras
 
-    total = steps * config.epochs
-    warmup = max(1, round(config.warmup * total))
+    total, warmup = _lengths(config, steps)
     rate = keras.optimizers.schedules.CosineDecay(
         0.0,
         max(1, total - warmup),
@@ -43,6 +43,24 @@ def make_optimizer(config: FitConfig, steps: int) -> Any:
     if config.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def learning_rate(config: FitConfig, steps: int, step: int) -> float:
+    """Return the rate that the schedule has reached after `step` steps of all epochs.
+
+    Keras would compute it on the device, and JAX compile that anew each time.
+    """
+    total, warmup = _lengths(config, steps)
+    if step < warmup:
+        return config.learning_rate * step / warmup
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return config.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+
+def _lengths(config: FitConfig, steps: int) -> tuple[int, int]:
+    """Return the steps of all epochs, and how many of them warm up."""
+    total = steps * config.epochs
+    return total, max(1, round(config.warmup * total))
 
 
 def _keeping_weights(kind: Any) -> Any:

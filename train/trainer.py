@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from bloodedge import hosts
 from bloodedge.console import Meter
 from bloodedge.data.dataset import Split
 from bloodedge.errors import TrainingError
 from bloodedge.train.augment import shrink_factor
 from bloodedge.train.config import FitConfig
 from bloodedge.train.device import has_accelerator, use_jit
-from bloodedge.train.learner import Feed, make_learner
-from bloodedge.train.optimize import make_optimizer
+from bloodedge.train.dispatch import steps_per_dispatch
+from bloodedge.train.feed import Feed, as_dataset, interleaved
+from bloodedge.train.learner import make_learner
+from bloodedge.train.optimize import learning_rate, make_optimizer
 from bloodedge.train.targets import Targets
 
 # Reading a step's loss waits for the device; a person needs it only so often.
@@ -30,26 +33,46 @@ class Trainer:
     """
 
     def __init__(self, net: Any, train: Split, targets: Targets, config: FitConfig) -> None:
+        import keras
+
         self._classes = int(net.output_shape[-1])
         self._answering = targets.respond(net)
         self._images = train.images
         self._targets = targets
         self._config = config
         self._on_device = has_accelerator()
-        self._feed = Feed(train, targets, config, on_device=self._on_device)
+        rows = hosts.own_rows(config.batch)
+        self._feed = Feed(train, targets, config, on_device=self._on_device, rows=rows)
+        self._together = steps_per_dispatch(self._feed.steps)
+        # On JAX a batch holds the steps of a dispatch; TensorFlow takes them one by one.
+        self._interleaved = self._together > 1 and keras.backend.backend() == "jax"
+        self._data = self._epochs()
         self._learners: dict[int, Any] = {}
         self.optimizer = make_optimizer(config, self._feed.steps)
+
+    def _epochs(self) -> Any:
+        """Return what gives the data of an epoch."""
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            return as_dataset(self._feed.epoch)
+        if self._interleaved:
+            return lambda epoch: interleaved(self._feed.epoch(epoch), self._together)
+        return self._feed.epoch
 
     def _learner(self, size: int) -> Any:
         if size not in self._learners:
             factor = shrink_factor(int(self._images.shape[1]), size)
             store = self._images if self._on_device else None
-            learner = make_learner(self._answering, self._config, factor, store)
+            learner = make_learner(
+                self._answering, self._config, factor, store, interleaved=self._interleaved
+            )
             learner.compile(
                 self.optimizer,
                 loss=self._targets.loss,
                 metrics=[_label_accuracy(self._classes)],
                 jit_compile=use_jit(),
+                steps_per_execution=1 if self._interleaved else self._together,
             )
             # One compiled step at a time: another size will not come back.
             self._learners = {size: learner}
@@ -61,8 +84,6 @@ class Trainer:
         Raises:
             TrainingError: the loss became infinite or NaN.
         """
-        import keras
-
         config, steps = self._config, self._feed.steps
         learner = self._learner(size)
         label = f"epoch {epoch + 1}/{config.epochs}" + (
@@ -70,18 +91,18 @@ class Trainer:
         )
         with Meter(label, steps) as meter:
             history = learner.fit(
-                self._feed.epoch(epoch),
-                steps_per_epoch=steps,
+                self._data(epoch),
+                steps_per_epoch=-(-steps // self._together) if self._interleaved else steps,
                 epochs=1,
                 verbose=0,
                 shuffle=False,
-                callbacks=[_make_show(meter, epoch, steps)],
+                callbacks=_make_watch(learner, meter, epoch, steps, self._together),
             ).history
         _refuse_nan(int(history["finite_steps"][0]), steps, epoch)
         return {
             "epoch": epoch + 1,
             "size": size,
-            "learning_rate": float(keras.ops.convert_to_numpy(self.optimizer.learning_rate)),
+            "learning_rate": learning_rate(config, steps, (epoch + 1) * steps),
             "train_loss": float(history["loss"][0]),
             "train_accuracy": float(history["accuracy"][0]),
         }
@@ -99,25 +120,37 @@ def _label_accuracy(classes: int) -> Any:
     return accuracy
 
 
-def _make_show(meter: Meter, epoch: int, steps: int) -> Any:
+def _make_watch(learner: Any, meter: Meter, epoch: int, steps: int, together: int) -> Any:
+    """Return the callbacks of one epoch, `together` steps a dispatch."""
     import keras
 
-    class Show(keras.callbacks.Callback):  # type: ignore[misc]
+    class Watch(keras.callbacks.CallbackList):  # type: ignore[misc]
+        """Shows how far the epoch is, and stops it at a loss that is no number.
+
+        Keras' own list reads every figure of every step, if anything is called after it, and so
+        waits for the device.
+        """
+
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__(add_history=True, model=learner)
+            self._done = 0
             self._shown = 0.0
             self._note = ""
 
-        def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+            before, self._done = self._done, min(self._done + together, steps)
             now = time.monotonic()
             if logs and now - self._shown > _SHOW_EVERY_S:
                 self._shown = now
-                _refuse_nan(int(logs["finite_steps"]), batch + 1, epoch)
-                loss, accuracy = float(logs["loss"]), float(logs["accuracy"])
+                finite, loss, accuracy = (
+                    float(keras.ops.convert_to_numpy(logs[name]))
+                    for name in ("finite_steps", "loss", "accuracy")
+                )
+                _refuse_nan(int(finite), self._done, epoch)
                 self._note = f"loss {loss:.3f} accuracy {accuracy:.3f}"
-            meter.update(self._note)
+            meter.update(self._note, self._done - before)
 
-    return Show()
+    return Watch()
 
 
 def _refuse_nan(finite_steps: int, steps: int, epoch: int) -> None:

@@ -48,6 +48,26 @@ Precision = Annotated[
 Devices = Annotated[
     str, typer.Option("--devices", help="How many devices share a batch: a number, or all.")
 ]
+Coordinator = Annotated[
+    str,
+    typer.Option(
+        "--coordinator",
+        envvar="KERAS_DISTRIBUTION_JOB_ADDRESSES",
+        help="ADDRESS:PORT of the first of several hosts (JAX).",
+    ),
+]
+HostCount = Annotated[
+    int,
+    typer.Option(
+        "--hosts", envvar="KERAS_DISTRIBUTION_NUM_PROCESSES", help="How many hosts train together."
+    ),
+]
+HostNumber = Annotated[
+    int,
+    typer.Option(
+        "--host", envvar="KERAS_DISTRIBUTION_PROCESS_ID", help="Which of them this is, from 0."
+    ),
+]
 Width = Annotated[float, typer.Option("--width", help="Multiplies the number of channels.")]
 Attention = Annotated[
     str,

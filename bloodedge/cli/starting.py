@@ -10,23 +10,36 @@ if TYPE_CHECKING:
     from bloodedge.compress.targets import KdConfig
     from bloodedge.compress.teaching import TeachingConfig
     from bloodedge.data.dataset import Dataset
+    from bloodedge.hosts import Hosts
 
 
 def start_training(
-    data: str, *, size: int | None, backend: str | None, devices: str = "1", batch: int = 1
+    data: str,
+    *,
+    size: int | None,
+    backend: str | None,
+    devices: str = "1",
+    batch: int = 1,
+    hosts: Hosts | None = None,
 ) -> Dataset:
-    """Load the data and make Keras ready on its backend and devices.
+    """Load the data and make Keras ready on its backend and devices, together with other hosts.
 
     Raises:
-        ConfigError: no such backend, or so many devices cannot share a batch.
+        ConfigError: no such backend, so many devices cannot share a batch, or the hosts do not
+            meet.
         DataError: the data is missing or damaged.
     """
     from bloodedge.backend import check_backend, use_backend
     from bloodedge.data.sources import load_data
-    from bloodedge.train.device import spread_over
+    from bloodedge.hosts import join
+    from bloodedge.train.device import check_hosts, spread_over
 
-    check_backend(backend)
+    chosen = check_backend(backend)
+    if hosts and hosts.count > 1:
+        check_hosts(chosen, devices)
     images = load_data(data, size=size)
+    if hosts:
+        join(hosts)
     use_backend(backend)
     spread_over(devices, batch)
     return images

@@ -47,10 +47,14 @@ def train(
     backend: options.Backend = None,
     precision: options.Precision = "auto",
     devices: options.Devices = "1",
+    coordinator: options.Coordinator = "",
+    hosts: options.HostCount = 1,
+    host: options.HostNumber = 0,
     resume: options.Resume = False,
     force: options.Force = False,
 ) -> None:
     """Train a reference model; val chooses the epoch, a run folder holds the result."""
+    from bloodedge.hosts import Hosts
     from bloodedge.train.config import parse_phases
     from bloodedge.train.recipes import fit_config
     from bloodedge.train.stage import TrainConfig
@@ -70,7 +74,11 @@ def train(
         seed=seed,
     )
     config = TrainConfig(model, fit, name or model, width, init, force, resume, attention)
-    images = start_training(data, size=size, backend=backend, devices=devices, batch=fit.batch)
+    # Keras takes the addresses of all; the first is the coordinator's.
+    together = Hosts(coordinator.partition(",")[0], hosts, host)
+    images = start_training(
+        data, size=size, backend=backend, devices=devices, batch=fit.batch, hosts=together
+    )
     print_run(run(config, images))
 
 

@@ -1,0 +1,105 @@
+"""Batches in the form that a backend takes, and several steps a dispatch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bloodedge.backend import use_backend
+from bloodedge.data.dataset import Split
+from bloodedge.train import dispatch
+from bloodedge.train.augment import AugmentConfig
+from bloodedge.train.config import FitConfig
+from bloodedge.train.feed import Feed, as_dataset, interleaved
+from bloodedge.train.optimize import learning_rate, make_optimizer
+from bloodedge.train.targets import HardLabels
+
+STEPS, BATCH = 7, 4
+FIT = FitConfig(3, BATCH, augment=AugmentConfig(mixup=0.2))
+TWICE = Path(__file__).with_name("training_twice.py")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def backend():
+    use_backend()
+
+
+def feed(*, rows: slice = slice(None)) -> Feed:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, STEPS * BATCH)
+    split = Split(rng.integers(0, 256, (len(labels), 8, 8, 3), dtype=np.uint8), labels)
+    return Feed(split, HardLabels(labels, 3), FIT, on_device=False, rows=rows)
+
+
+def assert_same(found, expected):
+    (inputs, targets), (x, y) = found, expected
+    assert inputs.keys() == x.keys()
+    for name in x:
+        np.testing.assert_array_equal(inputs[name], x[name], err_msg=name)
+    np.testing.assert_array_equal(targets, y)
+
+
+def test_interleaved_batches_hold_every_step_in_every_part_of_the_rows():
+    steps = list(feed().epoch(1))
+    groups = list(interleaved(feed().epoch(1), 3))
+    assert [len(y) // BATCH for _, y in groups] == [3, 3, 1]
+    for number, (inputs, targets) in enumerate(groups):
+        count = len(targets) // BATCH
+        for k in range(count):
+            one = {name: values[k::count] for name, values in inputs.items()}
+            assert_same((one, targets[k::count]), steps[3 * number + k])
+
+
+def test_hosts_share_the_batch_that_one_would_have():
+    whole = list(feed().epoch(2))
+    parts = [list(feed(rows=slice(at, at + 2)).epoch(2)) for at in (0, 2)]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        joined = {name: np.concatenate([x[name] for x, _ in shares]) for name in batch[0]}
+        assert_same((joined, np.concatenate([y for _, y in shares])), batch)
+
+
+def test_one_dataset_gives_the_batches_of_every_epoch():
+    epochs = as_dataset(feed().epoch)
+    datasets = [epochs(0)]
+    for epoch in range(3):
+        datasets.append(epochs(epoch))
+        found = list(datasets[-1].as_numpy_iterator())
+        for batch, expected in zip(found, feed().epoch(epoch), strict=True):
+            assert_same(batch, expected)
+    assert len(set(map(id, datasets))) == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "together"), [(186, 31), (96, 32), (12, 12), (5, 5), (191, 32), (1, 1)]
+)
+def test_an_accelerator_gets_many_steps_at_once_without_a_rest_where_it_can(
+    steps: int, together: int, monkeypatch
+):
+    assert dispatch.steps_per_dispatch(steps) == 1
+    monkeypatch.setattr(dispatch, "has_accelerator", lambda: True)
+    assert dispatch.steps_per_dispatch(steps) == together
+
+
+def test_the_rate_that_is_recorded_is_the_optimizers():
+    optimizer = make_optimizer(FIT, STEPS)
+    optimizer.build([])
+    for step in (0, 1, 10, 3 * STEPS):
+        optimizer.iterations.assign(step)
+        expected = pytest.approx(float(optimizer.learning_rate), abs=1e-9)
+        assert learning_rate(FIT, STEPS, step) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_several_steps_a_dispatch_train_as_single_ones_do(backend: str):
+    if util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    done = subprocess.run(
+        [sys.executable, TWICE, backend], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

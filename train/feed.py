@@ -1,0 +1,121 @@
+"""The batches of each epoch, made on the host, in the form that costs each backend least."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodedge.data.dataset import Split
+from bloodedge.train.augment import Draws, draw
+from bloodedge.train.config import FitConfig
+from bloodedge.train.targets import Targets
+
+Batch = tuple[dict[str, NDArray[Any]], NDArray[np.float32]]
+EVERY_ROW = slice(None)
+
+
+def steps_per_epoch(images: int, batch: int) -> int:
+    """Return how many whole batches an epoch has, at least one."""
+    return max(1, images // batch)
+
+
+class Feed:
+    """The batches of each epoch: images or their numbers, the draws, and the targets.
+
+    Each batch depends on seed, epoch and step alone, so resuming repeats it.
+
+    Args:
+        train: the images.
+        targets: what each is trained towards.
+        config: batch size, seed and augmentation.
+        on_device: whether the learner holds the images.
+        rows: which rows of each batch to yield: those of this host's devices.
+    """
+
+    def __init__(
+        self,
+        train: Split,
+        targets: Targets,
+        config: FitConfig,
+        *,
+        on_device: bool,
+        rows: slice = EVERY_ROW,
+    ) -> None:
+        self._train = train
+        self._targets = targets
+        self._config = config
+        self._on_device = on_device
+        self._rows = rows
+        self.steps = steps_per_epoch(len(train), config.batch)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of one epoch, counted from 0."""
+        c = self._config
+        order = self._order(np.random.default_rng([c.seed, epoch]))
+        for step in range(self.steps):
+            index = order[step * c.batch : (step + 1) * c.batch]
+            rng = np.random.default_rng([c.seed, epoch, step])
+            yield self._batch(index, rng)
+
+    def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        count = len(self._train)
+        if not self._config.balance:
+            return rng.permutation(count)
+        labels = self._train.labels
+        odds = np.bincount(labels)[labels] ** -self._config.balance
+        return rng.choice(count, count, p=odds / odds.sum())
+
+    def _batch(self, index: NDArray[np.int64], rng: np.random.Generator) -> Batch:
+        side = self._train.images.shape[1]
+        # Every host draws for the whole batch, so that it is the same however it is shared.
+        drawn = draw(self._config.augment, len(index), side, rng)
+        inputs: Draws = {name: values[self._rows] for name, values in drawn.items()}
+        index = index[self._rows]
+        rows = self._targets.for_batch(index, inputs["view"].astype(np.int64))
+        if self._on_device:
+            inputs["index"] = index.astype(np.int32)
+        else:
+            inputs["images"] = self._train.images[index]
+        return inputs, rows
+
+
+def interleaved(batches: Iterator[Batch], together: int) -> Iterator[Batch]:
+    """Yield the batches of `together` steps as one, at the end of those that are left.
+
+    Row `b * steps + k` is row b of step k: devices that share the rows in equal parts then hold
+    their part of every step.
+    """
+    while group := list(islice(batches, together)):
+        inputs = {name: _woven([x[name] for x, _ in group]) for name in group[0][0]}
+        yield inputs, _woven([y for _, y in group])
+
+
+def _woven(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    return np.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
+
+
+def as_dataset(epochs: Callable[[int], Iterator[Batch]]) -> Callable[[int], Any]:
+    """Return what gives each epoch as a tf.data.Dataset.
+
+    It is always the same one: from a generator, Keras would make and trace another each epoch.
+    """
+    import tensorflow as tf
+
+    waiting: list[Iterator[Batch]] = []
+    made: list[Any] = []
+
+    def dataset(epoch: int) -> Any:
+        waiting[:] = [epochs(epoch)]
+        if not made:
+            first = next(waiting[0])
+            waiting[0] = chain([first], waiting[0])
+            signature = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape, a.dtype), first)
+            data = tf.data.Dataset.from_generator(lambda: waiting[0], output_signature=signature)
+            made.append(data.prefetch(tf.data.AUTOTUNE))
+        return made[0]
+
+    return dataset
