@@ -1,6 +1,6 @@
 r"""Put a finished model into the zoo: a teacher's half-precision weights, or a student's .tflite.
 
-A run's history and figures go with it.
+A run's history, figures and model card go with it.
 
     python -m bloodedge.benchmarks.publish teacher vgg16 --name vgg16 --out zoo
     python -m bloodedge.benchmarks.publish student cnn_se-tflite/cnn_se-int8.tflite --name cnn_se \\
@@ -19,13 +19,14 @@ from typing import Annotated, Any
 
 import typer
 
+from bloodedge.deploy.card import CARD
 from bloodedge.errors import BloodedgeError, ModelError
 from bloodedge.files import sha256_of, write_json
 from bloodedge.references import WEIGHTS_SUFFIX, ModelReference, find_model
 from bloodedge.runs import MANIFEST, check_name, runs_root
 
 # What a run tells beside its manifest, where it is there.
-_COMPANIONS = ("history.csv", "learning_curves.png", "confusion_val.png")
+_COMPANIONS = ("history.csv", "learning_curves.png", "confusion_val.png", CARD)
 
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
 Out = Annotated[Path, typer.Option("--out", help="The zoo's folder.")]
@@ -68,7 +69,7 @@ def _new_folder(out: Path, name: str) -> Path:
 
 
 def _write_manifest(folder: Path, path: Path, source: ModelReference) -> None:
-    """Keep the run's manifest, history and figures, with the run's own model as a parent."""
+    """Keep the run's manifest and companions, with the run's own model as a parent."""
     manifest: dict[str, Any] = {**source.manifest, "name": folder.name}
     manifest["parents"] = {**_mapping(manifest, "parents"), "run": source.sha256}
     beside = [source.path.with_name(name) for name in _COMPANIONS]
