@@ -112,6 +112,21 @@ def known_names() -> list[str]:
     return sorted({p.parent.name for f in folders for p in f.glob(f"[!.]*/{MANIFEST}")})
 
 
+def zoo_models() -> list[ModelReference]:
+    """Return the zoo's models by name; of two with one name the one that the name means.
+
+    Raises:
+        ModelError: a folder of the zoo holds no model.
+        RunError: a manifest is damaged.
+    """
+    found: dict[str, ModelReference] = {}
+    for zoo in zoo_folders():
+        for manifest in sorted(zoo.glob(f"[!.]*/{MANIFEST}")):
+            (model,) = _from_folder(manifest.parent)[:1]
+            found.setdefault(manifest.parent.name, model)
+    return [found[name] for name in sorted(found)]
+
+
 def latest_run(kinds: tuple[str, ...]) -> str:
     """Return the name of the newest finished run of one of the kinds.
 

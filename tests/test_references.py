@@ -5,9 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bloodedge.cli.app import app
 from bloodedge.errors import ModelError, RunError
-from bloodedge.references import find_model, find_models, latest_run, packaged_zoo
+from bloodedge.references import find_model, find_models, latest_run, packaged_zoo, zoo_models
 from bloodedge.runs import Manifest, open_run
 
 
@@ -59,6 +61,24 @@ def test_a_zoo_folder_comes_after_the_runs(tmp_path: Path, monkeypatch):
     assert find_model("vgg16").path == zoo / "vgg16" / "vgg16.f16.npz"
     path = make_run("vgg16")
     assert find_model("vgg16").path == path / "model.keras"
+
+
+def test_the_zoo_is_listed_with_what_is_known_of_each_file(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = make_run("cnn_se", "export", ("cnn_se.tflite",))
+    monkeypatch.setenv("BLOODEDGE_ZOO", str(own.parent))
+    # The first zoo's model is the one its name means; those of the package follow.
+    assert [m.path.parent for m in zoo_models() if m.path.parent.name == "cnn_se"] == [own]
+    monkeypatch.delenv("BLOODEDGE_ZOO")
+    done = CliRunner().invoke(app, ["zoo", "--json"])
+    rows = {row["name"]: row for row in json.loads(done.output)}
+    for name, most in (("cnn_se", 64_000), ("cnn_se_nano", 24_000), ("cnn_se_pico", 12_000)):
+        assert rows[name]["path"] == str(packaged_zoo() / name / f"{name}.tflite")
+        assert rows[name]["bytes"] <= most
+        assert 0.97 < rows[name]["val_accuracy"] < 1
+        assert rows[name]["data"] == "PBC re-split (BloodMNIST protocol)"
+    shown = CliRunner().invoke(app, ["zoo"]).output
+    assert f"{100 * rows['cnn_se_pico']['val_accuracy']:.2f}" in shown
 
 
 def test_an_unknown_name_suggests_the_nearest():

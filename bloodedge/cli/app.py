@@ -24,6 +24,7 @@ from bloodedge.cli.data import data_app
 from bloodedge.cli.demo import demo
 from bloodedge.cli.models import models
 from bloodedge.cli.reproducing import reproduce_app
+from bloodedge.cli.zoo import zoo
 
 app = typer.Typer(
     name="bloodedge",
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.command("models")(models)
+app.command("zoo")(zoo)
 app.command("train")(training.train)
 app.command("distill")(compressing.distill)
 app.command("prune")(pruning.prune)

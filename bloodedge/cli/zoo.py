@@ -1,0 +1,57 @@
+"""`bloodedge zoo`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from bloodedge.references import ModelReference
+
+
+def zoo(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the trained models that are there already, whose names other commands take."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from bloodedge.references import zoo_models
+
+    rows = [_row(model) for model in zoo_models()]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("model", "KB", "val accuracy %", "data")
+    for row in rows:
+        accuracy = "" if row["val_accuracy"] is None else f"{100 * row['val_accuracy']:.2f}"
+        size = f"{row['bytes'] / 1000:,.1f}"
+        table.add_row(row["name"], size, accuracy, row["data"])
+    Console(markup=False, highlight=False).print(table)
+
+
+def _row(model: ModelReference) -> dict[str, Any]:
+    size = model.path.stat().st_size
+    data = model.manifest.get("data", {})
+    return {
+        "name": model.path.parent.name,
+        "file": model.path.name,
+        "path": str(model.path),
+        "bytes": size,
+        "val_accuracy": _val_accuracy(model, size),
+        "data": f"{data.get('title', '')}{' (synthetic)' if data.get('synthetic') else ''}",
+    }
+
+
+def _val_accuracy(model: ModelReference, size: int) -> float | None:
+    """Return what the manifest says of the model, or of the exported file of that size."""
+    metrics = model.manifest.get("metrics", {})
+    if not model.is_tflite:
+        found = metrics.get("val", {}).get("accuracy")
+    else:
+        variants = metrics.get("variants", {}).values()
+        found = next((v.get("accuracy_val") for v in variants if v.get("bytes") == size), None)
+    return None if found is None else float(found)
