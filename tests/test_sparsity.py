@@ -169,7 +169,7 @@ def test_the_last_update_falls_on_the_end_of_the_first_half(steps: int):
 @pytest.mark.parametrize(
     ("name", "attention", "gates"),
     [
-        ("cnn_se", "", {"se1_a", "se1_b", "se2_a", "se2_b"}),
+        ("cnn_se", "", {"se1_a", "se1_b", "se3_a", "se3_b"}),
         ("mobilenet_v3_small", "", None),
         ("study_vgg16_cbam", "", None),
         ("vgg16", "none", set()),
