@@ -95,7 +95,8 @@ def test_answers_are_the_same_bits_in_every_runtime(
 @pytest.mark.slow
 def test_a_small_student_is_at_most_24_kb(converted: dict[str, bytes]) -> None:
     sizes = {variant: len(lean(content)) for variant, content in converted.items()}
-    assert sizes["int8"] <= 22_000
+    # What metadata and labels may take is left for them.
+    assert sizes["int8"] <= 24_000 - 1024
     assert sizes["dynamic"] <= map_bytes(lean(converted["dynamic"])).constants + 4096
     for variant in ("float32", "float16"):
         found = map_bytes(lean(converted[variant]))

@@ -83,7 +83,8 @@ def test_simulation_and_int8_file_agree(name: str, width: float, attention: str)
     )
     error, whole = np.abs(simulated - found), np.abs(plain - found)
     # Fixed-point rescaling in the file may round a value the other way; nothing more.
-    assert error.mean() < 0.3 * whole.mean()
+    # Where the whole error is below a step, a few values that round the other way are most of it.
+    assert error.mean() < max(0.3 * whole.mean(), 0.25 * step)
     assert error.mean() < 0.5 * step
     margin = np.sort(found, axis=1)
     clear = margin[:, -1] - margin[:, -2] > 4 * step
