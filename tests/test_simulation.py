@@ -66,7 +66,7 @@ def int8_logits(content: bytes, x: NDArray[np.uint8]) -> tuple[NDArray[np.float3
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     ("name", "width", "attention"),
-    [("cnn_se", 0.25, ""), ("cnn_se", 0.25, "cbam"), ("mobilenet_v3_small", 0.25, "")],
+    [("cnn_se", 0.25, ""), ("study_cnn_se", 0.25, "cbam"), ("mobilenet_v3_small", 0.25, "")],
 )
 def test_simulation_and_int8_file_agree(name: str, width: float, attention: str):
     import keras
@@ -83,8 +83,7 @@ def test_simulation_and_int8_file_agree(name: str, width: float, attention: str)
     )
     error, whole = np.abs(simulated - found), np.abs(plain - found)
     # Fixed-point rescaling in the file may round a value the other way; nothing more.
-    # Where the whole error is below a step, a few values that round the other way are most of it.
-    assert error.mean() < max(0.3 * whole.mean(), 0.25 * step)
+    assert error.mean() < 0.3 * whole.mean()
     assert error.mean() < 0.5 * step
     margin = np.sort(found, axis=1)
     clear = margin[:, -1] - margin[:, -2] > 4 * step
