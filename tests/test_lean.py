@@ -117,12 +117,12 @@ def test_nothing_but_overhead_goes(converted: dict[str, bytes], variant: str) ->
     assert after.purposes["padding"] <= 4 * len(read_model(converted[variant]).spans)
 
 
-def test_the_shipped_student_needs_59_kb(small: bytes) -> None:
+def test_the_shipped_student_needs_61_kb(small: bytes) -> None:
     found = map_bytes(small)
-    # Weights and biases, their scales and zero points, and 3.9 KB for everything else.
+    # Weights and biases, their scales and zero points, and 4 KB for everything else.
     needed = found.constants + found.purposes["scales"] + found.purposes["zero points"]
-    assert found.total <= needed + 3900
-    assert found.total <= 59_000
+    assert found.total <= needed + 4096
+    assert found.total <= 61_000
 
 
 def test_lean_is_idempotent_and_deterministic(small: bytes) -> None:
