@@ -30,7 +30,7 @@ WIDTHS = {
 }
 DEEP = {"vgg16", "resnet18", "resnet50", "inception_v3", "vit_tiny", "study_inception"}
 DEEP |= {"study_resnet", "mobilenet_v3_small", "study_vgg16_cbam", "study_vgg16_se"}
-DEEP |= {"study_vgg16", "study_vgg16_dropout"}
+DEEP |= {"study_vgg16", "study_vgg16_dropout", "mobilenet_v2_035"}
 CASES = [(name, "") for name in models()]
 CASES += [("cnn_se", "cbam"), ("study_cnn_bn", "cbam"), ("vgg16", "se")]
 

@@ -32,7 +32,7 @@ WIDTHS = {
     "vit_tiny": 0.125,
     "study_cnn_se": 0.5,
 }
-DEEP = {"resnet50", "inception_v3", "study_inception", "mobilenet_v3_small"}
+DEEP = {"resnet50", "inception_v3", "study_inception", "mobilenet_v3_small", "mobilenet_v2_035"}
 EVERY = [
     pytest.param(name, kind, marks=pytest.mark.slow if name in DEEP else ())
     for name in models()

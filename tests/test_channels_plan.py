@@ -195,6 +195,7 @@ def test_a_budget_is_met_and_what_is_promised_is_built(keras: Any, budget: Budge
 
 
 DEEP = {"resnet50", "inception_v3", "study_inception", "mobilenet_v3_small", "vit_tiny"}
+DEEP |= {"mobilenet_v2_035"}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Full-size references from `keras.applications`, without pretrained weights.
 
-They are built into our own input and head; only MobileNet takes a width, none an attention.
+They are built into our own input and head; only MobileNetV3 takes a width, none an attention.
 """
 
 from __future__ import annotations
@@ -72,3 +72,27 @@ def build_mobilenet_v3_small(
     )
     logits = logits_head(net.output, classes, dropout=0.2)
     return keras.Model(image, logits, name="mobilenet_v3_small")
+
+
+def build_mobilenet_v2_035(
+    *,
+    classes: int,
+    size: int | None,
+    batch: int | None = None,
+    width: float = 1.0,
+    attention: str = "",
+) -> Any:
+    """Build MobileNetV2 (Sandler et al. 2018) with 0.35 of its channels: 0.4 million parameters.
+
+    The smallest of those that are published. One dense layer replaces the head meant for a thousand
+    classes. See `bloodedge.train.models.spec.Builder` for the arguments; it has one width and no
+    attention.
+    """
+    import keras
+
+    image, x = input_and_scaling(size, batch)
+    net = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_tensor=x, alpha=0.35
+    )
+    logits = logits_head(net.output, classes, dropout=0.2)
+    return keras.Model(image, logits, name="mobilenet_v2_035")

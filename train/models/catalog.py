@@ -61,6 +61,14 @@ _OURS = (
         min_size=32,
     ),
     ModelSpec(
+        "mobilenet_v2_035",
+        "MobileNetV2 x0.35: the smallest of the usual nets for phones",
+        "student",
+        applications.build_mobilenet_v2_035,
+        min_size=32,
+        scalable=False,
+    ),
+    ModelSpec(
         "cnn_se",
         "compact CNN with squeeze-and-excitation: the student for the device",
         "student",
