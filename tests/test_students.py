@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from bloodedge.benchmarks import students
-from bloodedge.benchmarks.students import rows, table
-from bloodedge.data.dataset import Dataset
+from bloodedge.benchmarks.students import finishable, students
+from bloodedge.deploy.pipeline.plan import steps, trains
+from bloodedge.deploy.pipeline.presets import PRESETS
+from bloodedge.deploy.pipeline.scores import preferred, table
 from bloodedge.files import write_json
 from bloodedge.runs import MANIFEST, runs_root
 
 
-def finish(name: str, metrics: dict[str, Any]) -> None:
+def finish(name: str, metrics: dict[str, Any], model: dict[str, Any] | None = None) -> None:
     folder = runs_root() / name
     folder.mkdir(parents=True)
-    entry = {"schema_version": 1, "kind": "x", "name": name, "model": {}, "data": {}, "files": {}}
-    write_json(folder / MANIFEST, {**entry, "metrics": metrics})
+    entry = {"schema_version": 1, "kind": "x", "name": name, "data": {}, "files": {}}
+    write_json(folder / MANIFEST, {**entry, "model": model or {}, "metrics": metrics})
 
 
 def file(run: str, variant: str, size: int, val: float, test: float, worst: float) -> None:
     if not (runs_root() / f"{run}-tflite").exists():
-        made = {"bytes": size, "gzip_bytes": size // 2, "accuracy_val": val}
-        finish(f"{run}-tflite", {"variants": dict.fromkeys(("float32", "int8"), made)})
-    finish(f"{run}-{variant}-test", {"test": {"accuracy": test, "recall": [1.0, worst]}})
+        made = {v: {"file": f"{run}-{v}.tflite", "accuracy_val": val} for v in ("float32", "int8")}
+        finish(f"{run}-tflite", {"variants": made})
+    figures = {"accuracy": test, "accuracy_95ci": [test - 0.01, test + 0.01]}
+    model = {"file": {"bytes": size, "gzip_bytes": size // 2}}
+    finish(f"{run}-{variant}-test", {"test": {**figures, "recall": [1.0, worst]}}, model)
 
 
 def test_a_table_gives_means_spreads_and_what_int8_costs() -> None:
@@ -32,32 +33,39 @@ def test_a_table_gives_means_spreads_and_what_int8_costs() -> None:
         file(f"cnn_se-s{seed}", "float32", 60_000, 0.97, accuracy, 0.9 + seed / 100)
         file(f"cnn_se-s{seed}", "int8", 60_000, 0.97, accuracy - 0.005, 0.8)
     file("cnn_se-s0-qat", "int8", 60_000, 0.98, 0.97, 0.95)
-    assert table(["cnn_se", "cnn_se_pico"], 3).splitlines()[2:] == [
+    preset = students(["cnn_se", "cnn_se_pico"], 3)
+    assert table(preset).splitlines()[2:] == [
         "| `cnn_se` | float32 | 3 | 60.0 | 30.0 | 97.00 | 99.00 ± 1.00 |  | 90.0 |",
         "| `cnn_se` | int8 | 3 | 60.0 | 30.0 | 97.00 | 98.50 ± 1.00 | -0.50 | 80.0 |",
-        "| `cnn_se` | int8, QAT | 1 | 60.0 | 30.0 | 98.00 | 97.00 |  | 95.0 |",
+        "| `cnn_se` | int8, QAT | 1 | 60.0 | 30.0 | 98.00 | 97.00 [96.00, 98.00] |  | 95.0 |",
         "| `cnn_se_pico` | float32 | 0 | not run yet | | | | | |",
         "| `cnn_se_pico` | int8 | 0 | not run yet | | | | | |",
         "| `cnn_se_pico` | int8, QAT | 0 | not run yet | | | | | |",
     ]
+    of_both = [preferred(student) for student in preset.students]
+    assert of_both == ["cnn_se-s0-qat-tflite/cnn_se-s0-qat-int8.tflite", ""]
 
 
-@pytest.mark.slow
-def test_a_student_is_trained_and_finished(
-    colours: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from bloodedge.train.config import FitConfig
+def test_students_are_trained_as_the_champions_and_peers_like_them() -> None:
+    champion = PRESETS["champion"]
+    ours = students([student.model for student in champion.students], 3)
+    assert ours.students == champion.students
+    peer = students(["mobilenet_v2_035"], 2).students[0]
+    assert (peer.epochs, peer.int8, peer.teaching) == (100, "qat", None)
+    assert students(["cnn_se"], 1, 7).students[0].epochs == 7
 
-    learning = FitConfig(6, 16, 5e-3)
-    tuning = FitConfig(1, 16, 1e-4, weight_decay=0.0, precision="float32")
-    monkeypatch.setattr(students, "fit_config", lambda *_, **__: learning)
-    monkeypatch.setattr(students, "qat_tuning", lambda **_: tuning)
-    for variant in rows(["cnn_se_pico"], 6, colours):
-        variant.train(0)
-    students.finish(["cnn_se_pico"], 2, colours)
-    done = list(students.scores("cnn_se_pico", "int8, QAT", 2))
-    assert len(done) == 1
-    assert 0 <= done[0].worst <= done[0].test <= 100
-    before = {path.name: path.stat().st_mtime_ns for path in runs_root().iterdir()}
-    students.finish(["cnn_se_pico"], 2, colours)
-    assert {path.name: path.stat().st_mtime_ns for path in runs_root().iterdir()} == before
+
+def test_only_what_is_trained_is_finished() -> None:
+    preset = students(["cnn_se", "cnn_se_pico"], 2)
+    assert finishable(preset) == []
+    finish("cnn_se-s1", {})
+    finish("cnn_se_pico-s0-qat", {})
+    assert [link.name for link in finishable(preset)] == [
+        "cnn_se_pico-s0-qat-tflite",
+        "cnn_se_pico-s0-qat-int8-test",
+        "cnn_se-s1-tflite",
+        "cnn_se-s1-float32-test",
+        "cnn_se-s1-int8-test",
+    ]
+    assert not any(trains(link) for link in finishable(preset))
+    assert len(steps(preset)) == 28

@@ -24,8 +24,8 @@ def main() -> None:
         # Typer turns Ctrl-C into this code without a word.
         if stop.code == EXIT_INTERRUPTED:
             _fail(
-                "interrupted; no finished result was changed; compress continues by the same "
-                "command, training, distillation or pruning by the same with --resume",
+                "interrupted; no finished result was changed; compress and pipeline continue by "
+                "the same command, training, distillation or pruning by the same with --resume",
                 EXIT_INTERRUPTED,
             )
         raise

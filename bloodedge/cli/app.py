@@ -14,6 +14,7 @@ from bloodedge.cli import (
     evaluating,
     inspecting,
     linting,
+    pipelining,
     pruning,
     quantizing,
     reporting,
@@ -43,6 +44,7 @@ app.command("cluster")(clustering.cluster)
 app.command("quantize")(quantizing.quantize)
 app.command("sensitivity")(quantizing.sensitivity)
 app.command("compress")(chaining.compress)
+app.command("pipeline")(pipelining.pipeline)
 app.command("lint")(linting.lint)
 app.command("export")(deploying.export)
 app.command("verify")(verifying.verify)

@@ -27,6 +27,7 @@ class Link:
         stage: makes the run.
         parent: what it starts from: a run, a file or a zoo model; empty for a fresh student.
         teaching: who teaches it.
+        role: under which manifests name the digest of what it starts from.
     """
 
     step: str
@@ -34,6 +35,7 @@ class Link:
     stage: Callable[[Any, Dataset], Run]
     parent: str = ""
     teaching: TeachingConfig | None = None
+    role: str = "parent"
 
     @property
     def name(self) -> str:
@@ -68,7 +70,7 @@ class Link:
         """
         wanted = parents(self.teaching)
         if self.parent:
-            wanted = {"parent": find_model(self.parent).sha256, **wanted}
+            wanted = {self.role: find_model(self.parent).sha256, **wanted}
         recorded = manifest.get("parents", {})
         return [
             f"its {role} {'was another' if role in recorded else 'is missing'}"

@@ -1,0 +1,124 @@
+"""`bloodedge pipeline`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bloodedge.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bloodedge.deploy.pipeline.presets import Preset
+    from bloodedge.deploy.pipeline.stage import Planned
+
+_NEEDS = "tensorflow"
+
+
+def pipeline(
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset", help="champion: teacher and three students; quick: one decent student."
+        ),
+    ],
+    data: options.Data = "bloodmnist",
+    size: options.Size = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="Runs of each student, by default the preset's.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What the runs' names begin with.")
+    ] = None,
+    backend: options.Backend = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the steps, how far and how long; run nothing.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace finished runs that were made otherwise.")
+    ] = False,
+) -> None:
+    """Make trained, verified and evaluated models from the data alone.
+
+    The same command continues where it stopped: finished runs are used, interrupted ones continued.
+    """
+    from bloodedge.backend import check_backend
+    from bloodedge.cli.starting import start_training
+    from bloodedge.data.sources import load_data
+    from bloodedge.deploy.pipeline.presets import find_preset
+    from bloodedge.deploy.pipeline.stage import finish_all, plan, train_all
+
+    wanted = find_preset(preset).changed(name=name, seeds=seeds)
+    if dry_run:
+        print_plan(plan(wanted, load_data(data, size=size)))
+        return
+    chosen = check_backend(backend)
+    # What follows training would otherwise fail after hours.
+    check_backend(_NEEDS)
+    images = start_training(data, size=size, backend=chosen)
+    if chosen == _NEEDS:
+        finish_all(wanted, images, force=force)
+        print_scores(wanted)
+        return
+    train_all(wanted, images, force=force)
+    asked = {"--preset": preset, "--data": data, "--size": size, "--seeds": seeds, "--name": name}
+    words = [f"{option}={value}" for option, value in asked.items() if value is not None]
+    _finish_elsewhere([*words, "--force"] if force else words)
+
+
+def _finish_elsewhere(words: Sequence[str]) -> None:
+    """Go on in a process of its own: Keras cannot change its backend."""
+    command = [sys.executable, "-m", "bloodedge", "pipeline", *words, f"--backend={_NEEDS}"]
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        # It has said why.
+        raise typer.Exit(code if code > 0 else 1)
+
+
+def print_plan(steps: Sequence[Planned]) -> None:
+    """Print the steps, how far they have come, and how long the rest takes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from bloodedge.deploy.pipeline.estimate import WHERE
+
+    table = Table("step", "run", "state", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("takes", justify="right")
+    for step in steps:
+        state = ": ".join([step.state.value, ", ".join(step.differs)]).removesuffix(": ")
+        link = step.link
+        table.add_row(link.step, escape(link.name), escape(state), duration(step.left))
+    console = Console(highlight=False)
+    console.print(table)
+    known = sum(step.left or 0.0 for step in steps)
+    unknown = sum(step.left is None for step in steps)
+    beside = f" and {unknown} steps of unknown length" if unknown else ""
+    console.print(f"to do: {duration(known)}{beside}, {WHERE}")
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as people say them: `12 s`, `7 min`, `3 h 20 min`."""
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def print_scores(preset: Preset) -> None:
+    """Print what was made, and which int8 file of each student val prefers."""
+    from bloodedge.deploy.pipeline.scores import preferred, table
+    from bloodedge.runs import runs_root
+
+    print(table(preset))
+    print()
+    for student in preset.students:
+        if file := preferred(student, preset.prefix):
+            print(f"{student.model}: val prefers {runs_root() / file}")

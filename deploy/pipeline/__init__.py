@@ -1,0 +1,1 @@
+"""`bloodedge pipeline`: from the data alone to verified files, by presets."""

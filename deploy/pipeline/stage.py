@@ -1,0 +1,76 @@
+"""`bloodedge pipeline`: what a preset makes, how far it has come, and making the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bloodedge.compress.chain.link import Link
+from bloodedge.compress.chain.run import State, run_chain, states
+from bloodedge.data.dataset import Dataset
+from bloodedge.deploy.pipeline.estimate import estimate
+from bloodedge.deploy.pipeline.plan import steps, trains
+from bloodedge.deploy.pipeline.presets import Preset
+from bloodedge.runs import Run
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One step.
+
+    Attributes:
+        link: the step.
+        state: whether it is finished,
+        differs: and if it is but was made otherwise, how.
+        seconds: how long it takes from its beginning, as far as anybody knows.
+    """
+
+    link: Link
+    state: State
+    differs: Sequence[str]
+    seconds: float | None
+
+    @property
+    def left(self) -> float | None:
+        """The seconds that it still takes, at most."""
+        return 0.0 if self.state is State.FINISHED else self.seconds
+
+
+def plan(preset: Preset, data: Dataset) -> list[Planned]:
+    """Return every step, how far it has come and how long it takes. Nothing is run.
+
+    Raises:
+        ConfigError: settings that cannot work together.
+        RunError: a manifest is damaged.
+    """
+    links = steps(preset)
+    times = estimate(preset, links, data)
+    found = zip(links, states(links, data), times, strict=True)
+    return [Planned(link, *state, seconds) for link, state, seconds in found]
+
+
+def train_all(preset: Preset, data: Dataset, *, force: bool = False) -> list[Run]:
+    """Do what any Keras backend can: train, distill and fine-tune for int8.
+
+    Finished runs are used as they are, interrupted ones continued.
+
+    Args:
+        preset: what to make.
+        data: the images for every step.
+        force: replace finished runs that were made otherwise, and start interrupted ones over.
+
+    Raises:
+        RunError: a finished run was made with other settings, data or parents; it says which.
+        BloodedgeError: whatever a step raises; what was finished before stays.
+    """
+    return run_chain([link for link in steps(preset) if trains(link)], data, force=force)
+
+
+def finish_all(preset: Preset, data: Dataset, *, force: bool = False) -> list[Run]:
+    """Do everything, which needs Keras on TensorFlow: as `train_all`, then files, gates and test.
+
+    Raises:
+        VerificationError: a file differs from its parent by more than its gate allows.
+        BloodedgeError: as `train_all`.
+    """
+    return run_chain(steps(preset), data, force=force)

@@ -1,0 +1,413 @@
+"""`bloodedge pipeline`: the steps of a preset, how long they take, and going on after a stop."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bloodedge.cli import pipelining
+from bloodedge.cli.app import app
+from bloodedge.compress.chain.run import State
+from bloodedge.compress.teaching import parents
+from bloodedge.data.dataset import SPLITS, Dataset, Split
+from bloodedge.deploy.pipeline import estimate as timing
+from bloodedge.deploy.pipeline import presets
+from bloodedge.deploy.pipeline.estimate import EPOCH_S, estimate
+from bloodedge.deploy.pipeline.plan import steps, trains
+from bloodedge.deploy.pipeline.presets import (
+    ITSELF,
+    PRESETS,
+    PTQ,
+    Preset,
+    Student,
+    Teacher,
+    taught_by,
+)
+from bloodedge.deploy.pipeline.scores import preferred, table
+from bloodedge.deploy.pipeline.stage import finish_all, plan, train_all
+from bloodedge.errors import ConfigError, ModelError, RunError
+from bloodedge.files import sha256_of
+from bloodedge.runs import is_finished, runs_root
+from bloodedge.train.augment import AugmentConfig
+from bloodedge.train.checkpoint import Checkpoints
+
+RECORDED = Path(__file__).parent.parent / "benchmarks/results/manifests"
+RUNNER = CliRunner(env={"COLUMNS": "200"})
+# Half a minute of fitting less, and nothing else than a preset has.
+TINY = {"batch": 16, "learning_rate": 5e-3}
+
+
+def tiny(**more: Any) -> Preset:
+    student = Student("cnn_se_pico", 6, seeds=1, qat_epochs=1, fit=TINY)
+    return Preset("tiny-", (replace(student, **more),))
+
+
+def names(preset: Preset) -> list[str]:
+    return [link.name for link in steps(preset)]
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    found = {path.stem: json.loads(path.read_text()) for path in RECORDED.glob("*.json")}
+    return {name: manifest for name, manifest in found.items() if "kind" in manifest}
+
+
+# ---- what a preset means ----
+
+
+def test_the_runs_of_a_preset_have_names_that_are_known_beforehand():
+    assert names(PRESETS["quick"]) == [
+        "quick-cnn_se-s0",
+        "quick-cnn_se-s0-tflite",
+        "quick-cnn_se-s0-float32-test",
+        "quick-cnn_se-s0-int8-test",
+        "quick-cnn_se-s0-qat",
+        "quick-cnn_se-s0-qat-tflite",
+        "quick-cnn_se-s0-qat-int8-test",
+    ]
+    assert names(PRESETS["quick"].changed(name="mine", seeds=2))[::7] == [
+        "mine-cnn_se-s0",
+        "mine-cnn_se-s1",
+    ]
+    with pytest.raises(RunError, match="cannot be a run's name"):
+        PRESETS["quick"].changed(name="../x")
+
+
+def test_all_students_of_a_seed_come_before_the_next_and_teachers_when_they_are_needed():
+    pupil = Student("cnn_se", 2, PTQ, 2)
+    two = Preset("", (pupil, Student("cnn_se_pico", 2, PTQ, 1)), (Teacher("big", "resnet18", 1),))
+    trained = [link.name for link in steps(two) if trains(link)]
+    assert trained == ["cnn_se-s0", "cnn_se_pico-s0", "cnn_se-s1", "big"]
+    taught = replace(two, students=(replace(pupil, teaching=taught_by("big")), *two.students[1:]))
+    assert steps(taught)[0].name == "big"
+    assert [link.step for link in steps(taught) if trains(link)] == [
+        "train",
+        "distill",
+        "train",
+        "distill",
+    ]
+
+
+def test_a_lesson_names_runs_and_keeps_its_settings():
+    student = Student(
+        "cnn_se_pico",
+        2,
+        seeds=1,
+        teaching=taught_by("a", "b", method="dkd", temperature=2.0),
+        qat_teaching=taught_by(ITSELF),
+    )
+    teachers = (Teacher("a", "resnet18", 1), Teacher("b", "resnet18", 1, seed=1))
+    links = {link.name: link for link in steps(Preset("x-", (student,), teachers))}
+    teaching = links["x-cnn_se_pico-s0"].config.teaching
+    assert teaching.teachers == ("x-a", "x-b")
+    assert (teaching.kd.method, teaching.kd.temperature, teaching.kd.alpha) == ("dkd", 2.0, 0.5)
+    assert links["x-cnn_se_pico-s0-qat"].teaching.teachers == ("x-cnn_se_pico-s0",)
+    assert links["x-b"].config.fit.seed == 1
+    patient = replace(
+        student,
+        teaching=taught_by("a", method="patient"),
+        fit={"augment": AugmentConfig(mixup=1.0)},
+    )
+    live = steps(Preset("x-", (patient,), teachers))
+    assert [link.teaching.live for link in live if link.teaching] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: Student("cnn_se", 1, "int4"), "int8 by 'int4'; expected qat or ptq"),
+        (lambda: Student("cnn_se", 1, PTQ, qat_epochs=3), "settings of qat, but int8 by ptq"),
+        (lambda: Student("cnn_se", 1, seeds=0), "--seeds 0 is out of range"),
+        (lambda: Preset("", (Student("cnn_se", 1, teaching=taught_by("x")),)), "no teacher 'x'"),
+        (lambda: Preset("", (Student("cnn_se", 1), Student("cnn_se", 2))), "named twice"),
+        (lambda: Teacher("t", "vit_tiny", 1, width=0), None),
+        (lambda: presets.find_preset("best"), "--preset 'best'; expected champion or quick"),
+    ],
+)
+def test_bad_presets_are_refused_when_they_are_built(make: Callable[[], Any], error: str | None):
+    if error is None:
+        assert make().model == "vit_tiny"
+        return
+    with pytest.raises(ConfigError, match=error):
+        make()
+    with pytest.raises(ModelError, match="unknown model"):
+        Student("cnn_sse", 1)
+
+
+def test_the_recorded_champions_were_made_as_the_preset_says():
+    manifests = recorded()
+    links = {link.name: link for link in steps(PRESETS["champion"])}
+    known = links.keys() & manifests.keys()
+    # Who edits the preset has to record its results: the README tells them as the preset's.
+    assert {"vgg16", "cnn_se-s2", "cnn_se_nano-s0-qat", "cnn_se_pico-s1-qat-int8-test"} <= known
+    for name in known:
+        data: Any = SimpleNamespace(**manifests[name]["data"])
+        assert links[name].settings_that_differ(manifests[name], data) == [], name
+
+
+# ---- how long it takes ----
+
+
+def of_size(images: int, size: int = 64) -> Dataset:
+    """As many training images; what they show does not matter."""
+    one = np.zeros((1, size, size, 3), np.uint8)
+    split = Split(np.broadcast_to(one, (images, *one.shape[1:])), np.zeros(images, np.int64))
+    return Dataset("x", "npz", "x", ("a", "b"), dict.fromkeys(SPLITS, split), {})
+
+
+def test_times_follow_epochs_images_and_their_size():
+    champion = PRESETS["champion"]
+    links = steps(champion)
+    found = dict(
+        zip([k.name for k in links], estimate(champion, links, of_size(11_959)), strict=True)
+    )
+    assert found["cnn_se-s0"] == pytest.approx(100 * EPOCH_S["train", "cnn_se"])
+    assert found["cnn_se-s0-qat"] == pytest.approx(10 * EPOCH_S["qat", "cnn_se"])
+    # 20 of the 29 epochs see a quarter of the pixels.
+    assert found["vgg16"] == pytest.approx((9 + 20 / 4) * EPOCH_S["train", "vgg16"])
+    assert found["vgg16-int8-test"] > found["cnn_se-s0-int8-test"]
+    half = estimate(champion, links, of_size(11_959, 32))[0]
+    assert half == pytest.approx(found["cnn_se-s0"] / 4)
+
+
+def test_teachers_answer_once_for_all_students_or_live_in_every_epoch():
+    data = of_size(11_959)
+    pupil = Student("cnn_se", 10, PTQ, 2, taught_by("t", views=4))
+    preset = Preset("", (pupil,), (Teacher("t", "vgg16", 1),))
+    full = EPOCH_S["train", "vgg16"]
+
+    def lessons(preset: Preset) -> list[float]:
+        links = steps(preset)
+        times = zip(links, estimate(preset, links, data), strict=True)
+        own = 10 * EPOCH_S["train", "cnn_se"]
+        return [seconds - own for link, seconds in times if link.step == "distill"]
+
+    assert lessons(preset) == pytest.approx([4 * full / 3, 0])
+    live = replace(
+        pupil,
+        teaching=taught_by("t", method="patient"),
+        fit={"augment": AugmentConfig(mixup=1.0)},
+    )
+    assert lessons(replace(preset, students=(live,))) == pytest.approx([10 * full / 3] * 2)
+
+
+def test_nobody_knows_how_long_another_model_takes_until_it_has_been_trained(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    preset = Preset("", (Student("mobilenet_v2_035", 10, PTQ, 2),))
+    links = steps(preset)
+    assert [
+        t for t, k in zip(estimate(preset, links, of_size(9)), links, strict=True) if trains(k)
+    ] == [
+        None,
+        None,
+    ]
+    folder = runs_root() / "mobilenet_v2_035-s0"
+    folder.mkdir(parents=True)
+    entry = {"schema_version": 1, "kind": "train", "name": folder.name, "model": {}, "metrics": {}}
+    entry |= {"data": {"fingerprint": of_size(9).fingerprint}, "duration_s": 120.0}
+    (folder / "manifest.json").write_text(json.dumps(entry))
+    times = estimate(preset, links, of_size(9))
+    assert [t for t, k in zip(times, links, strict=True) if trains(k)] == pytest.approx([120, 120])
+
+
+def test_the_recorded_runs_took_about_as_long_as_is_foretold():
+    took: dict[tuple[str, str], list[float]] = {}
+    for link in steps(PRESETS["champion"]):
+        manifest = recorded().get(link.name)
+        if manifest and trains(link):
+            epochs = timing._full_epochs(link.config.fit, 64)
+            key = link.step, manifest["model"]["config"]["name"]
+            took.setdefault(key, []).append(manifest["duration_s"] / epochs)
+    assert took.keys() == EPOCH_S.keys()
+    for key, seconds in took.items():
+        assert 0.5 * min(seconds) <= EPOCH_S[key] <= 2 * max(seconds), key
+    quick = PRESETS["quick"]
+    whole = sum(filter(None, estimate(quick, steps(quick), of_size(11_959))))
+    assert whole < 15 * 60
+
+
+# ---- the command ----
+
+
+def npz(path: Path, data: Dataset) -> str:
+    arrays = {}
+    for split in ("train", "val", "test"):
+        arrays |= {f"{split}_images": data[split].images, f"{split}_labels": data[split].labels}
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def test_a_dry_run_shows_the_steps_and_makes_nothing(tmp_path: Path, colours: Dataset):
+    code = (
+        "import sys; from bloodedge.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('keras' in sys.modules, 'tensorflow' in sys.modules)"
+    )
+    words = ["pipeline", "--preset", "champion", "--dry-run", "--seeds", "2"]
+    words += ["--data", npz(tmp_path / "colours.npz", colours)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "False False"
+    assert "to do: " in lines[-2]
+    assert "two CPU cores" in lines[-2]
+    rows = [line.split() for line in lines if " to do " in f"{line} "]
+    assert ["train", "cnn_se-s1", "to", "do"] in [row[:4] for row in rows]
+    assert not any("-s2" in line for line in lines)
+    assert not runs_root().exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--preset", "best"], "--preset 'best'; expected champion or quick"),
+        (["--preset", "quick", "--seeds", "0"], "--seeds 0 is out of range"),
+        (["--preset", "quick", "--backend", "mxnet"], "unknown backend 'mxnet'"),
+    ],
+)
+def test_bad_words_are_one_clear_error(words: list[str], says: str):
+    done = RUNNER.invoke(app, ["pipeline", *words, "--data", "synthetic"])
+    assert done.exit_code != 0
+    assert says in str(done.exception)
+
+
+def test_another_backend_trains_and_leaves_the_files_to_tensorflow(
+    monkeypatch: pytest.MonkeyPatch, colours: Dataset
+):
+    asked: list[Any] = []
+    monkeypatch.setattr("bloodedge.backend.check_backend", lambda name=None: name or "jax")
+    monkeypatch.setattr("bloodedge.cli.starting.start_training", lambda *_, **__: colours)
+    monkeypatch.setattr(
+        "bloodedge.deploy.pipeline.stage.train_all",
+        lambda preset, data, force: asked.append((preset.prefix, data, force)),
+    )
+
+    def run(command: list[str], check: bool) -> Any:
+        asked.append(command)
+        return SimpleNamespace(returncode=3)
+
+    monkeypatch.setattr(pipelining.subprocess, "run", run)
+    words = ["--preset", "quick", "--data", "a b", "--name", "own", "--seeds", "2"]
+    done = RUNNER.invoke(app, ["pipeline", *words])
+    assert done.exit_code == 3
+    assert asked[0] == ("own-", colours, False)
+    python, *rest = asked[1]
+    assert python == sys.executable
+    assert rest[rest.index("pipeline") :] == [
+        "pipeline",
+        "--preset=quick",
+        "--data=a b",
+        "--seeds=2",
+        "--name=own",
+        "--backend=tensorflow",
+    ]
+
+
+def test_times_read_as_people_say_them():
+    said = [pipelining.duration(s) for s in (None, 0, 59.6, 600, 7170, 13_000)]
+    assert said == ["?", "0 s", "60 s", "10 min", "2 h 0 min", "3 h 37 min"]
+
+
+# ---- going on ----
+
+
+def stamps() -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in runs_root().iterdir()}
+
+
+@pytest.mark.slow
+def test_it_goes_on_where_it_stopped_and_reads_test_once(
+    colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    from bloodedge.backend import use_backend
+
+    use_backend()
+    preset = tiny()
+    assert [step.state for step in plan(preset, colours)] == [State.TO_DO] * 7
+    # The parents of what is not there yet are no reason to stop.
+
+    def stop(self: Checkpoints, progress: Any) -> None:
+        self.save(progress)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_if_due", stop)
+        with pytest.raises(KeyboardInterrupt):
+            finish_all(preset, colours)
+    assert plan(preset, colours)[0].state is State.INTERRUPTED
+    train_all(preset, colours)
+    assert [step.state.value for step in plan(preset, colours)].count("finished") == 2
+    assert not is_finished("tiny-cnn_se_pico-s0-tflite")
+    before = stamps()
+    runs = finish_all(preset, colours)
+    assert runs[0].manifest["resumed"] == 1
+    assert {name: stamps()[name] for name in before} == before
+    assert [run.name for run in runs] == names(preset)
+    assert {step.state for step in plan(preset, colours)} == {State.FINISHED}
+
+    int8 = runs[-2].path / "tiny-cnn_se_pico-s0-qat-int8.tflite"
+    assert runs[-1].manifest["parents"] == {"model": sha256_of(int8)}
+    ends = runs[-2].manifest["config"]
+    assert (ends["io"], ends["allow_failing"]) == ("uint8", False)
+    whole = stamps()
+    finish_all(preset, colours)
+    assert stamps() == whole
+    rows = table(preset).splitlines()[2:]
+    assert [row.split(" | ")[1] for row in rows] == ["float32", "int8", "int8, QAT"]
+    assert preferred(preset.students[0], "tiny-").startswith("tiny-cnn_se_pico-s0-")
+
+    with pytest.raises(RunError, match=r"fit\.epochs is 6, not 7.*choose another --name"):
+        finish_all(tiny(epochs=7), colours)
+    assert stamps() == whole
+
+
+@pytest.mark.slow
+def test_a_student_is_taught_by_a_teacher_of_the_preset(colours: Dataset):
+    from bloodedge.backend import use_backend
+
+    use_backend()
+    student = Student(
+        "cnn_se_pico", 4, PTQ, 1, taught_by("big", views=1), fit=TINY | {"warmup": 0.0}
+    )
+    preset = Preset("d-", (student,), (Teacher("big", "cnn_se", 4, fit=TINY),))
+    runs = {run.name: run for run in finish_all(preset, colours)}
+    teacher = sha256_of(runs_root() / "d-big" / "model.keras")
+    assert runs["d-cnn_se_pico-s0"].manifest["parents"] == {"teacher": teacher}
+    assert runs["d-big-test"].manifest["parents"] == {"model": teacher}
+    assert parents(None) == {}
+    rows = table(preset).splitlines()[2:]
+    assert rows[0].split(" | ")[:2] == ["| `big`", "Keras"]
+    assert len(rows) == 3
+
+
+@pytest.mark.slow
+def test_quick_on_another_backend_end_to_end(tmp_path: Path, colours: Dataset):
+    pytest.importorskip("jax")
+    small = npz(tmp_path / "colours.npz", colours)
+    words = [sys.executable, "-m", "bloodedge", "pipeline", "--preset", "quick"]
+    done = subprocess.run(
+        [*words, "--data", small, "--backend", "jax"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| `cnn_se` | int8, QAT | 1 |" in done.stdout
+    assert f"cnn_se: val prefers {runs_root()}" in done.stdout
+    assert is_finished("quick-cnn_se-s0-qat-int8-test")
