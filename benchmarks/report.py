@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bloodedge.benchmarks.report_collect import collect
 from bloodedge.benchmarks.report_data import ReportData, Row
@@ -19,11 +19,12 @@ from bloodedge.benchmarks.report_power import PowerLog, read_power
 from bloodedge.benchmarks.report_read import text
 from bloodedge.benchmarks.report_reasons import model_files
 from bloodedge.benchmarks.report_sections import Evidence, section_parts
+from bloodedge.benchmarks.report_sources import all_runs, named
 from bloodedge.benchmarks.report_text import accuracy, kilobytes, markdown, micros, results_csv
-from bloodedge.errors import BloodedgeError, ConfigError, DataError, RunError
+from bloodedge.errors import ConfigError, DataError, RunError
 from bloodedge.files import write_text
 from bloodedge.references import zoo_folders
-from bloodedge.runs import MANIFEST, Run, load_run, runs_root
+from bloodedge.runs import runs_root
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,8 +40,9 @@ class ReportConfig:
     """What to report on and where to put it.
 
     Attributes:
-        runs: names or folders of runs, and JSON files that a device's runner or a driver wrote;
-            none for all runs in the runs folder.
+        runs: names or folders of runs, JSON files that a device's runner or a driver wrote, and
+            folders of manifests and results that were recorded; none for all runs in the runs
+            folder.
         results: more such JSON files, beside the runs.
         power: a power meter's log, recorded while one of the devices was measured.
         out: the folder to write into.
@@ -77,14 +79,6 @@ class Report:
         return [row for section in self.data.sections for row in section.rows]
 
 
-class _Sources(NamedTuple):
-    """What is reported on, and what of it is damaged: name and reason."""
-
-    runs: list[Run]
-    results: list[Path]
-    damaged: list[tuple[str, str]]
-
-
 def report(config: ReportConfig) -> Report:
     """Write `report.html`, `report.md`, `results.csv`, a CSV for each part, and the figures.
 
@@ -95,7 +89,7 @@ def report(config: ReportConfig) -> Report:
         DataError: there is nothing to report.
     """
     _check_out(config)
-    sources = _named(config.runs) if config.runs else _all_runs([runs_root()])
+    sources = named(config.runs) if config.runs else all_runs([runs_root()])
     data = collect(sources.runs, [*sources.results, *config.results])
     log, unread = _power(config.power)
     damaged = [*sources.damaged, *unread]
@@ -108,7 +102,7 @@ def report(config: ReportConfig) -> Report:
             fix="bloodedge train, export or evaluate something first",
         )
     # Files are looked for in all runs, also where only results are named, and in the zoo.
-    held = [*_all_runs([*zoo_folders(), runs_root()]).runs, *sources.runs]
+    held = [*all_runs([*zoo_folders(), runs_root()]).runs, *sources.runs]
     evidence = Evidence(model_files(held), meter(log, data.sections) if log else None)
     parts = tuple(tuple(section_parts(section, evidence)) for section in data.sections)
     if log and not any(part.name == ENERGY for more in parts for part in more):
@@ -135,38 +129,6 @@ def _check_out(config: ReportConfig) -> None:
 def _own_files(folder: Path) -> list[Path]:
     """Return what an earlier report wrote; everything else in the folder is left alone."""
     return [p for p in sorted(folder.glob("*")) if _OWN.fullmatch(p.name) and p.is_file()]
-
-
-def _named(names: Sequence[str]) -> _Sources:
-    """Return the runs and results of those names; one that is damaged does not cost the others."""
-    found = _Sources([], [], [])
-    for name in names:
-        if Path(name).is_file():
-            found.results.append(Path(name))
-            continue
-        folders = (Path(name), runs_root() / name)
-        folder = next((f for f in folders if (f / MANIFEST).is_file()), None)
-        if folder is None:
-            where = f"a folder or a name in {runs_root()}, or a result's JSON"
-            raise RunError(f"no run or result {name!r}", expected=where)
-        _load(folder, found)
-    return found
-
-
-def _all_runs(roots: Sequence[Path]) -> _Sources:
-    """Return every run of some folders."""
-    found = _Sources([], [], [])
-    for root in roots:
-        for path in sorted(root.glob(f"[!.]*/{MANIFEST}")):
-            _load(path.parent, found)
-    return found
-
-
-def _load(folder: Path, found: _Sources) -> None:
-    try:
-        found.runs.append(load_run(folder))
-    except BloodedgeError as error:
-        found.damaged.append((text(folder.name), text(error)))
 
 
 def _write(out: Path, data: ReportData, parts: Sequence[Sequence[Part]]) -> Path:

@@ -105,11 +105,12 @@ def class_table(scores: Scores, names: Sequence[str]) -> list[list[str]]:
 
 def results_csv(data: ReportData) -> str:
     """Return every row of every section with its raw values."""
-    rows = [_raw(section, row) for section in data.sections for row in section.rows]
+    rows = [raw_values(section, row) for section in data.sections for row in section.rows]
     return csv_text([CSV_COLUMNS, *rows])
 
 
-def _raw(section: Section, row: Row) -> list[object]:
+def raw_values(section: Section, row: Row) -> list[object]:
+    """Return one row with its raw values, in the order of `CSV_COLUMNS`."""
     values: list[object] = [section.fingerprint, section.title, section.synthetic, row.model]
     values += [row.variant, row.family, row.file, row.sha256, row.bytes, row.gzip_bytes]
     s = row.scores
@@ -149,17 +150,17 @@ def markdown(
         parts += [f"## {md(section.title)}", f"{md(origin_line(section))}"]
         parts += [f"**{SYNTHETIC}**"] if section.synthetic else []
         rows = [cells(row, section.class_names) for row in section.rows]
-        parts += [_md_table([list(COLUMNS), *rows]), NOTES]
+        parts += [md_table([list(COLUMNS), *rows]), NOTES]
         for part in more:
             parts += [f"### {md(part.heading)}"]
-            parts += [_md_table(part.table)] if part.table else []
+            parts += [md_table(part.table)] if part.table else []
             parts += [md(note) for note in part.notes]
         parts += [f"![{md(title)}]({path})" for title, path in images]
         compared = any(title.startswith(AGAINST) for title, _ in images)
         parts += [PARETO] if compared else []
         for row, scores in section.best:
             parts += [f"### {md(row.label)}, {scores.split}, by class"]
-            parts += [_md_table(class_table(scores, section.class_names))]
+            parts += [md_table(class_table(scores, section.class_names))]
         parts += _md_origins(section)
     parts += ["## Devices"] if data.origins else []
     parts += [_md_origin(origin.run, origin.kind, origin.facts) for origin in data.origins]
@@ -179,7 +180,8 @@ def _md_origin(run: str, kind: str, facts: Sequence[tuple[str, str]]) -> str:
     return f"- {md(run)} ({md(kind)}){listed}"
 
 
-def _md_table(rows: Sequence[Sequence[str]]) -> str:
+def md_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of text under a row of headings as a Markdown table."""
     head, *body = ["| " + " | ".join(md(cell) for cell in row) + " |" for row in rows]
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 

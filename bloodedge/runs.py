@@ -128,14 +128,14 @@ def _partial(root: Path, name: str) -> Path:
     return root / f".{name}.partial"
 
 
-def load_run(folder: Path) -> Run:
-    """Read a finished run's manifest.
+def load_run(folder: Path, name: str = MANIFEST) -> Run:
+    """Read a finished run's manifest, which is called otherwise where several are recorded.
 
     Raises:
         RunError: the folder is no run of a schema this version reads.
     """
     try:
-        manifest = read_json(folder / MANIFEST)
+        manifest = read_json(folder / name)
     except DataError as error:
         raise RunError(f"{folder} is not a finished run ({error})") from error
     found = manifest.get("schema_version")
@@ -148,7 +148,7 @@ def load_run(folder: Path) -> Run:
         )
     missing = [key for key in ("kind", "name", "model", "data", "metrics") if key not in manifest]
     if missing:
-        raise RunError(f"{folder / MANIFEST} lacks {', '.join(missing)}")
+        raise RunError(f"{folder / name} lacks {', '.join(missing)}")
     return Run(folder, manifest)
 
 

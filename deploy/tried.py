@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +23,7 @@ from bloodedge.metrics import Floats
 # A few: 16x8 of a deep net takes a second for each.
 _IMAGES = 4
 MICRO = "tflite-micro"
+_ARENA = re.compile(r"loads, arena ([0-9,]{1,16}) bytes")
 
 
 def try_runtimes(path: Path, images: NDArray[np.uint8], answers: Floats) -> dict[str, str]:
@@ -46,6 +49,18 @@ def try_runtimes(path: Path, images: NDArray[np.uint8], answers: Floats) -> dict
         if not any(tried.startswith(name) for tried in found):
             found[title] = _by_operators(path, name)
     return found
+
+
+def recorded_arena(tried: Mapping[str, object]) -> int | None:
+    """Return the bytes of TFLite Micro's arena from what `try_runtimes` returned.
+
+    0 where TFLite Micro refused the file, None where it was not tried.
+    """
+    for title, said in tried.items():
+        if title.startswith(MICRO):
+            found = _ARENA.fullmatch(str(said))
+            return int(found[1].replace(",", "")) if found else 0
+    return None
 
 
 def _asked(runtime: Runtime, path: Path, images: NDArray[np.uint8], answers: Floats) -> str:

@@ -12,8 +12,8 @@ def report(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names or folders of runs, and JSON files that a device's runner or a driver "
-            "wrote; by default all runs."
+            help="Names or folders of runs, JSON files that a device's runner or a driver wrote, "
+            "and folders of recorded ones; by default all runs."
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="The folder to write into.")] = Path("report"),

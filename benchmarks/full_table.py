@@ -1,0 +1,113 @@
+"""Everything that is known of each model in one table: what it is worth and what it costs.
+
+    python -m bloodedge.benchmarks.full_table [NAME...] [--out benchmarks/results]
+
+NAME is what `bloodedge report` takes: runs, results of devices, or a folder where manifests and
+results are recorded, such as `benchmarks/results/manifests`; by default all runs. Every figure is
+read from them, and a cell says so where nothing was measured. Multiply-accumulates are those of the
+benchmark's result, else of the file, else of the registered model that a manifest describes.
+Runs that differ only in their seed share a line: it shows one of them and the spread of all.
+Writes `full_table.md` and `full_table.csv`, the second with a line for each file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bloodedge.benchmarks.comparison import exit_code
+from bloodedge.benchmarks.full_table_facts import Facts, facts_of
+from bloodedge.benchmarks.full_table_lines import line_cells, lines_of
+from bloodedge.benchmarks.recorded import RESULTS
+from bloodedge.benchmarks.report_collect import collect
+from bloodedge.benchmarks.report_data import ReportData, Row, Section
+from bloodedge.benchmarks.report_part import csv_text
+from bloodedge.benchmarks.report_sources import Sources, all_runs, named
+from bloodedge.benchmarks.report_text import CSV_COLUMNS, SYNTHETIC, md, md_table, raw_values
+from bloodedge.console import say
+from bloodedge.errors import DataError
+from bloodedge.files import write_text
+from bloodedge.runs import runs_root
+
+STEM = "full_table"
+COMMAND = f"python -m bloodedge.benchmarks.{STEM}"
+_HEAD = (
+    "model", "file", "test accuracy % [95 %]", "seeds, mean ± sd", "macro F1", "AUC", "ECE",
+    "worst class recall %", "KB", "KB gzip", "MMAC", "median µs", "peak MiB", "arena KB",
+)  # fmt: skip
+NOTE = (
+    "Accuracy with Wilson's interval, macro F1, AUC (the mean of one class against the rest), ECE "
+    "(15 bins) and worst class are of one seed on test, which was read once for each file; sd is "
+    "the standard deviation over the seeds. KB is 1000 bytes. Keras files hold the weights in "
+    "float32. Latency is invoke() of one image with one thread; † marks a median whose processes "
+    "differ by more than 10 %. Peak memory is what the process grew by. The arena is what TFLite "
+    "Micro needs with 8-byte pointers."
+)
+
+
+def found_in(names: Sequence[str]) -> tuple[ReportData, dict[str, Facts]]:
+    """Return what runs and results tell, and the facts of each file by its digest.
+
+    Raises:
+        RunError: a named run or result is missing.
+        DataError: nothing is there.
+    """
+    sources: Sources = named(names) if names else all_runs([runs_root()])
+    data = collect(sources.runs, sources.results)
+    for name, why in (*sources.damaged, *data.left_out):
+        say(f"left out {name}: {why}")
+    if not data.sections:
+        raise DataError(f"no run in {runs_root()}", fix="name runs, or a folder of manifests")
+    return data, facts_of(sources.runs)
+
+
+def render(data: ReportData, facts: dict[str, Facts], command: str) -> str:
+    """Return the table as Markdown."""
+    parts = ["# Every model", f"`{command}`. {NOTE}"]
+    for section in data.sections:
+        parts.append(f"## {md(section.title)}")
+        parts += [f"**{SYNTHETIC}**"] if section.synthetic else []
+        lines = lines_of(section)
+        places = sorted({one.row.latency.column for one in lines if one.row.latency})
+        several = len(places) > 1
+        if len(places) == 1:
+            parts.append(f"Latency and memory on {md(places[0])}.")
+        head = [*_HEAD, "device"] if several else list(_HEAD)
+        cells = [line_cells(one, section.class_names, facts) for one in lines]
+        if several:
+            for shown, one in zip(cells, lines, strict=True):
+                shown.append(one.row.latency.column if one.row.latency else "")
+        parts.append(md_table([head, *cells]))
+    return "\n\n".join(parts) + "\n"
+
+
+def spreadsheet(data: ReportData, facts: dict[str, Facts]) -> str:
+    """Return every file as a line of CSV; empty where nothing was measured."""
+    rows: list[list[object]] = [[*CSV_COLUMNS, "macs", "arena_bytes"]]
+    for section in data.sections:
+        rows += [_values(section, row, facts) for row in section.rows]
+    return csv_text(rows)
+
+
+def _values(section: Section, row: Row, facts: dict[str, Facts]) -> list[object]:
+    known = facts.get(row.sha256, Facts())
+    return [*raw_values(section, row), known.macs_of(row), known.arena or None]
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Write both files and print the table."""
+    parser = argparse.ArgumentParser(prog=COMMAND)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="[all runs]")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parsed = parser.parse_args(words)
+    data, facts = found_in(parsed.names)
+    shown = render(data, facts, " ".join([COMMAND, *parsed.names]))
+    write_text(parsed.out / f"{STEM}.md", shown)
+    write_text(parsed.out / f"{STEM}.csv", spreadsheet(data, facts))
+    print(shown)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
