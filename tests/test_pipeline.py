@@ -154,6 +154,17 @@ def test_the_recorded_champions_were_made_as_the_preset_says():
         assert links[name].settings_that_differ(manifests[name], data) == [], name
 
 
+def test_whether_a_file_may_fail_matters_only_where_one_failed():
+    link = next(link for link in steps(PRESETS["champion"]) if link.name == "cnn_se-s0-tflite")
+    manifest = recorded()[link.name]
+    data: Any = SimpleNamespace(**manifest["data"])
+    was = manifest["config"]["allow_failing"]
+    other = replace(link, config=replace(link.config, allow_failing=not was))
+    assert other.settings_that_differ(manifest, data) == []
+    manifest["metrics"]["variants"]["int8"]["failed"] = ["agreement"]
+    assert other.settings_that_differ(manifest, data) == [f"allow_failing is {was}, not {not was}"]
+
+
 # ---- how long it takes ----
 
 
@@ -363,7 +374,9 @@ def test_it_goes_on_where_it_stopped_and_reads_test_once(
     int8 = runs[-2].path / "tiny-cnn_se_pico-s0-qat-int8.tflite"
     assert runs[-1].manifest["parents"] == {"model": sha256_of(int8)}
     ends = runs[-2].manifest["config"]
+    # What is shipped has to pass its gate; what it replaces need not.
     assert (ends["io"], ends["allow_failing"]) == ("uint8", False)
+    assert runs[1].manifest["config"]["allow_failing"]
     whole = stamps()
     finish_all(preset, colours)
     assert stamps() == whole

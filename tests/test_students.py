@@ -19,9 +19,14 @@ def finish(name: str, metrics: dict[str, Any], model: dict[str, Any] | None = No
     write_json(folder / MANIFEST, {**entry, "model": model or {}, "metrics": metrics})
 
 
-def file(run: str, variant: str, size: int, val: float, test: float, worst: float) -> None:
+def file(
+    run: str, variant: str, size: int, val: float, test: float, worst: float, *failed: str
+) -> None:
     if not (runs_root() / f"{run}-tflite").exists():
-        made = {v: {"file": f"{run}-{v}.tflite", "accuracy_val": val} for v in ("float32", "int8")}
+        made = {
+            v: {"file": f"{run}-{v}.tflite", "accuracy_val": val, "failed": failed}
+            for v in ("float32", "int8")
+        }
         finish(f"{run}-tflite", {"variants": made})
     figures = {"accuracy": test, "accuracy_95ci": [test - 0.01, test + 0.01]}
     model = {"file": {"bytes": size, "gzip_bytes": size // 2}}
@@ -44,6 +49,15 @@ def test_a_table_gives_means_spreads_and_what_int8_costs() -> None:
     ]
     of_both = [preferred(student) for student in preset.students]
     assert of_both == ["cnn_se-s0-qat-tflite/cnn_se-s0-qat-int8.tflite", ""]
+
+
+def test_a_file_that_failed_its_gate_is_marked_and_not_preferred() -> None:
+    file("cnn_se_pico-s0", "int8", 9_000, 0.99, 0.97, 0.9, "agreement 0.9")
+    file("cnn_se_pico-s0-qat", "int8", 9_000, 0.95, 0.96, 0.9)
+    preset = students(["cnn_se_pico"], 1)
+    kinds = [row.split(" | ")[1] for row in table(preset).splitlines()[2:]]
+    assert kinds == ["float32", "int8, failed its gate", "int8, QAT"]
+    assert preferred(preset.students[0]).startswith("cnn_se_pico-s0-qat-tflite/")
 
 
 def test_students_are_trained_as_the_champions_and_peers_like_them() -> None:

@@ -72,7 +72,7 @@ def pipeline(
 
 def _finish_elsewhere(words: Sequence[str]) -> None:
     """Go on in a process of its own: Keras cannot change its backend."""
-    command = [sys.executable, "-m", "bloodedge", "pipeline", *words, f"--backend={_NEEDS}"]
+    command = [sys.executable, "-P", "-m", "bloodedge", "pipeline", *words, f"--backend={_NEEDS}"]
     code = subprocess.run(command, check=False).returncode
     if code:
         # It has said why.

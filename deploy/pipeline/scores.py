@@ -33,6 +33,7 @@ class Score:
         test: likewise, read once.
         interval: of `test`, 95 %.
         worst: the lowest recall of any class on test, in percent.
+        failed: whether it loses more against its parent than its gate allows.
     """
 
     file: str
@@ -42,6 +43,7 @@ class Score:
     test: float
     interval: tuple[float, float]
     worst: float
+    failed: bool = False
 
 
 def student_scores(student: Student, kind: str, prefix: str = "") -> Iterator[Score]:
@@ -57,6 +59,7 @@ def student_scores(student: Student, kind: str, prefix: str = "") -> Iterator[Sc
                 f"{parent}{FILES_END}/{made['file']}",
                 made["accuracy_val"],
                 tested_name(parent, variant),
+                failed=bool(made["failed"]),
             )
 
 
@@ -68,7 +71,7 @@ def teacher_scores(teacher: Teacher, prefix: str = "") -> Iterator[Score]:
         yield _score(f"{name}/model.keras", val, f"{name}-test")
 
 
-def _score(file: str, val: float, tested: str) -> Score:
+def _score(file: str, val: float, tested: str, *, failed: bool = False) -> Score:
     manifest = load_run(runs_root() / tested).manifest
     entry, test = manifest["model"]["file"], manifest["metrics"]["test"]
     low, high = (100 * bound for bound in test["accuracy_95ci"])
@@ -80,6 +83,7 @@ def _score(file: str, val: float, tested: str) -> Score:
         100 * test["accuracy"],
         (low, high),
         100 * min(test["recall"]),
+        failed,
     )
 
 
@@ -112,6 +116,7 @@ def _kinds(student: Student) -> list[str]:
 def _line(model: str, kind: str, found: list[Score], real: list[Score]) -> str:
     if not found:
         return f"| `{model}` | {kind} | 0 | not run yet | | | | | |"
+    kind += ", failed its gate" if any(score.failed for score in found) else ""
     test = _mean(lambda s: s.test, found)
     low, high = found[0].interval
     spread = f" [{low:.2f}, {high:.2f}]"
@@ -132,8 +137,9 @@ def _mean(figure: Callable[[Score], float], some: Sequence[Score]) -> float:
 def preferred(student: Student, prefix: str = "") -> str:
     """Return the int8 file that val prefers, below the runs folder; of equals the first.
 
-    Empty where none is finished.
+    Empty where none is finished and has passed its gate.
     """
     kinds = [kind for kind in _kinds(student) if kind != FLOAT32]
-    found = [score for kind in kinds for score in student_scores(student, kind, prefix)]
+    every = [score for kind in kinds for score in student_scores(student, kind, prefix)]
+    found = [score for score in every if not score.failed]
     return max(found, key=lambda score: score.val).file if found else ""
