@@ -119,6 +119,17 @@ def test_a_model_tied_to_one_size_is_built_for_its_own(config: ModelConfig):
     assert small(config.name).output_shape == (None, 8)
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v2_035", "mobilenet_v3_small"])
+def test_statistics_of_the_peers_follow_within_an_epoch(name: str):
+    import keras
+
+    model = blueprint(ModelConfig(name, 8))
+    norms = [n for n in model.layers if isinstance(n, keras.layers.BatchNormalization)]
+    assert len(norms) > 30
+    assert {norm.momentum for norm in norms} == {0.9}
+    assert {norm.get_config()["momentum"] for norm in norms} == {0.9}
+
+
 def test_no_softmax_is_inside(config: ModelConfig):
     import keras
 

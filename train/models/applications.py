@@ -70,6 +70,7 @@ def build_mobilenet_v3_small(
     net = keras.applications.MobileNetV3Small(
         include_top=False, weights=None, input_tensor=x, alpha=width, include_preprocessing=False
     )
+    _keep_up(net)
     logits = logits_head(net.output, classes, dropout=0.2)
     return keras.Model(image, logits, name="mobilenet_v3_small")
 
@@ -94,5 +95,19 @@ def build_mobilenet_v2_035(
     net = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_tensor=x, alpha=0.35
     )
+    _keep_up(net)
     logits = logits_head(net.output, classes, dropout=0.2)
     return keras.Model(image, logits, name="mobilenet_v2_035")
+
+
+def _keep_up(net: Any) -> None:
+    """Let batch norm's statistics follow within an epoch, as those of our own models do.
+
+    MobileNet's momentum of 0.999 is meant for epochs of ten thousand steps: after one of a hundred
+    its statistics would still be the initial ones, and val would see another net than was trained.
+    """
+    import keras
+
+    for layer in net.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9
