@@ -99,7 +99,7 @@ def print_plan(steps: Sequence[Planned]) -> None:
     known = sum(step.left or 0.0 for step in steps)
     unknown = sum(step.left is None for step in steps)
     beside = f" and {unknown} steps of unknown length" if unknown else ""
-    console.print(f"to do: {duration(known)}{beside}, {WHERE}")
+    console.print(f"to do: {duration(known)}{beside}, {WHERE}", soft_wrap=True)
 
 
 def duration(seconds: float | None) -> str:

@@ -23,7 +23,7 @@ EPOCH_S = {
     (QAT_STEP, "cnn_se_nano"): 6.7,
     (QAT_STEP, "cnn_se_pico"): 5.9,
 }
-WHERE = "on two CPU cores of a server, as recorded; a GPU takes a fraction"
+WHERE = "as it took on two CPU cores of a server, or here where such a run is finished"
 _RECORDED_IMAGES, _RECORDED_SIZE = 11_959, 64
 # A pass without its gradients.
 _FORWARD = 1 / 3
