@@ -127,6 +127,9 @@ def _table(found: Mapping[str, Any], misread: Sequence[Mapping[str, Any]]) -> li
 def draw_gallery(found: Mapping[str, Any], images: Images, folder: Path) -> list[Path]:
     """Draw every misread image, in the order of the tables, and return the sheets' paths.
 
+    Below the label and what most say instead stands each model's probability in the tables' order:
+    `+` before it where the model says the label, `?` where it says a third class.
+
     Sheets of an earlier, longer gallery are deleted.
     """
     for old in folder.glob("gallery-*.png"):
@@ -139,8 +142,8 @@ def draw_gallery(found: Mapping[str, Any], images: Images, folder: Path) -> list
         captions = [_caption(one, names, len(found["models"])) for one in part]
         path = folder / f"gallery-{start // MAX_CELLS + 1:02d}.png"
         title = (
-            f"{note}{found['split']}: label, then what most models say instead; "
-            f"{start + 1} to {start + len(part)} of {len(misread)}"
+            f"{note}{found['split']}: label; what most models say instead; each model, + the "
+            f"label, ? a third class; {start + 1} to {start + len(part)} of {len(misread)}"
         )
         contact_sheet([images[one["index"]] for one in part], captions, title, path)
         paths.append(path)
@@ -151,4 +154,6 @@ def _caption(one: Mapping[str, Any], names: Sequence[str], models: int) -> str:
     sure = max(p for c, p in one["said"].values() if c == one["other"])
     head = f"{one['index']}{' label?' if one['likely_label_error'] else ''}"
     other = f"{names[one['other']][:_SHORT]} {sure:.2f}"
-    return f"{head} {names[one['truth']][:_SHORT]}\n{one['agree']}/{models} {other}"
+    marks = {one["truth"]: "+", one["other"]: ""}
+    each = " ".join(f"{marks.get(c, '?')}{p:.2f}" for c, p in one["said"].values())
+    return f"{head} {names[one['truth']][:_SHORT]}\n{one['agree']}/{models} {other}\n{each}"

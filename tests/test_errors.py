@@ -149,7 +149,8 @@ def test_a_long_gallery_has_several_sheets(tmp_path: Path, monkeypatch: pytest.M
     paths = draw_gallery(found, np.zeros((5, 8, 8, 3), np.uint8), tmp_path)
     assert [path.name for path in paths] == ["gallery-01.png", "gallery-02.png"]
     assert [len(captions) for captions, _ in drawn] == [3, 1]
-    assert drawn[0][0][0] == "1 label? y\n3/3 z 0.99"
+    assert drawn[0][0][0] == "1 label? y\n3/3 z 0.99\n0.95 0.90 0.99"
+    assert drawn[1][0][0] == "4 y\n1/3 z 0.80\n?0.70 0.80 +0.90"
     assert drawn[1][1].endswith("4 to 4 of 4")
     assert drawn[1][1].startswith("synthetic data, ")
     assert gallery.MAX_CELLS > 3
@@ -175,3 +176,32 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert not out.exists()
     with pytest.raises(SystemExit):
         main([*models, "--data", data, "--workers", "0"])
+
+
+# ---- what is recorded ----
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+
+
+def test_the_recorded_text_and_table_agree() -> None:
+    text = (RESULTS / "errors.md").read_text()
+    with (RESULTS / "errors.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = [head for head in rows[0] if f"{head} p" in rows[0]]
+    assert f"{len(rows)} of them are misread by at least one of {len(names)} models" in text
+    for row in rows:
+        wrong = [name for name in names if row[name] != row["truth"]]
+        assert len(wrong) == int(row["wrong"]) > 0
+        assert int(row["agree"]) == sum(row[name] == row["other"] for name in names)
+        doubted = int(row["agree"]) == len(names) and all(
+            float(row[f"{name} p"]) >= CONFIDENT for name in names
+        )
+        assert doubted == (row["likely_label_error"] == "yes")
+        assert f"| {row['index']} | {row['truth']} | {row['wrong']} |" in text
+    for name in names:
+        misread = sum(row[name] != row["truth"] for row in rows)
+        assert f"| `{name}` | {misread} | " in text
+
+
+def test_no_sheet_of_cells_is_recorded() -> None:
+    assert not list(RESULTS.rglob("gallery-*"))

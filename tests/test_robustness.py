@@ -313,3 +313,36 @@ def test_settings_are_checked_first(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert exit_code(lambda: main(words)) == 2
     assert "no run, file or zoo model" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+# ---- what is recorded ----
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / "robustness.json").read_text())
+    return found
+
+
+def test_the_recorded_text_and_table_are_those_of_the_json(recorded: dict[str, Any]) -> None:
+    assert (RESULTS / "robustness.md").read_text().startswith(render(recorded))
+    with (RESULTS / "robustness.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[1:] == [[str(cell) for cell in row] for row in table_rows(recorded)]
+
+
+def test_recorded_figures_agree_with_each_other(recorded: dict[str, Any]) -> None:
+    names = [c["name"] for c in recorded["corruptions"]]
+    assert names == list(BY_NAME)
+    assert all(c["values"] == list(BY_NAME[c["name"]].values) for c in recorded["corruptions"])
+    total = recorded["images"]
+    for row in recorded["summary"]:
+        counts = recorded["correct"][row["model"]]
+        group = names if row["corruption"] == ALL else [row["corruption"]]
+        shares = [count / total for name in group for count in counts[name]]
+        assert row["clean"] == counts["clean"][0] / total
+        assert row["mean"] == pytest.approx(np.mean(shares))
+        assert row["worst"] == min(shares)
+        assert row["drop"] == pytest.approx(row["clean"] - row["mean"])
+        low, high = row["accuracy_difference_95ci"]
+        assert low <= row["accuracy_difference"] <= high
