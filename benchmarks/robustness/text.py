@@ -48,12 +48,14 @@ def render(found: Mapping[str, Any]) -> str:
         f"`{found['command']}`",
         "",
         f"{note}{data['title']}: {found['images']:,} {found['split']} images at {data['size']}x"
-        f"{data['size']}, seed {found['seed']}, strengths 1 to {found['strengths']}; accuracies in "
-        "percent. `drop` is",
-        "the clean accuracy less the mean, in points; what follows is how much more accurate, and "
-        "how much",
-        f"larger the drop, is than that of `{first}`, with the 95 % interval of a bootstrap over "
-        "images.",
+        f"{data['size']}, seed {found['seed']}, strengths 1 to",
+        f"{found['strengths']}, accuracies in percent. `drop` is the clean accuracy less the mean "
+        "over corruptions and",
+        "strengths, in points. The last two columns say how much more accurate than the first "
+        "model each is",
+        "and how much more it drops, with 95 % intervals of a bootstrap over images, for which "
+        "each image",
+        "keeps all its answers. Every strength: `robustness.csv`, `robustness.png`.",
         "",
         "## All corruptions",
         "",
