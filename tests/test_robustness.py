@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bloodedge.benchmarks.comparison import exit_code
+from bloodedge.benchmarks.opened import open_models
 from bloodedge.benchmarks.robustness import COMMAND
 from bloodedge.benchmarks.robustness.__main__ import main
 from bloodedge.benchmarks.robustness.corruptions import (
@@ -27,7 +28,7 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.data.synthetic_set import load_synthetic
 from bloodedge.deploy import interpreter
 from bloodedge.deploy.predict import LoadedModel
-from bloodedge.errors import ConfigError
+from bloodedge.errors import ConfigError, ModelError
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 BY_NAME = {c.name: c for c in CORRUPTIONS}
@@ -313,6 +314,26 @@ def test_settings_are_checked_first(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert exit_code(lambda: main(words)) == 2
     assert "no run, file or zoo model" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_models_are_opened_as_evaluate_does(
+    files: tuple[Path, Path], tiny_file: Path, colours: Dataset, tmp_path: Path
+) -> None:
+    twin = tmp_path / "elsewhere" / files[0].name
+    twin.parent.mkdir()
+    twin.write_bytes(files[1].read_bytes())
+    # A file that is named twice is asked once.
+    names = [str(path) for path in (tiny_file, files[0], twin, files[0])]
+    found = open_models(names, colours)
+    assert [(name, model.keras is None) for name, model in found.items()] == [
+        ("tiny", False),
+        ("one", True),
+        ("one (2)", True),
+    ]
+    assert found["tiny"].probabilities(colours["test"].images).shape == (60, 3)
+    # A model of the zoo is known by its name, and takes larger images than these.
+    with pytest.raises(ModelError, match="--size 64"):
+        open_models(["cnn_se"], colours)
 
 
 # ---- what is recorded ----
