@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bloodedge.benchmarks.comparison import exit_code
-from bloodedge.benchmarks.host import BenchmarkConfig, BenchmarkResult, run_benchmark
+from bloodedge.benchmarks.host import BenchmarkConfig, run_benchmark
+from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.errors import DataError
 
 LIMIT = 0.05

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodedge.benchmarks.host import BenchmarkConfig, BenchmarkResult, run_benchmark
+from bloodedge.benchmarks.host import BenchmarkConfig, run_benchmark
 from bloodedge.benchmarks.model_work import known_work
 from bloodedge.benchmarks.profile.files import save_profiles
 from bloodedge.benchmarks.profile.litert import measured, profile_here
 from bloodedge.benchmarks.profile.table import Profile
+from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.files import atomic_path, write_json

@@ -21,7 +21,7 @@ from bloodedge.benchmarks.elsewhere import DriverConfig, benchmark_elsewhere
 from bloodedge.benchmarks.emulator import tools
 from bloodedge.benchmarks.emulator.server import Server, write_program
 from bloodedge.benchmarks.emulator.userland import Userland, make_userland
-from bloodedge.benchmarks.host import BenchmarkResult
+from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.benchmarks.ssh import device as device_module
 from bloodedge.benchmarks.ssh.connection import Target
 from bloodedge.benchmarks.ssh.driver import Ssh, SshConfig

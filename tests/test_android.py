@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 from bloodedge.benchmarks.android.adb import Adb, LostDeviceError
 from bloodedge.benchmarks.android.driver import Android, AndroidConfig, architecture
 from bloodedge.benchmarks.elsewhere import DriverConfig, benchmark_elsewhere
-from bloodedge.benchmarks.host import BenchmarkResult, load_result
 from bloodedge.benchmarks.profile.files import read_profiles
+from bloodedge.benchmarks.result import BenchmarkResult, load_result
 from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from bloodedge.benchmarks import host, runner
-from bloodedge.benchmarks.host import BenchmarkConfig, load_result, run_benchmark
+from bloodedge.benchmarks.host import BenchmarkConfig, run_benchmark
 from bloodedge.benchmarks.model_work import Work
+from bloodedge.benchmarks.result import load_result
 from bloodedge.errors import ConfigError, DataError
 
 MEASURED: dict[str, Any] = {

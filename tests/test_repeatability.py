@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from bloodedge.benchmarks import latency_parity, repeatability
-from bloodedge.benchmarks.host import BenchmarkConfig, BenchmarkResult, BenchmarkRow
+from bloodedge.benchmarks.host import BenchmarkConfig
 from bloodedge.benchmarks.machine import Noise
 from bloodedge.benchmarks.repeatability import AGREE, DIFFER, INCONCLUSIVE, differences, verdict
+from bloodedge.benchmarks.result import BenchmarkResult, BenchmarkRow
 from bloodedge.errors import ConfigError, DataError
 
 ROW = BenchmarkRow(

@@ -20,7 +20,7 @@ import pytest
 
 from bloodedge.benchmarks.elsewhere import score
 from bloodedge.benchmarks.emulator.server import Server, write_program
-from bloodedge.benchmarks.host import BenchmarkResult
+from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.benchmarks.ssh import device as device_module
 from bloodedge.benchmarks.ssh.connection import SshError, Target, failure
 from bloodedge.benchmarks.ssh.driver import SshConfig
@@ -378,7 +378,7 @@ def test_scp_and_the_bundle_do_as_well(
     tmp_path: Path, home: Path,
 ) -> None:  # fmt: skip
     from bloodedge.benchmarks.bundle import BundleConfig, bundle
-    from bloodedge.benchmarks.host import load_result
+    from bloodedge.benchmarks.result import load_result
 
     path = tmp_path / "brightest.tflite"
     path.write_bytes(brightest_tflite)

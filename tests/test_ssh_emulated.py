@@ -17,7 +17,7 @@ from bloodedge.benchmarks.elsewhere import score
 from bloodedge.benchmarks.emulator import tools
 from bloodedge.benchmarks.emulator.server import Server
 from bloodedge.benchmarks.emulator.userland import Userland, make_userland
-from bloodedge.benchmarks.host import load_result
+from bloodedge.benchmarks.result import load_result
 from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.synthetic_set import load_synthetic, write_npz

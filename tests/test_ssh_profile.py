@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bloodedge.benchmarks.emulator.server import Server
-from bloodedge.benchmarks.host import BenchmarkResult
 from bloodedge.benchmarks.profile.files import CSV_FILE, figure_name, read_profiles
+from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.benchmarks.ssh import device as device_module
 from bloodedge.benchmarks.ssh.device import Device
 from bloodedge.runs import Run

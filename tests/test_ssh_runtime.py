@@ -16,9 +16,10 @@ import pytest
 
 from bloodedge.benchmarks.bundle import START
 from bloodedge.benchmarks.emulator.server import Server
-from bloodedge.benchmarks.host import RUNNER, BenchmarkResult
+from bloodedge.benchmarks.host import RUNNER
 from bloodedge.benchmarks.profile.files import CSV_FILE
 from bloodedge.benchmarks.profile.litert import CHILD
+from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.benchmarks.ssh import agent
 from bloodedge.benchmarks.ssh.agent import runtime
 from bloodedge.errors import ConfigError

@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import median
 
 from bloodedge.benchmarks.fields import number
-from bloodedge.benchmarks.host import BenchmarkResult
 from bloodedge.benchmarks.profile.table import Operator, Profile, parse
+from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.benchmarks.runner import one_line
 from bloodedge.console import say
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from bloodedge.benchmarks.bundle import SUMS
 from bloodedge.benchmarks.elsewhere import DriverConfig, Material
-from bloodedge.benchmarks.host import PROTOCOLS, BenchmarkResult, load_result
+from bloodedge.benchmarks.result import PROTOCOLS, BenchmarkResult, load_result
 from bloodedge.benchmarks.runner import one_line
 from bloodedge.benchmarks.ssh.connection import SshError, Target
 from bloodedge.benchmarks.ssh.device import Device

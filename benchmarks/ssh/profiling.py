@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bloodedge.benchmarks.host import BenchmarkResult
 from bloodedge.benchmarks.profile.litert import RUNTIME, measured, read_profile, say_why
 from bloodedge.benchmarks.profile.table import Profile
+from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.benchmarks.ssh.device import Device
 from bloodedge.console import say
 from bloodedge.errors import BloodedgeError

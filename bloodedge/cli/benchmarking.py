@@ -12,7 +12,7 @@ from bloodedge.cli import options
 
 if TYPE_CHECKING:
     from bloodedge.benchmarks.elsewhere import Driver
-    from bloodedge.benchmarks.host import BenchmarkResult
+    from bloodedge.benchmarks.result import BenchmarkResult
     from bloodedge.data.dataset import Dataset
     from bloodedge.runs import Run
 
