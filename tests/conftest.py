@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +76,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         cannot(error)
     with Server(tmp_path_factory.mktemp("sshd")) as running:
         yield running
+
+
+@pytest.fixture
+def installed_python() -> Callable[[str], Path]:
+    """Return what finds this machine's Python of a version; without one the test is skipped."""
+
+    def find(version: str) -> Path:
+        named = shutil.which(f"python{version}")
+        kept = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python"))
+        code = "import sys; print('%d.%d' % sys.version_info[:2])"
+        for path in (*([Path(named)] if named else []), *kept):
+            # pyenv has a script of that name that starts none.
+            asked = [str(path), "-c", code]
+            done = subprocess.run(asked, capture_output=True, text=True, check=False)
+            if done.stdout.strip() == version:
+                return path
+        pytest.skip(f"no Python {version} is installed here")
+
+    return find
 
 
 @pytest.fixture

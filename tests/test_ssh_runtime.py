@@ -6,7 +6,6 @@ import ast
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,28 +39,9 @@ def test_what_is_copied_there_is_python_3_8(path: Path) -> None:
     ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
-def interpreter(version: str) -> Path:
-    """Return a Python of that version, from this machine's; the test is skipped without one."""
-    named = shutil.which(f"python{version}")
-    kept = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python"))
-    uv = Path(sys.executable).with_name("uv")
-    if not named and not kept and uv.exists():
-        command = [uv, "python", "find", "--no-python-downloads", version]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        kept = [Path(done.stdout.strip())] if done.returncode == 0 else []
-    for path in (named, *kept):
-        answer = subprocess.run(
-            [str(path), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if answer.stdout.strip() == version:
-            return Path(str(path))
-    pytest.skip(f"no Python {version} is installed here")
-
-
-def virtual(version: str, folder: Path) -> Path:
+def virtual(installed: Path, version: str, folder: Path) -> Path:
     """Return the Python of a new venv with the runtime for that version."""
-    made = [str(interpreter(version)), "-m", "venv", str(folder)]
+    made = [str(installed), "-m", "venv", str(folder)]
     python = folder / "bin/python"
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for command in (made, [*pip, "--only-binary=:all:", *PYTHONS[version]]):
@@ -75,13 +55,14 @@ def virtual(version: str, folder: Path) -> Path:
 @pytest.mark.parametrize("version", PYTHONS)
 def test_the_oldest_and_the_newest_python_measure(
     version: str,
+    installed_python: Callable[[str], Path],
     measure: Measure,
     use_python: Callable[[Path], None],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """All of it: agent, bundle, runner, its workers, and the profiler where there is one."""
-    use_python(virtual(version, tmp_path / "venv"))
+    use_python(virtual(installed_python(version), version, tmp_path / "venv"))
     run, result = measure(profile=True, repeats=2)
     assert result.complete
     assert result.environment["python"].startswith(f"{version}.")
