@@ -35,8 +35,13 @@ PYTHONS = {
 
 
 @pytest.mark.parametrize("path", COPIED, ids=lambda path: path.name)
-def test_what_is_copied_there_is_python_3_8(path: Path) -> None:
-    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+def test_what_is_copied_there_is_python_3_8_and_imports_nothing_of_ours(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+    modules = {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
+    froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level]
+    modules |= {str(n.module) for n in froms}
+    found = {name.partition(".")[0] for name in modules}
+    assert found - set(sys.stdlib_module_names) <= {"numpy"}
 
 
 def virtual(installed: Path, version: str, folder: Path) -> Path:
