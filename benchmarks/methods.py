@@ -21,7 +21,7 @@ from typing import Any
 
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks.comparison import exit_code
-from bloodedge.benchmarks.host import BenchmarkRow, load_result
+from bloodedge.benchmarks.result import BenchmarkRow, load_result
 from bloodedge.benchmarks.stage import RESULT_FILE
 from bloodedge.compress.chain.recipe import EVERY_STEP, RecipeConfig
 from bloodedge.console import say
