@@ -36,7 +36,7 @@ SUMS, DESCRIPTION, SCRIPT = "SHA256SUMS", "bundle.json", "run.sh"
 # The earliest date a zip can hold.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
-_START = Path(__file__).with_name("start.py")
+START = Path(__file__).with_name("start.py")
 _PROGRAMS = (SCRIPT, "run.py", "runner.py")
 _RUN = """\
 #!/bin/sh
@@ -138,7 +138,7 @@ def bundle_files(
     files["sample.npz"] = sample.getvalue()
     files["labels.txt"] = "".join(f"{name}\n" for name in data.class_names).encode()
     files["runner.py"] = RUNNER.read_bytes()
-    files["run.py"] = _START.read_bytes()
+    files["run.py"] = START.read_bytes()
     files[SCRIPT] = _RUN.encode()
     files["README.md"] = _readme(models, data, len(index)).encode()
     described = _description(models, data, seed, len(index))

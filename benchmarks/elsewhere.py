@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.benchmarks.bundle import bundle_files, bundle_models
-from bloodedge.benchmarks.host import SCHEMA, BenchmarkResult, load_result
 from bloodedge.benchmarks.model_work import known_work
 from bloodedge.benchmarks.profile.files import save_profiles
+from bloodedge.benchmarks.result import SCHEMA, BenchmarkResult, load_result
 from bloodedge.benchmarks.runner import combine, summarize
 from bloodedge.benchmarks.stage import (
     RESULT_FILE,

@@ -23,7 +23,8 @@ from pathlib import Path
 from statistics import median
 
 from bloodedge.benchmarks.comparison import exit_code
-from bloodedge.benchmarks.host import RUNNER, load_result
+from bloodedge.benchmarks.host import RUNNER
+from bloodedge.benchmarks.result import load_result
 from bloodedge.errors import DataError
 
 OFFICIAL = "ai_edge_litert.tools.benchmark_litert_model"

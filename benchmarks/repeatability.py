@@ -1,6 +1,6 @@
 """Run the runner twice and see whether its medians agree, as they must on a quiet machine.
 
-    python -m bloodedge.benchmarks.repeatability MODEL.tflite... [--sample sample.npz]
+    python -m bloodedge.benchmarks.repeatability MODEL.tflite... [--sample s.npz] [--threads 1,0]
 
 Exit code 0 when all medians agree within 5 %, 1 when one does not although the runner called the
 machine quiet both times, and 3 when it called the machine too noisy to conclude: that is the
@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bloodedge.benchmarks.comparison import exit_code
-from bloodedge.benchmarks.host import BenchmarkConfig, BenchmarkResult, run_benchmark
+from bloodedge.benchmarks.host import BenchmarkConfig, run_benchmark
+from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.errors import DataError
 
 LIMIT = 0.05
@@ -55,15 +56,24 @@ def verdict(first: BenchmarkResult, second: BenchmarkResult) -> int:
     return AGREE if largest <= LIMIT else DIFFER
 
 
+def counts(text: str) -> tuple[int, ...]:
+    """Return the thread counts in a text such as 1,0; `BenchmarkConfig` checks them."""
+    return tuple(int(word) for word in text.split(","))
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run the comparison and return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite")
     parser.add_argument("--sample", type=Path, help="an .npz as the runner takes it")
+    parser.add_argument(
+        "--threads", type=counts, default=BenchmarkConfig.threads, help="0 is every CPU [1,0]"
+    )
     args = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as name:
         outs = [Path(name) / f"{place}.json" for place in ("first", "second")]
-        runs = [run_benchmark(BenchmarkConfig(tuple(args.models), args.sample, o)) for o in outs]
+        fixed = tuple(args.models), args.sample
+        runs = [run_benchmark(BenchmarkConfig(*fixed, out, args.threads)) for out in outs]
     return verdict(*runs)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bloodedge.benchmarks.host import BenchmarkRow
 from bloodedge.benchmarks.machine import Noise, Peaks
+from bloodedge.benchmarks.result import BenchmarkRow
 
 # The test split is what is reported; a figure of another split stands in only where it is missing.
 SPLIT_ORDER = ("test", "val", "train")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bloodedge.benchmarks.host import BenchmarkRow
 from bloodedge.benchmarks.report_data import Latency, Row, Section
 from bloodedge.benchmarks.report_part import Line, Part
 from bloodedge.benchmarks.report_text import micros, percent
+from bloodedge.benchmarks.result import BenchmarkRow
 
 _NOTE = (
     "Median of one inference with one thread (or with as many as stand in brackets) in µs, and the "

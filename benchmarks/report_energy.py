@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import floor, log10
 
-from bloodedge.benchmarks.host import BenchmarkRow
 from bloodedge.benchmarks.report_data import Latency, Row, Section
 from bloodedge.benchmarks.report_part import Line, Part
 from bloodedge.benchmarks.report_power import Energy, PowerLog, Span, energy
+from bloodedge.benchmarks.result import BenchmarkRow
 
 # The part's name.
 ENERGY = "energy"

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
-from math import hypot
 from typing import NamedTuple
 
 from bloodedge.benchmarks.report_axes import (
@@ -27,21 +26,20 @@ from bloodedge.benchmarks.report_axes import (
     linear_axis,
     log_axis,
 )
+from bloodedge.benchmarks.report_marks import (
+    BACKGROUND,
+    COLOURS,
+    FAINT,
+    LETTER,
+    around,
+    mark,
+    place_faint_name,
+    place_name,
+)
 
-COLOURS = ("#3b82f6", "#e8833a", "#2fa36b", "#a06cd5", "#d64545", "#1aa5b8")
-# Of what is not Pareto-optimal.
-_FAINT = 0.4
-_LETTER = 6.1
-# The page's colour around the letters of a name, so that what it crosses does not disturb.
-_BACKGROUND = "var(--bg,#fff)"
-_HALO = f"paint-order:stroke;stroke:{_BACKGROUND};stroke-width:3px"
-# As bad as being so much farther from the point.
-_CROSSING = 25.0
 _MAX_POINTS = 400
 # More could not be read, and looking for room takes the longer the more there are.
 _MAX_NAMES = 60
-
-Box = tuple[float, float, float, float]
 
 
 class Figure(NamedTuple):
@@ -93,25 +91,21 @@ def scatter(
     corners = [at[id(p)] for p in front]
     parts.append(_stairs(corners))
     parts += [_mark(p, at[id(p)], y, id(p) in best) for p in (*faint, *front)]
-    taken: list[Box] = [(px - 6, py - 6, px + 6, py + 6) for px, py in at.values()]
+    taken = around(list(at.values()))
     bars = [(at[id(p)][0] - 3, y(p.high), at[id(p)][0] + 3, y(p.low)) for p in points]
     bars += [(px, py - 1, qx, py + 1) for (px, py), (qx, _) in pairwise(corners)]
     bars += [(qx - 1, qy, qx + 1, py) for (_, py), (qx, qy) in pairwise(corners)]
     for p in sorted(front, key=lambda p: at[id(p)][1])[:_MAX_NAMES]:
         parts.append(place_name(p.label, at[id(p)], taken, bars))
     room = max(0, _MAX_NAMES - len(front))
-    parts += [_faint_name(p.label, at[id(p)], taken, bars) for p in faint[:room]]
+    parts += [place_faint_name(p.label, at[id(p)], taken, bars) for p in faint[:room]]
     return draw(parts, title)
 
 
 def _mark(p: Point, at: tuple[float, float], y: Scale, best: bool) -> str:
-    colour = COLOURS[p.colour % len(COLOURS)]
-    said = escape(f"{p.label}: {p.y:.2f} % [{p.low:.2f}, {p.high:.2f}], {p.x:.4g}")
-    return (
-        f'<g opacity="{1 if best else _FAINT}"><title>{said}</title>'
-        f'<path d="M{at[0]:.1f} {y(p.low):.1f}V{y(p.high):.1f}" stroke="{colour}"/>'
-        f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="5" fill="{colour}"/></g>'
-    )
+    said = f"{p.label}: {p.y:.2f} % [{p.low:.2f}, {p.high:.2f}], {p.x:.4g}"
+    bar = f"M{at[0]:.1f} {y(p.low):.1f}V{y(p.high):.1f}"
+    return mark(said, at, p.colour, bar, 1 if best else FAINT)
 
 
 def _stairs(corners: Sequence[tuple[float, float]]) -> str:
@@ -134,7 +128,7 @@ def _legend(points: Sequence[Point]) -> str:
     parts, left = [], float(LEFT)
     for name, colour in groups.items():
         shown = cut(name, 24)
-        width = 22 + _LETTER * len(shown)
+        width = 22 + LETTER * len(shown)
         if left + width > WIDTH - RIGHT:
             parts.append(f'<text x="{left:.1f}" y="{TOP - 9}" font-size="11">…</text>')
             break
@@ -172,74 +166,5 @@ def standalone(svg: str) -> str:
     """Return a figure as a file of its own, on white: a page's colours do not reach into it."""
     head, _, rest = svg.partition(">")
     namespace = head.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg" color="#1a1a1a"')
-    rest = rest.replace(_BACKGROUND, "#fff")
+    rest = rest.replace(BACKGROUND, "#fff")
     return f'{namespace}><rect width="100%" height="100%" fill="#fff"/>{rest}\n'
-
-
-def place_name(label: str, at: tuple[float, float], taken: list[Box], bars: list[Box]) -> str:
-    """Write a point's name where nothing is yet, with a line to the point where it is far."""
-    px, py = at
-    label = cut(label, 48)
-    width = _LETTER * len(label)
-    spots = _near(width)
-    for far in range(24, 200, 13):
-        spots += [(dx, dy) for dy in (4 - far, 4 + far) for dx in (9, -9 - width, -width / 2)]
-    boxes = _boxes(at, spots, width)
-    free = [i for i, box in enumerate(boxes) if _inside(box) and not _hits(box, taken)]
-    # A name may cross an error bar, but no other name or point, and rather than be far away.
-    costs = {i: _distance(boxes[i], at) + _CROSSING * _hits(boxes[i], bars) for i in free}
-    chosen = min(costs, key=lambda i: costs[i], default=0)
-    taken.append(boxes[chosen])
-    left, top, _, bottom = boxes[chosen]
-    line = ""
-    if chosen >= len(_near(width)):
-        near = bottom if bottom < py else top
-        # To the nearest letter, or else it would run along under the name.
-        end = min(max(px, left + 3), left + width - 3)
-        line = f'<path d="M{px:.1f} {py:.1f}L{end:.1f} {near:.1f}" '
-        line += 'stroke="currentColor" stroke-opacity=".4"/>'
-    place = f'x="{left:.1f}" y="{bottom - 3:.1f}"'
-    return f'{line}<text {place} style="{_HALO}" font-size="11">{escape(label)}</text>'
-
-
-def _faint_name(label: str, at: tuple[float, float], taken: list[Box], bars: list[Box]) -> str:
-    """Write a name beside its point where nothing at all is in the way, else leave it out."""
-    width = _LETTER * len(label)
-    boxes = _boxes(at, _near(width), width)
-    box = next((b for b in boxes if _inside(b) and not _hits(b, [*taken, *bars])), None)
-    if box is None:
-        return ""
-    taken.append(box)
-    place = f'x="{box[0]:.1f}" y="{box[3] - 3:.1f}"'
-    return f'<text {place} font-size="10" opacity="{_FAINT + 0.15:.2f}">{escape(label)}</text>'
-
-
-def _distance(box: Box, at: tuple[float, float]) -> float:
-    """Return how far the nearest edge of a name is from its point."""
-    x, y = min(max(at[0], box[0]), box[2]), min(max(at[1], box[1]), box[3])
-    return hypot(x - at[0], y - at[1])
-
-
-def _near(width: float) -> list[tuple[float, float]]:
-    spots = [(9.0, 4.0), (-9 - width, 4.0), (-width / 2, -11.0), (-width / 2, 20.0)]
-    return spots + [(dx, dy) for dy in (-8.0, 16.0) for dx in (8.0, -8 - width)]
-
-
-def _boxes(
-    at: tuple[float, float], spots: Sequence[tuple[float, float]], width: float
-) -> list[Box]:
-    px, py = at
-    return [(px + dx, py + dy - 10, px + dx + width, py + dy + 3) for dx, dy in spots]
-
-
-def _inside(box: Box) -> bool:
-    return (
-        box[0] >= LEFT + 2 and box[2] <= WIDTH - 2 and box[1] >= TOP and box[3] <= HEIGHT - BOTTOM
-    )
-
-
-def _hits(box: Box, taken: Sequence[Box]) -> bool:
-    return any(
-        box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
-        for other in taken
-    )

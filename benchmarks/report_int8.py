@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bloodedge.benchmarks.host import BenchmarkRow
 from bloodedge.benchmarks.report_data import Latency, Row, Section
 from bloodedge.benchmarks.report_part import Line, Part
 from bloodedge.benchmarks.report_reasons import ModelFiles, reasons
 from bloodedge.benchmarks.report_text import micros
+from bloodedge.benchmarks.result import BenchmarkRow
 
 _NOTE = (
     "Both files are of one model, by the run that exported them or else by their names, and "

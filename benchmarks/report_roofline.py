@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bloodedge.benchmarks.host import BenchmarkRow
 from bloodedge.benchmarks.machine import Peaks
 from bloodedge.benchmarks.model_work import Work
 from bloodedge.benchmarks.report_data import Latency, Row, Section
 from bloodedge.benchmarks.report_part import Part
 from bloodedge.benchmarks.report_roofline_figure import Mark, Roof, roofline_figure
 from bloodedge.benchmarks.report_text import micros
+from bloodedge.benchmarks.result import BenchmarkRow
 
 _NOTE = (
     "The limit is the longer of two times: all multiply-accumulates (MACs) at the peak of a large "

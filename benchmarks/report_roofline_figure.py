@@ -18,7 +18,8 @@ from bloodedge.benchmarks.report_axes import (
     frame,
     log_axis,
 )
-from bloodedge.benchmarks.report_figures import COLOURS, Box, Figure, place_name
+from bloodedge.benchmarks.report_figures import Figure
+from bloodedge.benchmarks.report_marks import around, mark, place_name
 
 
 class Roof(NamedTuple):
@@ -59,32 +60,28 @@ def roofline_figure(
         marks: the models.
         synthetic: whether the models' data were drawn by a program.
     """
-    xs = [mark.x for mark in marks] + [roof.ridge for roof in roofs]
+    xs = [model.x for model in marks] + [roof.ridge for roof in roofs]
     x, x_ticks = log_axis([min(xs) / 2, max(xs) * 2], LEFT, WIDTH - RIGHT)
     left, right = min(xs) / 2, max(xs) * 2
-    ys = [mark.y for mark in marks] + [roof.at(at) for roof in roofs for at in (left, right)]
+    ys = [model.y for model in marks] + [roof.at(at) for roof in roofs for at in (left, right)]
     y, y_ticks = log_axis(ys, HEIGHT - BOTTOM, TOP)
     title = f"Roofline{' (synthetic)' if synthetic else ''}"
     axes = "multiply-accumulates per byte moved", "GMAC/s"
     parts = [frame(title, *axes, x, x_ticks, y, y_ticks, place)]
     parts += [_roof(roof, (left, right), x, y) for roof in roofs]
-    at = [(x(mark.x), y(mark.y)) for mark in marks]
-    for mark, (px, py) in zip(marks, at, strict=True):
-        parts.append(_dot(mark, px, py))
-    taken: list[Box] = [(px - 6, py - 6, px + 6, py + 6) for px, py in at]
+    at = [(x(model.x), y(model.y)) for model in marks]
+    parts += [_dot(model, place_of) for model, place_of in zip(marks, at, strict=True)]
+    taken = around(at)
     # The roofs' own names.
     taken += [(WIDTH - 150, y(r.gmacs) - 16, WIDTH, y(r.gmacs)) for r in roofs if not r.dashed]
-    for mark, place_of in zip(marks, at, strict=True):
-        parts.append(place_name(mark.label, place_of, taken, []))
+    for model, place_of in zip(marks, at, strict=True):
+        parts.append(place_name(model.label, place_of, taken, []))
     return Figure(title, draw(parts, title))
 
 
-def _dot(mark: Mark, px: float, py: float) -> str:
-    said = escape(f"{mark.label}: {mark.y:.3g} GMAC/s at {mark.x:.3g} MACs per byte")
-    colour = COLOURS[mark.colour % len(COLOURS)]
-    return (
-        f'<g><title>{said}</title><circle cx="{px:.1f}" cy="{py:.1f}" r="5" fill="{colour}"/></g>'
-    )
+def _dot(model: Mark, at: tuple[float, float]) -> str:
+    said = f"{model.label}: {model.y:.3g} GMAC/s at {model.x:.3g} MACs per byte"
+    return mark(said, at, model.colour)
 
 
 def _roof(roof: Roof, ends: tuple[float, float], x: Scale, y: Scale) -> str:

@@ -65,6 +65,8 @@ TIMED_IMAGES = 64  # timing cycles over these: real data, without filling a smal
 TIMED_BYTES = 8 << 20  # for as much memory as this
 START_SECONDS = 1.0  # Python, the runtime and the model: only for the first estimate
 PROBE_SECONDS = 2.5  # the same and the machine's peaks
+# A minute on a Raspberry Pi 4, less what 40 s do not count: two probes and the last process, which
+# starts before they are over, of 3 s each there, for starting takes six times what it does here.
 QUICK_SECONDS, QUICK_INVOKES, QUICK_IMAGES = 40.0, 5, 100
 # Instructions that multiply int8 by int8 and add in one step, as Linux names them.
 INT8_DOT_FLAGS = ("asimddp", "i8mm", "avx_vnni", "avx512_vnni", "avx_vnni_int8", "amx_int8")

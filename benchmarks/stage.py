@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodedge.benchmarks.host import BenchmarkConfig, BenchmarkResult, run_benchmark
+from bloodedge.benchmarks.host import BenchmarkConfig, run_benchmark
 from bloodedge.benchmarks.model_work import known_work
 from bloodedge.benchmarks.profile.files import save_profiles
-from bloodedge.benchmarks.profile.litert import profile_here
+from bloodedge.benchmarks.profile.litert import measured, profile_here
 from bloodedge.benchmarks.profile.table import Profile
+from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.files import atomic_path, write_json
@@ -102,10 +103,9 @@ def _profiles(
 
     The runner names a model by its file's name, or by its path where two have the same.
     """
-    good = {row.model: row.threads for row in reversed(result.rows) if not row.error}
+    good, threads = measured(result)
     names = {path: str(path) if str(path) in good else path.name for path in paths}
     named = {name: path for path, name in names.items() if name in good}
-    threads = good[next(iter(named))] if named else 1
     return profile_here(named, threads, 0.5 if config.quick else config.seconds)
 
 

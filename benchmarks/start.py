@@ -2,10 +2,9 @@
 
     python3 run.py [--quick] [--threads 1,0] ...
 
-Options are passed on to runner.py; `--help` lists them. Needs what runner.py needs.
+Options are passed on to runner.py; `--help` lists them. Needs what runner.py needs, and says so on
+any Python 3: that is why nothing here is newer than Python 3.5.
 """
-
-from __future__ import annotations
 
 import hashlib
 import io
@@ -16,7 +15,7 @@ import sys
 from pathlib import Path
 
 
-def damaged() -> list[str]:
+def damaged() -> "list[str]":
     """Return the bundle's files that are not as SHA256SUMS says."""
     lines = Path("SHA256SUMS").read_text(encoding="utf-8").splitlines()
     listed = [line.partition("  ")[::2] for line in lines]
@@ -61,13 +60,18 @@ def hang_up(signum: int, frame: object) -> None:
 
 def main() -> None:
     """Run runner.py in this process, with the bundle's models and sample."""
-    os.chdir(Path(__file__).resolve().parent)
+    if sys.hexversion < 0x3080000:
+        found = ".".join(map(str, sys.version_info[:3]))
+        print("error: Python 3.8 or newer is needed, this is " + found, file=sys.stderr)
+        sys.exit(2)
+    os.chdir(str(Path(__file__).resolve().parent))
     try:
         wrong = damaged()
     except OSError:
         wrong = ["SHA256SUMS"]
     if wrong:
-        print(f"error: {wrong[0]} is damaged or missing: copy the bundle again", file=sys.stderr)
+        said = "error: " + wrong[0] + " is damaged or missing: copy the bundle again"
+        print(said, file=sys.stderr)
         sys.exit(2)
     # Under nohup a lost terminal is ignored already.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:

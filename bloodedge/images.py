@@ -66,13 +66,13 @@ def decode_image(data: bytes, size: int, name: str) -> NDArray[np.uint8]:
     Raises:
         DataError: the bytes are no whole image, or one above 100 megapixels.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     square = _rgb8(_central_square(_decode(data, name)), name)
     way = cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(square, (size, size), interpolation=way), np.uint8)
 
 
-def _opencv() -> Any:
+def opencv() -> Any:
     """Import OpenCV when it is first needed: a training host without it still starts."""
     # OpenCV reads this when it is loaded, and then refuses by the header, before it decodes. If
     # it was loaded before, its own limit of 2^30 pixels holds and `_decode` refuses afterwards.
@@ -90,7 +90,7 @@ def _opencv() -> Any:
 
 def _decode(data: bytes, name: str) -> NDArray[Any]:
     """Return the pixels as stored: (H, W) grey, or (H, W, C) in OpenCV's order BGR or BGRA."""
-    cv2 = _opencv()
+    cv2 = opencv()
     pixels = None
     # Older OpenCV paints the missing part of a truncated JPEG grey and says nothing.
     truncated = data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data
@@ -128,7 +128,7 @@ def _central_square(pixels: NDArray[Any]) -> NDArray[Any]:
 
 def _rgb8(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Turn stored pixels into uint8 RGB of shape (H, W, 3)."""
-    cv2 = _opencv()
+    cv2 = opencv()
     values = np.ascontiguousarray(_eight_bits(pixels, name))
     channels = 1 if values.ndim == 2 else values.shape[2]
     if channels == 1:

@@ -124,6 +124,27 @@ def paired_drop_interval(
     return (float(low), float(high))
 
 
+def mean_interval(
+    values: NDArray[np.int64], seed: int = 0, draws: int = 10_000
+) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a mean over images.
+
+    Resampling images with replacement draws how often each distinct value occurs from a
+    multinomial distribution, which is what is drawn here: few values make it cheap.
+
+    Args:
+        values: `(N,)` whole numbers, one for each image.
+        seed: fixes the draws.
+        draws: how many.
+    """
+    if len(values) == 0:
+        return (0.0, 0.0)
+    distinct, counts = np.unique(values, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), draws)
+    low, high = np.percentile(drawn @ distinct / len(values), [2.5, 97.5])
+    return (float(low), float(high))
+
+
 def classification_metrics(truth: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
     """Return every figure reported for a classifier, ready for JSON.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -104,6 +104,17 @@ def find_model(reference: str) -> ModelReference:
         names = ", ".join(str(model.path) for model in found)
         raise ModelError(f"{reference!r} means {len(found)} models", fix=f"name one of {names}")
     return found[0]
+
+
+def find_all(references: Sequence[str]) -> list[ModelReference]:
+    """Return every model that the names or paths mean, each file once.
+
+    Raises:
+        ModelError: nothing of one of the names is there.
+        RunError: a run's manifest is damaged.
+    """
+    found = [model for reference in references for model in find_models(reference)]
+    return list({model.path.resolve(): model for model in found}.values())
 
 
 def known_names() -> list[str]:

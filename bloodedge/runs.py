@@ -305,4 +305,9 @@ def package_versions() -> dict[str, str]:
 
 def _command_line() -> str:
     """Return the command as typed; the program's own folder says nothing about the run."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0]).name
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    # `python -m package` runs its `__main__`, which the command itself does not name.
+    if spec is not None and not spec.name.endswith("__main__"):
+        program = f"python -m {spec.name}"
+    return " ".join([program, *sys.argv[1:]])

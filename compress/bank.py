@@ -8,7 +8,7 @@ answers can be computed once, stored in half precision and reused by every stude
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def teacher_answers(key: BankKey, teacher: Any, data: Dataset) -> Bank:
         DataError: the cached file is damaged.
     """
     images, outputs = data["train"].images, int(teacher.output_shape[-1])
-    done = _read_views(key.path) if key.path.exists() else []
+    done = _read_views(key.path) if key.path.exists() else _logits_beside_features(key, outputs)
     if len(done) > min(key.views, VIEWS) or any(v.shape != (len(images), outputs) for v in done):
         raise DataError(f"the teacher's {key.what} in {key.path} do not fit", fix="delete the file")
     if len(done) == key.views:
@@ -128,6 +128,14 @@ def read_bank(path: Path, data: Dataset) -> BankFile:
     if not np.isfinite(logits).all():
         raise DataError(f"the teacher logits in {path} are not all finite", fix="write them again")
     return BankFile(logits, tuple(str(t) for t in teachers.ravel()), data.fingerprint)
+
+
+def _logits_beside_features(key: BankKey, classes: int) -> list[Bank]:
+    """Return the views of the logits that a bank of features begins with, where there is one."""
+    features = replace(key, what="features").path
+    if key.what != "logits" or not features.exists():
+        return []
+    return [np.ascontiguousarray(view[:, :classes]) for view in _read_views(features)]
 
 
 def _read_views(path: Path) -> list[Bank]:

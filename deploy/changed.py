@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.gallery import MAX_CELLS, contact_sheet
-from bloodedge.files import atomic_path
+from bloodedge.files import write_csv
 from bloodedge.metrics import Floats
 
 _NAME = 16
@@ -58,7 +56,8 @@ def write_changed(folder: Path, stem: str, data: Dataset, answers: Answers) -> N
             f"{_short(truth)}\n{_short(names[was])} {sure[0][:4]} >\n{_short(names[now])} "
             f"{sure[1][:4]}"
         )
-    _write_table(folder / f"{stem}.csv", lines)
+    header = ("index", "truth", "parent", "parent_p", "child", "child_p")
+    write_csv(folder / f"{stem}.csv", header, lines)
     if not lines:
         return
     note = "synthetic data, " if data.synthetic else ""
@@ -70,16 +69,6 @@ def write_changed(folder: Path, stem: str, data: Dataset, answers: Answers) -> N
         title += f", the first {MAX_CELLS} shown"
     shown = [split.images[line[0]] for line in lines]
     contact_sheet(shown, captions, title, folder / f"{stem}.png")
-
-
-def _write_table(path: Path, lines: Sequence[tuple[object, ...]]) -> None:
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(("index", "truth", "parent", "parent_p", "child", "child_p"))
-        writer.writerows(lines)
 
 
 def _short(name: str) -> str:

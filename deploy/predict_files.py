@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from bloodedge import files
 from bloodedge.deploy.gallery import MAX_CELLS, contact_sheet
 from bloodedge.deploy.predict import Prediction, printable
 from bloodedge.errors import ConfigError
-from bloodedge.files import atomic_path
 
 _THUMBNAIL = 96
 _CAPTION = 24
@@ -31,15 +30,10 @@ def check_free(table: Path | None, sheet: Path | None, *, force: bool) -> None:
 def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
     """Write one line for each image: file, class, its probability, then every class's."""
     names = sorted(name for name, _ in predictions[0].ranked)
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(("image", "class", "probability", *names))
-        for prediction in predictions:
-            (best, p), every = prediction.ranked[0], dict(prediction.ranked)
-            writer.writerow((str(prediction.image), best, p, *(every[name] for name in names)))
+    rows = (
+        (str(p.image), *p.ranked[0], *(dict(p.ranked)[name] for name in names)) for p in predictions
+    )
+    files.write_csv(path, ("image", "class", "probability", *names), rows)
 
 
 def write_sheet(predictions: Sequence[Prediction], path: Path) -> None:

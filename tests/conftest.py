@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,18 @@ from hypothesis import settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from bloodedge.benchmarks.elsewhere import DriverConfig, benchmark_elsewhere
 from bloodedge.benchmarks.emulator import tools
-from bloodedge.benchmarks.emulator.server import Server
+from bloodedge.benchmarks.emulator.server import Server, write_program
 from bloodedge.benchmarks.emulator.userland import Userland, make_userland
+from bloodedge.benchmarks.result import BenchmarkResult
+from bloodedge.benchmarks.ssh import device as device_module
+from bloodedge.benchmarks.ssh.connection import Target
+from bloodedge.benchmarks.ssh.driver import Ssh, SshConfig
 from bloodedge.data.dataset import Dataset, Split
+from bloodedge.deploy import interpreter
 from bloodedge.errors import ConfigError
-from bloodedge.runs import MANIFEST
+from bloodedge.runs import MANIFEST, Run
 
 # A first call may compile or import; the suite also runs on busy machines.
 settings.register_profile("bloodedge", deadline=None)
@@ -68,6 +76,90 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         cannot(error)
     with Server(tmp_path_factory.mktemp("sshd")) as running:
         yield running
+
+
+@pytest.fixture
+def installed_python() -> Callable[[str], Path]:
+    """Return what finds this machine's Python of a version; without one the test is skipped."""
+
+    def find(version: str) -> Path:
+        named = shutil.which(f"python{version}")
+        kept = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python"))
+        code = "import sys; print('%d.%d' % sys.version_info[:2])"
+        for path in (*([Path(named)] if named else []), *kept):
+            # pyenv has a script of that name that starts none.
+            asked = [str(path), "-c", code]
+            done = subprocess.run(asked, capture_output=True, text=True, check=False)
+            if done.stdout.strip() == version:
+                return path
+        pytest.skip(f"no Python {version} is installed here")
+
+    return find
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The home folder of a stand-in device, whose name a shell could act on."""
+    folder = tmp_path / "home of 'pi'"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """The device's programs; see `use_python`."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def use_python(programs: Path) -> Callable[[Path], None]:
+    """Return what makes a Python the device's python3."""
+    return lambda python: write_program(programs / "python3", f'exec "{python}" "$@"')
+
+
+@pytest.fixture
+def pi(
+    server: Server,
+    home: Path,
+    programs: Path,
+    use_python: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Server:
+    """A device that ssh reaches; its python3 is this one, runtime included."""
+    monkeypatch.setenv("PATH", f"{server.client()}:{os.environ['PATH']}")
+    monkeypatch.setattr(device_module, "_PAUSES", (0.1, 0.1, 0.1))
+    use_python(Path(sys.executable))
+    server.device(home, programs)
+    if server.process is None or server.process.poll() is not None:
+        server.start()
+    return server
+
+
+@pytest.fixture
+def measure(
+    pi: Server,
+    brightest_tflite: bytes,
+    colours: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., tuple[Run, BenchmarkResult]]:
+    """Return what measures a model there, whose name a shell could act on."""
+    monkeypatch.setattr("bloodedge.deploy.interpreter.probe", interpreter.check_file)
+    path = tmp_path / "a name; $(reboot) 'quoted'.tflite"
+    path.write_bytes(brightest_tflite)
+
+    def run(
+        target: Target | None = None, seconds: float = 0.02, repeats: int = 1, **settings: Any
+    ) -> tuple[Run, BenchmarkResult]:
+        config = DriverConfig(
+            (str(path),), "pi", images=6, repeats=repeats, seconds=seconds, force=True
+        )
+        usual = {"threads": (1,), "quick": True, **settings}
+        return benchmark_elsewhere(config, colours, Ssh(SshConfig(target or pi.target, **usual)))
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 from bloodedge.benchmarks.android.adb import Adb, LostDeviceError
 from bloodedge.benchmarks.android.driver import Android, AndroidConfig, architecture
 from bloodedge.benchmarks.elsewhere import DriverConfig, benchmark_elsewhere
-from bloodedge.benchmarks.host import BenchmarkResult, load_result
 from bloodedge.benchmarks.profile.files import read_profiles
+from bloodedge.benchmarks.result import BenchmarkResult, load_result
 from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
@@ -243,8 +243,13 @@ def test_it_is_pinned_to_the_fastest_cores_and_told_what_to_use(
     masks = {call.split("--num_threads=")[1][0]: call.split()[2] for call in timed}
     assert masks == {"1": "4", "2": "c", "4": "f"}
     assert all("--min_secs=0.5" in call for call in timed)
-    for flags in ("--use_xnnpack=true", "--use_gpu=true --use_xnnpack=false", "--use_nnapi=true"):
+    nnapi = "--use_nnapi=true --disable_nnapi_cpu=true --use_xnnpack=false"
+    gpu = "--use_gpu=true --use_xnnpack=false"
+    for flags in ("--use_xnnpack=true", gpu, nnapi):
         assert sum(flags in call for call in timed) == 3
+    # Without XNNPACK only where nothing else is asked for.
+    plain = [c for c in timed if "--use_xnnpack=false" in c and "gpu" not in c and "nnapi" not in c]
+    assert len(plain) == 3
     # What is typed into the device's shell holds nothing of a file's name.
     assert not device.calls("reboot.tflite --graph")
     assert all("/0.tflite" in call for call in timed)
@@ -510,3 +515,12 @@ def test_the_command_measures(
     result = load_result(runs_root() / "benchmark-android" / "benchmark.json")
     assert [row.delegate for row in result.rows] == ["xnnpack"]
     assert np.isclose(result.rows[0].accuracy or 0, 1.0)
+    # The cable is pulled after the first repeat: exit code, reason, and what was measured.
+    (device.root / "calls").unlink()
+    device.set(unplug_after=2)
+    done = CliRunner().invoke(app, [*words, "--delegate", "cpu", "--name", "cut"])
+    assert done.exit_code == 1
+    (said,) = [line for line in done.output.splitlines() if "is gone" in line]
+    assert "keeping what is complete" in said
+    kept = load_result(runs_root() / "cut" / "benchmark.json")
+    assert (kept.complete, len(kept.rows)) == (False, 1)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bloodedge.benchmarks import host, runner
-from bloodedge.benchmarks.host import BenchmarkConfig, load_result, run_benchmark
+from bloodedge.benchmarks import runner
+from bloodedge.benchmarks.host import BenchmarkConfig, run_benchmark
 from bloodedge.benchmarks.model_work import Work
+from bloodedge.benchmarks.result import SCHEMA, load_result
 from bloodedge.errors import ConfigError, DataError
 
 MEASURED: dict[str, Any] = {
@@ -235,8 +236,8 @@ def test_a_missing_or_huge_file_is_refused(tmp_path: Path) -> None:
 # ---- running ----
 
 
-def test_the_host_and_the_runner_name_the_same_schema() -> None:
-    assert host.SCHEMA == runner.SCHEMA
+def test_the_reader_and_the_runner_name_the_same_schema() -> None:
+    assert runner.SCHEMA == SCHEMA
 
 
 def test_a_benchmark_runs_to_a_result(model: Path, tmp_path: Path) -> None:

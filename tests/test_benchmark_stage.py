@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloodedge.benchmarks.host import load_result
 from bloodedge.benchmarks.model_work import model_work
 from bloodedge.benchmarks.profile.files import read_profiles
+from bloodedge.benchmarks.result import load_result
 from bloodedge.benchmarks.stage import BenchmarkStageConfig, balanced_indices, benchmark
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError

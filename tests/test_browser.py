@@ -21,7 +21,7 @@ from bloodedge.benchmarks.browser.messages import MAX_DURATIONS, describe_browse
 from bloodedge.benchmarks.browser.server import MAX_UPLOAD, PageServer, page_files
 from bloodedge.benchmarks.browser.session import Session
 from bloodedge.benchmarks.elsewhere import DriverConfig, Material, benchmark_elsewhere
-from bloodedge.benchmarks.host import load_result
+from bloodedge.benchmarks.result import load_result
 from bloodedge.benchmarks.runner import summarize
 from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset

@@ -16,6 +16,8 @@ from bloodedge.metrics import (
     classification_metrics,
     confusion_matrix,
     expected_calibration_error,
+    mean_interval,
+    paired_drop_interval,
     precision_recall_f1,
     softmax,
     wilson_interval,
@@ -206,6 +208,18 @@ def test_every_share_is_a_share(seed: int, classes: int) -> None:
     assert sum(map(sum, found["confusion"])) == found["images"] == 30
     low, high = found["accuracy_95ci"]
     assert low < found["accuracy"] < high or found["accuracy"] in (0.0, 1.0)
+
+
+def test_the_interval_of_a_mean_is_that_of_resampled_images() -> None:
+    values = np.random.default_rng(3).integers(-4, 9, 300)
+    means = np.random.default_rng(4).choice(values, (10_000, 300)).mean(axis=1)
+    np.testing.assert_allclose(mean_interval(values), np.percentile(means, [2.5, 97.5]), atol=0.02)
+    assert mean_interval(values) == mean_interval(values[::-1].copy())
+    assert mean_interval(np.full(7, 3)) == (3.0, 3.0)
+    assert mean_interval(np.array([], np.int64)) == (0.0, 0.0)
+    # Broken and mended images are the values 1 and -1.
+    pairs = np.repeat([1, -1, 0], [12, 5, 383])
+    np.testing.assert_allclose(mean_interval(pairs), paired_drop_interval(12, 5, 400), atol=0.0026)
 
 
 # ---- softmax and confusion ----

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bloodedge.benchmarks import latency_parity
-from bloodedge.benchmarks.host import BenchmarkResult, BenchmarkRow
+from bloodedge.benchmarks import latency_parity, repeatability
+from bloodedge.benchmarks.host import BenchmarkConfig
 from bloodedge.benchmarks.machine import Noise
 from bloodedge.benchmarks.repeatability import AGREE, DIFFER, INCONCLUSIVE, differences, verdict
-from bloodedge.errors import DataError
+from bloodedge.benchmarks.result import BenchmarkResult, BenchmarkRow
+from bloodedge.errors import ConfigError, DataError
 
 ROW = BenchmarkRow(
     "m", 10, 9, 1, 100.0, 110.0, 120.0, 90.0, 1.0, 1.0, 100, None, 0, 0.0, False, None
@@ -49,6 +50,32 @@ def test_a_model_that_failed_once_is_an_error() -> None:
     for pair in ((result(1.0), result(None)), (result(1.0, 1.0), result(1.0))):
         with pytest.raises(DataError, match="not measured twice"):
             differences(*pair)
+
+
+@pytest.mark.parametrize(
+    ("words", "threads"),
+    [([], BenchmarkConfig.threads), (["--threads", "1"], (1,)), (["--threads", "2,0"], (2, 0))],
+)
+def test_both_runs_measure_with_the_thread_counts_that_are_asked_for(
+    words: list[str], threads: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs: list[BenchmarkConfig] = []
+
+    def run(config: BenchmarkConfig) -> BenchmarkResult:
+        configs.append(config)
+        return result(100.0, noise=QUIET)
+
+    monkeypatch.setattr(repeatability, "run_benchmark", run)
+    assert repeatability.main(["m.tflite", *words]) == AGREE
+    assert [config.threads for config in configs] == [threads, threads]
+    assert [config.models for config in configs] == [(Path("m.tflite"),)] * 2
+
+
+def test_thread_counts_that_are_none_are_refused() -> None:
+    with pytest.raises(SystemExit):
+        repeatability.main(["m.tflite", "--threads", "many"])
+    with pytest.raises(ConfigError, match="distinct counts"):
+        repeatability.main(["m.tflite", "--threads", "1,1"])
 
 
 @pytest.mark.parametrize(

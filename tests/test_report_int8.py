@@ -11,11 +11,11 @@ import pytest
 
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks import runner
-from bloodedge.benchmarks.host import BenchmarkRow
 from bloodedge.benchmarks.report_data import Latency, Row, Section
 from bloodedge.benchmarks.report_int8 import find_pairs, int8_part
 from bloodedge.benchmarks.report_reasons import ModelFiles, reasons
 from bloodedge.benchmarks.report_results import read_result
+from bloodedge.benchmarks.result import BenchmarkRow
 from bloodedge.deploy.convert import convert
 from bloodedge.deploy.lint.facts import FileFacts, Operator, Tensor
 from bloodedge.deploy.lint.rule import Case

@@ -18,10 +18,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bloodedge.benchmarks.host import RUNNER, load_result
+from bloodedge.benchmarks.host import RUNNER
 from bloodedge.benchmarks.processes import Timed
 from bloodedge.benchmarks.report import Report, ReportConfig, report
 from bloodedge.benchmarks.report_power import Energy, PowerLog, energy, read_power, student_t
+from bloodedge.benchmarks.result import load_result
 from bloodedge.cli.reporting import report as report_command
 from bloodedge.errors import DataError
 from bloodedge.references import packaged_zoo

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import fcntl
 import json
 import os
@@ -10,7 +9,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,16 +18,14 @@ from typing import Any
 
 import pytest
 
-from bloodedge.benchmarks.elsewhere import DriverConfig, benchmark_elsewhere, score
-from bloodedge.benchmarks.emulator.server import Server
-from bloodedge.benchmarks.host import BenchmarkResult
-from bloodedge.benchmarks.ssh import agent
+from bloodedge.benchmarks.elsewhere import score
+from bloodedge.benchmarks.emulator.server import Server, write_program
+from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.benchmarks.ssh import device as device_module
 from bloodedge.benchmarks.ssh.connection import SshError, Target, failure
-from bloodedge.benchmarks.ssh.driver import Ssh, SshConfig
+from bloodedge.benchmarks.ssh.driver import SshConfig
 from bloodedge.benchmarks.stage import balanced_indices
 from bloodedge.data.dataset import Dataset
-from bloodedge.deploy import interpreter
 from bloodedge.errors import BloodedgeError, ConfigError, DataError
 from bloodedge.runs import Run, runs_root
 
@@ -37,62 +33,7 @@ BASE = ".cache/bloodedge-ssh"
 NAME = "a name; $(reboot) 'quoted'.tflite"
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    folder = tmp_path / "home of 'pi'"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Path:
-    """The device's programs; its python3 is this one, runtime included."""
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    write(folder / "python3", f'exec {sys.executable} "$@"')
-    return folder
-
-
-def write(path: Path, script: str) -> None:
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-
-
-@pytest.fixture
-def pi(server: Server, home: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setenv("PATH", f"{server.client()}:{os.environ['PATH']}")
-    monkeypatch.setattr(device_module, "_PAUSES", (0.1, 0.1, 0.1))
-    server.device(home, programs)
-    if server.process is None or server.process.poll() is not None:
-        server.start()
-    return server
-
-
 Measure = Callable[..., tuple[Run, BenchmarkResult]]
-
-
-@pytest.fixture
-def measure(
-    pi: Server,
-    brightest_tflite: bytes,
-    colours: Dataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Measure:
-    monkeypatch.setattr("bloodedge.deploy.interpreter.probe", interpreter.check_file)
-    path = tmp_path / NAME
-    path.write_bytes(brightest_tflite)
-
-    def run(
-        target: Target | None = None, seconds: float = 0.02, repeats: int = 1, **settings: Any
-    ) -> tuple[Run, BenchmarkResult]:
-        config = DriverConfig(
-            (str(path),), "pi", images=6, repeats=repeats, seconds=seconds, force=True
-        )
-        usual = {"threads": (1,), "quick": True, **settings}
-        return benchmark_elsewhere(config, colours, Ssh(SshConfig(target or pi.target, **usual)))
-
-    return run
 
 
 def left_in(home: Path) -> list[str]:
@@ -333,7 +274,7 @@ def test_a_device_that_lacks_something_is_one_line(
 ) -> None:
     (programs / program).unlink()
     if script:
-        write(programs / program, script)
+        write_program(programs / program, script)
     with pytest.raises(BloodedgeError, match=said) as caught:
         measure()
     assert "\n" not in str(caught.value)
@@ -342,14 +283,15 @@ def test_a_device_that_lacks_something_is_one_line(
 
 
 def liar(tmp_path: Path, result: object) -> Path:
-    path = tmp_path / "agent.py"
+    folder = tmp_path / "liar"
+    folder.mkdir()
     answers = {"runtime": {"python": "x"}, "measure": {"code": 0}, "fetch": {"result": result}}
-    path.write_text(
+    (folder / "__main__.py").write_text(
         "import json, sys\n"
         f"answers = json.loads({json.dumps(answers)!r})\n"
         "print(json.dumps({'done': answers.get(sys.argv[1], {})}))\n"
     )
-    return path
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -426,73 +368,6 @@ def test_what_ssh_says_is_understood() -> None:
         assert meant in str(failure(target, said))
 
 
-# ---- installing a runtime ----
-
-
-def test_the_programs_that_are_copied_there_are_python_3_8() -> None:
-    for name in ("ssh/agent.py", "start.py"):
-        path = Path(agent.__file__).parents[1] / name
-        ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
-
-
-@pytest.mark.parametrize(
-    ("bits", "machine", "said"),
-    [
-        (32, "i686", "no TFLite runtime is published for i686"),
-        (32, "armv7l", "sudo apt install python3-numpy"),
-        # A 64-bit kernel under a 32-bit system, as many a Pi has.
-        (32, "aarch64", "sudo apt install python3-numpy"),
-        (64, "riscv64", ""),
-    ],
-)
-def test_what_is_installed_depends_on_the_system(
-    bits: int,
-    machine: str,
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(agent.struct, "calcsize", lambda _: bits // 8)
-    monkeypatch.setattr(agent.platform, "machine", lambda: machine)
-    # NumPy here is 2, which tflite-runtime does not work with.
-    if not said:
-        assert agent.packages() == [["ai-edge-litert"], ["tflite-runtime", "numpy<2"]]
-        return
-    with pytest.raises(SystemExit):
-        agent.packages()
-    assert said in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("output", "said"),
-    [
-        ("ensurepip is not\navailable", "sudo apt install python3-venv"),
-        ("Error: [Errno 28] No space left on device: 'x'", "No space left on device"),
-    ],
-)
-def test_a_venv_that_cannot_be_made_is_one_line(
-    output: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(agent, "call", lambda _: (1, output))
-    with pytest.raises(SystemExit):
-        agent.install()
-    assert said in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_without_runtime_and_network_the_way_out_is_said(
-    pi: Server, measure: Measure, home: Path, programs: Path, tmp_path: Path
-) -> None:
-    command = [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")]
-    subprocess.run(command, check=True, timeout=300)
-    write(programs / "python3", f'exec {tmp_path}/bare/bin/python3 "$@"')
-    nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:1/simple"}
-    pi.device(home, programs, **nowhere)
-    with pytest.raises(ConfigError, match=r"reaches no package index.*ai-edge-litert"):
-        measure()
-    assert left_in(home) == [".cache"]
-
-
 # ---- without the driver ----
 
 
@@ -503,7 +378,7 @@ def test_scp_and_the_bundle_do_as_well(
     tmp_path: Path, home: Path,
 ) -> None:  # fmt: skip
     from bloodedge.benchmarks.bundle import BundleConfig, bundle
-    from bloodedge.benchmarks.host import load_result
+    from bloodedge.benchmarks.result import load_result
 
     path = tmp_path / "brightest.tflite"
     path.write_bytes(brightest_tflite)

@@ -17,7 +17,8 @@ from bloodedge.benchmarks.elsewhere import score
 from bloodedge.benchmarks.emulator import tools
 from bloodedge.benchmarks.emulator.server import Server
 from bloodedge.benchmarks.emulator.userland import Userland, make_userland
-from bloodedge.benchmarks.host import load_result
+from bloodedge.benchmarks.profile.litert import CHILD, profile_model, read_profile
+from bloodedge.benchmarks.result import load_result
 from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.synthetic_set import load_synthetic, write_npz
@@ -150,6 +151,28 @@ def test_a_finished_userland_is_used_again(userland: Callable[[str], Userland]) 
     code = "import sys, numpy; print(sys.version_info[:2], sys.platform, numpy.__version__[0])"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "(3, 11) linux 2\n"
+
+
+@pytest.mark.slow
+def test_the_profiler_tells_the_same_operators_there(userland: Callable[[str], Userland]) -> None:
+    """Their times mean nothing; that it runs on this processor, and what it finds, does."""
+    python = userland("arm64").with_runtime("ai-edge-litert") / "python3"
+    model = find_model(MODEL).path
+    command = [python, CHILD, model, "1", "0.05"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    there = read_profile(MODEL, 1, "there", done.stdout.splitlines()[-1]).by_kind()
+    here = profile_model(MODEL, model, 1, 0.05).by_kind()
+
+    def counts(kinds: dict[str, tuple[int, float]]) -> dict[str, int]:
+        # How a convolution is done differs between processors; its name begins alike.
+        families = {kind: kind.partition(" ")[0] for kind in kinds}
+        return {
+            family: sum(kinds[kind][0] for kind in kinds if families[kind] == family)
+            for family in sorted(set(families.values()))
+        }
+
+    assert counts(there) == counts(here)
+    assert counts(there)["Convolution"] == 6
 
 
 def test_an_emulated_board_can_say_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from bloodedge.train.augment import AugmentConfig
 
 # Optical densities of haematoxylin, eosin and DAB in red, green and blue (Ruifrok & Johnston
 # 2001), each a unit vector, as in scikit-image's `rgb_from_hed`.
-_STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
+STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
 
 
 def augment(images: Any, draws: dict[str, Any], config: AugmentConfig) -> Any:
@@ -132,7 +132,7 @@ def _restained(x: Any, change: Any) -> Any:
     """Scale the density of each stain: x -> 255 exp(-(D M^-1 diag(change) M)), D = -ln(x / 255)."""
     from keras import ops
 
-    unit = _STAINS / np.linalg.norm(_STAINS, axis=1, keepdims=True)
+    unit = STAINS / np.linalg.norm(STAINS, axis=1, keepdims=True)
     density = -ops.log(ops.maximum(x, 1.0) / 255.0)
     stains = ops.matmul(density, np.linalg.inv(unit).astype(np.float32))
     return 255.0 * ops.exp(-ops.matmul(stains * change[:, None, None, :], unit))

@@ -31,7 +31,8 @@ DELEGATES = {
     "xnnpack": "--use_xnnpack=true",
     "cpu": "--use_xnnpack=false",
     "gpu": "--use_gpu=true --use_xnnpack=false",
-    "nnapi": "--use_nnapi=true --use_xnnpack=false",
+    # Not by its own reference on the CPU, which would pass for an accelerator.
+    "nnapi": "--use_nnapi=true --disable_nnapi_cpu=true --use_xnnpack=false",
 }
 _MACHINES = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86"}
 _MIN_RUNS = 50

@@ -162,11 +162,16 @@ class Server:
         folder = self.root / "client"
         folder.mkdir(exist_ok=True)
         for name in ("ssh", "scp"):
-            script = folder / name
             command = shlex.join([tools.program(name), "-F", str(settings)])
-            script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-            script.chmod(0o755)
+            write_program(folder / name, f'exec {command} "$@"')
         return folder
+
+
+def write_program(path: Path, script: str) -> None:
+    """Write a shell script as a program, in place of one that was there."""
+    path.unlink(missing_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
 
 
 def _kill(processes: list[int]) -> None:

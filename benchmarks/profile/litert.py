@@ -15,12 +15,17 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 
+from bloodedge.benchmarks.fields import number
 from bloodedge.benchmarks.profile.table import Operator, Profile, parse
+from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.benchmarks.runner import one_line
 from bloodedge.console import say
 
 CHILD = Path(__file__).with_name("litert_child.py")
-_TIMEOUT_S = 300.0
+RUNTIME = "ai_edge_litert"
+_TIMEOUT_S = 310.0
+_MAX_SUMMARIES = 1000
+_MAX_US = 3600e6
 
 
 def profile_here(models: Mapping[str, Path], threads: int, seconds: float) -> list[Profile]:
@@ -36,8 +41,19 @@ def profile_here(models: Mapping[str, Path], threads: int, seconds: float) -> li
         try:
             found.append(profile_model(name, path, threads, seconds))
         except ValueError as error:
-            say(f"{name}: no profile by operator: {error}")
+            say_why(name, error)
     return found
+
+
+def measured(result: BenchmarkResult) -> tuple[list[str], int]:
+    """Return the models that could be measured, and the number of threads to profile them with."""
+    good = [row for row in result.rows if not row.error]
+    return list(dict.fromkeys(row.model for row in good)), good[0].threads if good else 1
+
+
+def say_why(name: str, why: object) -> None:
+    """Say in a line that a model has no profile."""
+    say(f"{name}: no profile by operator: {why}")
 
 
 def profile_model(name: str, path: Path, threads: int, seconds: float) -> Profile:
@@ -58,14 +74,33 @@ def profile_model(name: str, path: Path, threads: int, seconds: float) -> Profil
         )
     except subprocess.TimeoutExpired:
         raise ValueError("LiteRT did not come to an end") from None
-    out = done.stdout.decode("utf-8", "replace")
-    if done.returncode != 0 or not out.strip():
-        last = one_line(out or done.stderr.decode("utf-8", "replace")[-200:])
+    out = done.stdout.decode("utf-8", "replace").splitlines()
+    if not out:
+        last = one_line(done.stderr.decode("utf-8", "replace")[-200:])
         raise ValueError(last or f"LiteRT ended with exit code {done.returncode}")
-    answer = json.loads(out.splitlines()[-1])
-    runtime = f"ai_edge_litert {metadata.version('ai-edge-litert')}"
-    operators = middle([parse(summary) for summary in answer["summaries"]])
-    return Profile(name, threads, runtime, operators, answer["invoke_us"])
+    runtime = f"{RUNTIME} {metadata.version('ai-edge-litert')}"
+    return read_profile(name, threads, runtime, out[-1])
+
+
+def read_profile(name: str, threads: int, runtime: str, answer: str) -> Profile:
+    """Return the profile in what `litert_child.py` printed, here or on another device.
+
+    Raises:
+        ValueError: it says why there is none, or is damaged.
+    """
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        raise ValueError("LiteRT gave no profile") from None
+    if not isinstance(value, dict):
+        raise ValueError("LiteRT gave no profile")
+    if "refused" in value:
+        raise ValueError(one_line(value["refused"]))
+    summaries = value.get("summaries")
+    if not isinstance(summaries, list) or len(summaries) > _MAX_SUMMARIES:
+        raise ValueError(f"LiteRT gave no list of at most {_MAX_SUMMARIES} summaries")
+    operators = middle([parse(str(summary)) for summary in summaries])
+    return Profile(name, threads, runtime, operators, number(value, "invoke_us", most=_MAX_US))
 
 
 def middle(blocks: Sequence[tuple[Operator, ...]]) -> tuple[Operator, ...]:

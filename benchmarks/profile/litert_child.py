@@ -2,9 +2,10 @@
 
     python litert_child.py MODEL.tflite THREADS SECONDS
 
-Prints a JSON line with the profiler's own summaries after each of several blocks of inferences,
-which add up, and with what an inference takes without it. Exit code 1 and a line on stdout where
-this LiteRT has no profiler or refuses the model.
+Prints a JSON line: `summaries`, the profiler's own after each of several blocks of inferences,
+which add up, and `invoke_us`, what an inference takes without it; or `refused`, with exit code 1,
+where this LiteRT has no profiler or refuses the model. Standard library only, Python 3.8 or newer:
+`benchmark --ssh` copies it to the device.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Handle = ctypes.c_void_p
 _CPU = 1
@@ -25,6 +29,8 @@ _WRITE = 1
 # So short that most are not disturbed; the reader takes the median of all.
 _BLOCK_SECONDS = 1e-3
 _LEAST_BLOCKS, _MOST_BLOCKS = 5, 101
+# A library that hangs is ended, also where nobody waits for it any more.
+_LIMIT_SECONDS = 300.0
 
 
 class RefusedError(Exception):
@@ -163,12 +169,13 @@ def main(words: list[str]) -> int:
     """Print the answer and return the exit code."""
     path, threads, seconds = words[0], int(words[1]), float(words[2])
     pin(threads)
+    if hasattr(signal, "alarm"):
+        signal.alarm(int(_LIMIT_SECONDS + 10 * seconds))
     try:
-        answer = profile(path, threads, seconds)
+        print(json.dumps(profile(path, threads, seconds)))
     except RefusedError as refused:
-        print(refused)
+        print(json.dumps({"refused": str(refused)}))
         return 1
-    print(json.dumps(answer))
     return 0
 
 

@@ -20,6 +20,8 @@ _ROW = re.compile(rf"^\s*(\S.*?)\s+(\d+\.\d+\s+(?:{_NUMBER}%?\s+){{4,8}})(\S.*)$
 _TIMINGS = re.compile(rf"Timings \(microseconds\):[^\n]*?\b(?:curr=({_NUMBER}))[^\n]*")
 _MEAN = re.compile(rf"\bavg=({_NUMBER})")
 _MAX_OPERATORS = 10_000
+# A row of a hostile device could take for ever to be read.
+_MAX_LETTERS = 4000
 _MAX_US = 3600e6
 
 
@@ -98,7 +100,7 @@ def _table(text: str) -> tuple[Operator, ...]:
     lines = text.splitlines()
     rows: list[re.Match[str]] = []
     for line in lines[1:]:
-        row = _ROW.match(line)
+        row = _ROW.match(line) if len(line) <= _MAX_LETTERS else None
         if row is None and rows and not line.strip():
             break
         if row is not None:

@@ -1,4 +1,4 @@
-"""A device that the bundle is copied to, and the conversation with `agent.py` there."""
+"""A device that the bundle is copied to, and the conversation with the agent there."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from bloodedge.benchmarks.profile.litert import CHILD
 from bloodedge.benchmarks.runner import one_line
 from bloodedge.benchmarks.ssh.connection import Connection, SshError, Target
 from bloodedge.console import Meter, say
 from bloodedge.errors import ConfigError, DataError
 
-_AGENT = Path(__file__).with_name("agent.py")
+_AGENT = Path(__file__).with_name("agent")
 # In the user's home: /tmp may be in memory, or forbid programs.
 _BASE = ".cache/bloodedge-ssh"
 _CHUNK = 1 << 18
@@ -76,7 +77,8 @@ class Device:
             SshError: the connection broke.
             DataError: it cannot be written there.
         """
-        packed = _tar({"agent.py": _AGENT.read_bytes(), **files})
+        agent = {f"agent/{path.name}": path.read_bytes() for path in sorted(_AGENT.glob("*.py"))}
+        packed = _tar({**agent, CHILD.name: CHILD.read_bytes(), **files})
         size = len(packed)
         say(f"copying {size / 1e6:.1f} MB to {self._host}")
         script = (
@@ -137,15 +139,34 @@ class Device:
                 time.sleep(_PAUSES[tries])
                 tries += 1
 
+    def profile(self, python: str, words: list[str]) -> str:
+        """Return what `litert_child.py` printed there, less what others did.
+
+        Raises:
+            SshError: the connection broke.
+            ConfigError: the agent says what is wrong.
+            DataError: it gave no answer.
+        """
+        said = ""
+        with closing(
+            self._messages(self._agent("profile", {"python": python, "words": words}))
+        ) as messages:
+            for message in messages:
+                if "summaries" in message or "refused" in message:
+                    said = json.dumps(message)
+                elif self._hear(message) is not None:
+                    return said
+        raise DataError(f"{self._host} gave no answer to 'profile'")
+
     def remove(self) -> None:
         """Leave nothing behind."""
-        script = f"python3 {self._folder}/agent.py remove || rm -rf {self._folder}"
+        script = f"(cd {self._folder} && python3 -m agent remove) || rm -rf {self._folder}"
         for _ in self._connection.lines(shlex.join(["sh", "-c", script])):
             pass
 
     def _agent(self, command: str, options: Mapping[str, Any]) -> str:
-        script = 'exec python3 "$1" "$2" "$3"'
-        words = [f"{self._folder}/agent.py", command, json.dumps(options)]
+        script = 'cd "$1" && exec python3 -m agent "$2" "$3"'
+        words = [self._folder, command, json.dumps(options)]
         return shlex.join(["sh", "-c", script, "sh", *words])
 
     def _messages(self, command: str) -> Generator[dict[str, Any], None, None]:

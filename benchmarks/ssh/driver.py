@@ -13,10 +13,11 @@ from typing import Any
 
 from bloodedge.benchmarks.bundle import SUMS
 from bloodedge.benchmarks.elsewhere import DriverConfig, Material
-from bloodedge.benchmarks.host import PROTOCOLS, load_result
+from bloodedge.benchmarks.result import PROTOCOLS, BenchmarkResult, load_result
 from bloodedge.benchmarks.runner import one_line
 from bloodedge.benchmarks.ssh.connection import SshError, Target
 from bloodedge.benchmarks.ssh.device import Device
+from bloodedge.benchmarks.ssh.profiling import profile
 from bloodedge.console import say
 from bloodedge.errors import BloodedgeError, ConfigError, DataError
 from bloodedge.files import read_json, sha256_of
@@ -34,6 +35,7 @@ class SshConfig:
         threads: thread counts; 0 is every core.
         quick: the runner's rough look.
         keep: leave the folder and the runtime that was installed on the machine.
+        profile: whether to find out where each model's time goes, by operator.
 
     Raises:
         ConfigError: thread counts that are none.
@@ -43,6 +45,7 @@ class SshConfig:
     threads: tuple[int, ...] = (1, 0)
     quick: bool = False
     keep: bool = False
+    profile: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what could not be run, before anything is connected."""
@@ -78,7 +81,10 @@ class Ssh:
             if there:
                 say("a measurement of these very files was started there before: going on with it")
             result = self._result(device, files, options, there)
-            return _parts(result, self.config.target.host, material)
+            parts, found = _parts(result, self.config.target.host, material)
+            seconds = 0.5 if self.config.quick else config.seconds
+            profiles = profile(device, found, seconds) if self.config.profile else []
+            return {**parts, "profiles": profiles}
         except SshError:
             lost = True
             raise
@@ -123,7 +129,7 @@ class Ssh:
         return result
 
 
-def _parts(result: object, host: str, material: Material) -> dict[str, Any]:
+def _parts(result: object, host: str, material: Material) -> tuple[dict[str, Any], BenchmarkResult]:
     """Return what `benchmark_elsewhere` wants, after a look at every field that anyone uses."""
     with tempfile.TemporaryDirectory(prefix="bloodedge-ssh-") as temporary:
         path = Path(temporary) / "result.json"
@@ -141,4 +147,4 @@ def _parts(result: object, host: str, material: Material) -> dict[str, Any]:
         raise DataError(f"{host} gave a result that its runner did not make")
     config = value.get("config")
     kept = {key: part for key, part in value.items() if key not in ("schema", "sample")}
-    return {**kept, "config": config if isinstance(config, dict) else {}}
+    return {**kept, "config": config if isinstance(config, dict) else {}}, found

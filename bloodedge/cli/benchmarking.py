@@ -12,7 +12,7 @@ from bloodedge.cli import options
 
 if TYPE_CHECKING:
     from bloodedge.benchmarks.elsewhere import Driver
-    from bloodedge.benchmarks.host import BenchmarkResult
+    from bloodedge.benchmarks.result import BenchmarkResult
     from bloodedge.data.dataset import Dataset
     from bloodedge.runs import Run
 
@@ -110,15 +110,14 @@ def benchmark(
     given = {"images": images, "repeats": repeats, "seconds": seconds}
     settings = {key: value for key, value in given.items() if value is not None}
     settings |= {"seed": seed, "force": force}
-    if profile and (browser or ssh is not None):
-        asked = "--browser" if browser else "--ssh"
-        why = "browsers give none" if browser else "the runner alone gives none"
-        raise ConfigError(f"--profile with {asked}", expected=f"here or --adb: {why}")
+    if profile and browser:
+        expected = "here, --adb or --ssh: browsers give none"
+        raise ConfigError("--profile with --browser", expected=expected)
     run: Callable[[Dataset], tuple[Run, BenchmarkResult]]
     if browser + adb + (ssh is not None) > 1:
         raise ConfigError("several devices", expected="one of --browser, --adb and --ssh")
     if ssh is not None:
-        remote = _ssh(ssh, ssh_port, identity, _thread_counts(threads), quick, keep)
+        remote = _ssh(ssh, ssh_port, identity, _thread_counts(threads), quick, keep, profile)
         usual = _QUICK if quick else _RUNNER
         run = _elsewhere(models, name or "benchmark-ssh", {**usual, **settings}, quick, remote)
     elif adb:
@@ -159,11 +158,12 @@ def _ssh(
     threads: tuple[int, ...],
     quick: bool,
     keep: bool,
+    profile: bool,
 ) -> Driver:
     from bloodedge.benchmarks.ssh.connection import Target
     from bloodedge.benchmarks.ssh.driver import Ssh, SshConfig
 
-    return Ssh(SshConfig(Target(host, port, identity), threads, quick, keep))
+    return Ssh(SshConfig(Target(host, port, identity), threads, quick, keep, profile))
 
 
 def _android(

@@ -12,7 +12,6 @@ from bloodedge.cli import options
 
 if TYPE_CHECKING:
     from bloodedge.deploy.predict import Prediction
-    from bloodedge.references import ModelReference
     from bloodedge.runs import Run
 
 # Classes that the table shows for an image unless asked for more.
@@ -43,8 +42,9 @@ def evaluate(
     from bloodedge.deploy.evaluate import EvaluateConfig
     from bloodedge.deploy.evaluate import evaluate as run
     from bloodedge.errors import ConfigError
+    from bloodedge.references import find_all
 
-    found = _resolve(models)
+    found = find_all(models)
     if name and len(found) > 1:
         raise ConfigError(f"one --name for {len(found)} models", fix="leave out --name")
     configs = [EvaluateConfig(model, split, name, force, workers) for model in found]
@@ -58,14 +58,6 @@ def evaluate(
     finally:
         # What was finished before one failed is worth seeing.
         _print_runs(done, split)
-
-
-def _resolve(models: Sequence[str]) -> list[ModelReference]:
-    """Return every model meant, each file once."""
-    from bloodedge.references import find_models
-
-    found = [reference for name in models for reference in find_models(name)]
-    return list({reference.path.resolve(): reference for reference in found}.values())
 
 
 def _print_runs(runs: Sequence[Run], split: str) -> None:

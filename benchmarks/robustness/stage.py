@@ -1,0 +1,123 @@
+"""The whole measurement: models and images in, tables and a figure out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bloodedge.benchmarks.opened import open_models
+from bloodedge.benchmarks.recorded import record
+from bloodedge.benchmarks.robustness import COMMAND
+from bloodedge.benchmarks.robustness.cells import SPLIT, answers, conditions
+from bloodedge.benchmarks.robustness.corruptions import CORRUPTIONS, STRENGTHS
+from bloodedge.benchmarks.robustness.figure import draw
+from bloodedge.benchmarks.robustness.summary import Hits, accuracies, summary
+from bloodedge.benchmarks.robustness.text import HEADER, render, table_rows
+from bloodedge.data.dataset import Dataset
+from bloodedge.data.sources import load_data
+from bloodedge.deploy.evaluate import file_entry
+from bloodedge.deploy.predict import LoadedModel
+from bloodedge.errors import ConfigError
+from bloodedge.files import write_csv
+from bloodedge.runs import package_versions
+
+STEM = "robustness"
+
+
+@dataclass(frozen=True)
+class RobustnessConfig:
+    """What to measure and where to put it.
+
+    Attributes:
+        models: what `bloodedge evaluate` takes; the others are compared with the first.
+        data: as for `--data`.
+        out: the folder of the tables, the figure and the kept answers.
+        strengths: how many of the five strengths, from the weakest.
+        seed: of every random draw.
+        workers: TFLite interpreters side by side; by default one per core.
+
+    Raises:
+        ConfigError: no model, or a number out of range.
+    """
+
+    models: tuple[str, ...]
+    data: str
+    out: Path
+    strengths: int = STRENGTHS
+    seed: int = 0
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be measured, before anything is loaded."""
+        if not self.models:
+            raise ConfigError("no model given", expected="a run, a file or a zoo model")
+        if not 1 <= self.strengths <= STRENGTHS:
+            raise ConfigError(f"--strengths {self.strengths}", expected=f"1 to {STRENGTHS}")
+        if self.seed < 0:
+            raise ConfigError(f"--seed {self.seed}", expected="0 or more")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"--workers {self.workers}", expected="at least 1")
+
+    @property
+    def command(self) -> str:
+        """The command that measures this, without where it puts it and how fast."""
+        words = [*self.models, "--data", self.data]
+        words += ["--strengths", str(self.strengths)] if self.strengths != STRENGTHS else []
+        words += ["--seed", str(self.seed)] if self.seed else []
+        return f"{COMMAND} {shlex.join(words)}"
+
+
+def robustness(config: RobustnessConfig) -> Mapping[str, Any]:
+    """Measure what has not been measured, write every file, and return the recorded JSON.
+
+    Raises:
+        ModelError: a model is unknown or damaged, or does not fit the data.
+        DataError: the data is unknown or damaged.
+        BloodedgeError: the folder cannot be written.
+    """
+    data = load_data(config.data)
+    models = open_models(config.models, data)
+    wanted = conditions(CORRUPTIONS, config.strengths)
+    labels = data[SPLIT].labels
+    hits: Hits = {name: {} for name in models}
+    asked = answers(
+        models, data, wanted, config.out / "cells", seed=config.seed, workers=config.workers
+    )
+    for condition, predicted in asked:
+        for name, classes in predicted.items():
+            hits[name][condition.name] = classes == labels
+    found = _found(config, data, models, hits)
+    write_csv(config.out / f"{STEM}.csv", HEADER, table_rows(found))
+    draw(found, config.out / f"{STEM}.png")
+    record(config.out, STEM, found, render)
+    return found
+
+
+def _found(
+    config: RobustnessConfig, data: Dataset, models: Mapping[str, LoadedModel], hits: Hits
+) -> dict[str, Any]:
+    return {
+        "schema": "bloodedge-robustness/1",
+        "command": config.command,
+        "data": data.describe(),
+        "split": SPLIT,
+        "images": len(data[SPLIT]),
+        "seed": config.seed,
+        "strengths": config.strengths,
+        "corruptions": [
+            {
+                "name": c.name,
+                "parameter": c.parameter,
+                "values": list(c.values[: config.strengths]),
+                "source": c.source,
+            }
+            for c in CORRUPTIONS
+        ],
+        "models": {name: file_entry(model.reference) for name, model in models.items()},
+        "correct": accuracies(hits, [c.name for c in CORRUPTIONS], config.strengths),
+        "summary": summary(hits, [c.name for c in CORRUPTIONS], config.strengths),
+        "packages": package_versions(),
+    }

@@ -1,0 +1,369 @@
+"""What spoils test images, and what is made of the answers to them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bloodedge.benchmarks.comparison import exit_code
+from bloodedge.benchmarks.opened import open_models
+from bloodedge.benchmarks.robustness import COMMAND
+from bloodedge.benchmarks.robustness.__main__ import main
+from bloodedge.benchmarks.robustness.corruptions import (
+    CORRUPTIONS,
+    STRENGTHS,
+    Corruption,
+    corrupted,
+    disc,
+)
+from bloodedge.benchmarks.robustness.stage import RobustnessConfig
+from bloodedge.benchmarks.robustness.summary import ALL, accuracies, summary
+from bloodedge.benchmarks.robustness.text import render, table_rows
+from bloodedge.data.dataset import Dataset
+from bloodedge.data.synthetic_set import load_synthetic
+from bloodedge.deploy import interpreter
+from bloodedge.deploy.predict import LoadedModel
+from bloodedge.errors import ConfigError, ModelError
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+BY_NAME = {c.name: c for c in CORRUPTIONS}
+RANDOM = ("stain", "noise", "shift")
+each = pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda c: c.name)
+
+
+@pytest.fixture(scope="module")
+def cells() -> np.ndarray:
+    """Drawn cells of 64 pixels."""
+    return load_synthetic(2, 64)["train"].images
+
+
+def flat(value: int, count: int = 1) -> np.ndarray:
+    return np.full((count, 64, 64, 3), value, np.uint8)
+
+
+# ---- corruptions ----
+
+
+def test_names_are_unique_and_every_corruption_has_five_strengths() -> None:
+    assert len(BY_NAME) == len(CORRUPTIONS)
+    assert {len(c.values) for c in CORRUPTIONS} == {STRENGTHS}
+    assert all(c.parameter and c.source for c in CORRUPTIONS)
+
+
+@each
+def test_the_distance_grows_with_the_strength(corruption: Corruption, cells: np.ndarray) -> None:
+    before = cells.copy()
+    spoilt = [corrupted(cells, corruption, strength) for strength in range(1, STRENGTHS + 1)]
+    assert all(x.shape == cells.shape and x.dtype == np.uint8 for x in spoilt)
+    distances = [float(np.abs(x.astype(int) - cells).mean()) for x in spoilt]
+    assert distances[0] > 0
+    assert distances == sorted(set(distances))
+    # The images that were given are left alone.
+    np.testing.assert_array_equal(cells, before)
+
+
+@each
+def test_an_image_depends_on_its_place_and_the_seed_alone(
+    corruption: Corruption, cells: np.ndarray
+) -> None:
+    spoilt = corrupted(cells, corruption, 3, seed=1)
+    np.testing.assert_array_equal(corrupted(cells, corruption, 3, seed=1), spoilt)
+    np.testing.assert_array_equal(corrupted(cells[:3], corruption, 3, seed=1), spoilt[:3])
+    other = corrupted(cells, corruption, 3, seed=2)
+    assert np.array_equal(other, spoilt) == (corruption.name not in RANDOM)
+
+
+@each
+@pytest.mark.parametrize("strength", [0, STRENGTHS + 1])
+def test_there_are_strengths_one_to_five_only(corruption: Corruption, strength: int) -> None:
+    with pytest.raises(ConfigError, match="1 to 5"):
+        corrupted(flat(0), corruption, strength)
+
+
+def test_the_values_are_those_of_medmnist_c() -> None:
+    """As `medmnistc/corruptions/registry.py` lists them for bloodmnist; noise for dermamnist."""
+    assert BY_NAME["blur"].values == (2, 3, 4, 5, 6)
+    assert BY_NAME["jpeg"].values == (50, 30, 15, 10, 7)
+    assert BY_NAME["brighter"].values == (1.1, 1.2, 1.3, 1.35, 1.4)
+    assert BY_NAME["darker"].values == (0.9, 0.8, 0.7, 0.6, 0.5)
+    assert BY_NAME["noise"].values == (0.04, 0.08, 0.12, 0.18, 0.26)
+
+
+def test_brightness_multiplies_and_ends_at_white() -> None:
+    assert set(corrupted(flat(100), BY_NAME["brighter"], 5).flat) == {140}
+    assert set(corrupted(flat(200), BY_NAME["brighter"], 5).flat) == {255}
+    assert set(corrupted(flat(101), BY_NAME["darker"], 5).flat) == {50}
+
+
+def test_noise_has_the_deviation_it_says() -> None:
+    noise = corrupted(flat(128, 8), BY_NAME["noise"], 2).astype(float) - 128
+    # 98,304 values: the deviation is known to 0.25 % of itself.
+    assert noise.std() == pytest.approx(0.08 * 255, rel=0.02)
+    assert abs(noise.mean()) < 0.3
+
+
+def test_a_disc_covers_its_pixels_by_their_share() -> None:
+    np.testing.assert_array_equal(disc(0.4), [[1.0]])
+    for radius in (0.57, 1.14, 1.71, 5.0):
+        kernel = disc(radius)
+        np.testing.assert_array_equal(kernel, kernel[::-1, ::-1].T)
+        assert kernel.sum() == pytest.approx(1)
+        # The middle is covered whole: its share is 1 over the disc's area.
+        if radius > np.sqrt(0.5):
+            assert kernel.max() == pytest.approx(1 / (np.pi * radius**2), rel=0.02)
+
+
+def test_blur_and_shift_leave_a_flat_image_flat() -> None:
+    for name in ("blur", "shift"):
+        np.testing.assert_array_equal(corrupted(flat(77), BY_NAME[name], 5), flat(77))
+
+
+def test_a_shift_moves_every_pixel_by_as_much(cells: np.ndarray) -> None:
+    shift, inside = BY_NAME["shift"], slice(10, -10)
+    moved = corrupted(cells, shift, 3)
+    seen = set()
+    for image, new in zip(cells, moved, strict=True):
+        moves = [(y, x) for y in (-6, 0, 6) for x in (-6, 0, 6) if y or x]
+        matching = [
+            move
+            for move in moves
+            if np.array_equal(
+                np.roll(image, move, axis=(0, 1))[inside, inside], new[inside, inside]
+            )
+        ]
+        assert len(matching) == 1
+        seen.update(matching)
+    assert len(seen) > 3
+
+
+def test_stain_is_the_augmentation_of_training(cells: np.ndarray) -> None:
+    from bloodedge.backend import use_backend
+
+    use_backend()
+    from keras import ops
+
+    from bloodedge.train.augment_ops import _restained
+
+    image, value = cells[0], 0.4
+    changes = 1 + value * np.random.default_rng(5).uniform(-1, 1, 3)
+    expected = ops.convert_to_numpy(
+        _restained(image[None].astype(np.float32), changes[None].astype(np.float32))
+    )[0]
+    found = BY_NAME["stain"].apply(image, value, np.random.default_rng(5))
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    white = corrupted(flat(255), BY_NAME["stain"], 5)
+    np.testing.assert_array_equal(white, flat(255))
+
+
+# ---- figures ----
+
+
+def test_a_summary_is_what_one_reckons_by_hand() -> None:
+    right = {"clean": [1, 1, 1, 0], "a-1": [1, 1, 0, 0], "a-2": [1, 0, 0, 0]}
+    other = {"clean": [1, 1, 0, 0], "a-1": [1, 1, 0, 1], "a-2": [1, 1, 1, 1]}
+    hits = {
+        "first": {name: np.array(x, bool) for name, x in right.items()},
+        "second": {name: np.array(x, bool) for name, x in other.items()},
+    }
+    assert accuracies(hits, ["a"], 2)["second"] == {"clean": [2], "a": [3, 4]}
+    rows = {(r["model"], r["corruption"]): r for r in summary(hits, ["a"], 2)}
+    first, second = rows["first", "a"], rows["second", "a"]
+    assert (first["clean"], first["mean"], first["drop"]) == (0.75, 0.375, 0.375)
+    assert (first["worst"], first["worst_condition"]) == (0.25, "a-2")
+    assert first["accuracy_difference_95ci"] == first["drop_difference_95ci"] == [0, 0]
+    assert second["accuracy_difference"] == 0.5
+    # It loses -0.375 of its 0.5, the first 0.375 of its 0.75.
+    assert second["drop_difference"] == second["drop"] - first["drop"] == -0.75
+    low, high = second["accuracy_difference_95ci"]
+    assert 0 <= low <= 0.5 <= high <= 1
+    assert {**rows["second", ALL], "corruption": "a"} == second
+
+
+# ---- the script ----
+
+
+@pytest.fixture
+def files(
+    brightest_tflite: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Path]:
+    """Two files of one content, which need no probe."""
+    monkeypatch.setattr(interpreter, "probe", interpreter.check_file)
+    paths = tmp_path / "one.tflite", tmp_path / "two.tflite"
+    for path in paths:
+        path.write_bytes(brightest_tflite)
+    return paths
+
+
+@pytest.fixture
+def words(files: tuple[Path, Path], colours: Dataset, tmp_path: Path) -> list[str]:
+    arrays = {f"{s}_images": colours[s].images for s in colours.splits}
+    arrays |= {f"{s}_labels": colours[s].labels[:, None] for s in colours.splits}
+    data = tmp_path / "colours.npz"
+    np.savez(data, class_names=np.array(colours.class_names), **arrays)
+    return [*map(str, files), "--data", str(data), "--strengths", "2"]
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the figure, which takes longest."""
+    monkeypatch.setattr("bloodedge.benchmarks.robustness.stage.draw", lambda found, path: None)
+
+
+class Asked:
+    """Counts what models are asked, and interrupts after a while."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self.limit = 0, 10_000
+        ask = LoadedModel.probabilities
+
+        def counting(model: LoadedModel, *args: Any) -> Any:
+            if self.count == self.limit:
+                raise KeyboardInterrupt
+            self.count += 1
+            return ask(model, *args)
+
+        monkeypatch.setattr(LoadedModel, "probabilities", counting)
+
+
+def test_every_file_is_written_and_says_what_it_is(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    main([*words, "--out", str(out)])
+    said = capsys.readouterr()
+    found = json.loads((out / "robustness.json").read_text())
+    assert found["command"] == f"{COMMAND} {' '.join(words)}"
+    assert (out / "robustness.md").read_text() == render(found) == said.out.rstrip("\n") + "\n"
+    assert (found["images"], found["split"]) == (60, "test")
+    assert (out / "robustness.png").read_bytes().startswith(b"\x89PNG")
+    # The brightest channel stays the brightest in the dark.
+    assert found["correct"]["one"]["clean"] == [60]
+    assert found["correct"]["one"]["darker"] == [60, 60]
+    assert found["correct"]["one"] == found["correct"]["two"]
+    rows = list(csv.reader((out / "robustness.csv").open()))
+    assert rows[1:] == [[str(cell) for cell in row] for row in table_rows(found)]
+    assert len(rows) == 1 + 2 * (1 + 2 * len(CORRUPTIONS))
+    assert f"{1 + 2 * len(CORRUPTIONS)}/{1 + 2 * len(CORRUPTIONS)} shift-2: one " in said.err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_it_goes_on_where_it_was_stopped(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    # Both files have one digest, so that what the first answered is the second's.
+    asked = Asked(monkeypatch)
+    main([*words, "--out", str(whole)])
+    every = asked.count
+    assert every == 1 + 2 * len(CORRUPTIONS)
+    asked.count, asked.limit = 0, 4
+    assert exit_code(lambda: main([*words, "--out", str(out)])) == 130
+    assert "the same command continues" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["cells"]
+    asked.count, asked.limit = 0, 10_000
+    main([*words, "--out", str(out)])
+    assert asked.count == every - 4
+    for name in ("robustness.json", "robustness.csv", "robustness.md"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+
+
+DAMAGES = {
+    "blur-1": lambda cell: "{",
+    "blur-2": lambda cell: json.dumps({**cell, "predicted": cell["predicted"][1:]}),
+    "jpeg-1": lambda cell: json.dumps({**cell, "predicted": [9, *cell["predicted"][1:]]}),
+    "jpeg-2": lambda cell: json.dumps({**cell, "predicted": [True, *cell["predicted"][1:]]}),
+    "shift-1": lambda cell: json.dumps({**cell, "key": {**cell["key"], "seed": 1}}),
+}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_cell_that_is_damaged_or_of_something_else_is_asked_again(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, asked = tmp_path / "out", Asked(monkeypatch)
+    main([*words, "--out", str(out)])
+    (folder,) = (out / "cells").iterdir()
+    before = {name: (folder / f"{name}.json").read_bytes() for name in DAMAGES}
+    asked.count = 0
+    for name, damage in DAMAGES.items():
+        (folder / f"{name}.json").write_text(damage(json.loads(before[name])))
+    main([*words, "--out", str(out)])
+    assert asked.count == len(DAMAGES)
+    assert {name: (folder / f"{name}.json").read_bytes() for name in DAMAGES} == before
+
+
+def test_settings_are_checked_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for bad, why in (
+        ({"strengths": 6}, "1 to 5"),
+        ({"strengths": 0}, "1 to 5"),
+        ({"workers": 0}, "at least 1"),
+        ({"seed": -1}, "0 or more"),
+        ({"models": ()}, "no model"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            RobustnessConfig(**{"models": ("a",), "data": "x", "out": tmp_path, **bad})
+    words = ["nothing-of-that-name", "--data", "synthetic:2", "--out", str(tmp_path / "out")]
+    assert exit_code(lambda: main(words)) == 2
+    assert "no run, file or zoo model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_are_opened_as_evaluate_does(
+    files: tuple[Path, Path], tiny_file: Path, colours: Dataset, tmp_path: Path
+) -> None:
+    twin = tmp_path / "elsewhere" / files[0].name
+    twin.parent.mkdir()
+    twin.write_bytes(files[1].read_bytes())
+    # A file that is named twice is asked once.
+    names = [str(path) for path in (tiny_file, files[0], twin, files[0])]
+    found = open_models(names, colours)
+    assert [(name, model.keras is None) for name, model in found.items()] == [
+        ("tiny", False),
+        ("one", True),
+        ("one (2)", True),
+    ]
+    assert found["tiny"].probabilities(colours["test"].images).shape == (60, 3)
+    # A model of the zoo is known by its name, and takes larger images than these.
+    with pytest.raises(ModelError, match="--size 64"):
+        open_models(["cnn_se"], colours)
+
+
+# ---- what is recorded ----
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / "robustness.json").read_text())
+    return found
+
+
+def test_the_recorded_text_and_table_are_those_of_the_json(recorded: dict[str, Any]) -> None:
+    assert (RESULTS / "robustness.md").read_text().startswith(render(recorded))
+    with (RESULTS / "robustness.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[1:] == [[str(cell) for cell in row] for row in table_rows(recorded)]
+
+
+def test_recorded_figures_agree_with_each_other(recorded: dict[str, Any]) -> None:
+    names = [c["name"] for c in recorded["corruptions"]]
+    assert names == list(BY_NAME)
+    assert all(c["values"] == list(BY_NAME[c["name"]].values) for c in recorded["corruptions"])
+    total = recorded["images"]
+    for row in recorded["summary"]:
+        counts = recorded["correct"][row["model"]]
+        group = names if row["corruption"] == ALL else [row["corruption"]]
+        shares = [count / total for name in group for count in counts[name]]
+        assert row["clean"] == counts["clean"][0] / total
+        assert row["mean"] == pytest.approx(np.mean(shares))
+        assert row["worst"] == min(shares)
+        assert row["drop"] == pytest.approx(row["clean"] - row["mean"])
+        low, high = row["accuracy_difference_95ci"]
+        assert low <= row["accuracy_difference"] <= high
