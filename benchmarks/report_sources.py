@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bloodedge.benchmarks.host import SCHEMA
 from bloodedge.benchmarks.report_read import text
+from bloodedge.benchmarks.result import SCHEMA
 from bloodedge.errors import BloodedgeError, RunError
 from bloodedge.files import read_json
 from bloodedge.runs import MANIFEST, Run, load_run, runs_root
