@@ -24,7 +24,8 @@ from bloodedge.train.recipes import fit_config
 from bloodedge.train.stage import TrainConfig, train
 
 ALONE = "alone"
-# `kd-half`: the labels count as much as the teacher, which a weak teacher may need.
+# How much the teacher's answers weigh against the labels: mostly, or, in `kd-half`, as much.
+_ALPHAS = {"kd": 0.9, "kd-half": 0.5}
 KNOWN = (ALONE, "kd", "kd-half", "dkd", "dist", "feature", "patient")
 
 
@@ -44,7 +45,7 @@ class Setting:
     def teaching(self, method: str) -> TeachingConfig:
         """Return who teaches, and how, under a method."""
         loss = method.removesuffix("-half")
-        alpha = 0.5 if loss != method else METHODS[loss]
+        alpha = _ALPHAS.get(method, METHODS[loss])
         return TeachingConfig(
             self.teachers, KdConfig(alpha=alpha, method=loss), live=method == "patient"
         )
