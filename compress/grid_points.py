@@ -23,6 +23,12 @@ _MOVES = {
     "ZeroPadding2D",
 }  # fmt: skip
 _KEEPS_GRID = {"AveragePooling2D", "Concatenate", "UpSampling2D"}
+# Means and sums of a few codes often lie halfway between two. LiteRT's kernels round those to the
+# even code, plain average pooling away from code 0, all others up.
+_TIES = {
+    "AveragePooling2D": "away",
+    **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "Mean", "Sum"), "even"),
+}
 _TAKES_RELU = {"Add", "Subtract", "Multiply"}
 # These become a chain of several int8 steps, whose own roundings are not simulated.
 _INSIDE = {
@@ -42,6 +48,7 @@ class Points:
         fixed: by group, a prescribed range.
         unscaled: the scaling of pixels by the convolution into which the converter folds it.
         fused: by operation that is not rounded itself, the one that is computed with it.
+        ties: by operation whose ties do not go up, where they go.
         partly: operations whose inside is not simulated, with the reason.
     """
 
@@ -50,6 +57,7 @@ class Points:
     fixed: dict[str, tuple[float, float]]
     unscaled: dict[str, str]
     fused: dict[str, str]
+    ties: dict[str, str]
     partly: dict[str, str]
 
 
@@ -80,6 +88,7 @@ def find_points(graph: Graph) -> Points:
         {groups.of(name): span for name, span in fixed.items()},
         unscaled,
         fused,
+        {c.name: _TIES[k] for c in graph.calls if (k := type(c.operation).__name__) in _TIES},
         {c.name: _INSIDE[k] for c in graph.calls if (k := type(c.operation).__name__) in _INSIDE},
     )
 

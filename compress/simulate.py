@@ -110,7 +110,8 @@ class Simulation:
             output = operation(*args, **kwargs)
             if operation.name not in self._points.group:
                 return output
-            self._grids[operation.name] = grid(f"{operation.name}_grid", switchable)
+            ties = self._points.ties.get(operation.name, "up")
+            self._grids[operation.name] = grid(f"{operation.name}_grid", switchable, ties)
             return self._grids[operation.name](output)
 
         return keras.models.clone_model(self.model, clone_function=clone, call_function=call)
