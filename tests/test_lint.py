@@ -298,10 +298,17 @@ def test_tflite_micro_has_no_such_operator(kind: str, middle: Any, tmp_path: Pat
 def test_a_model_that_does_not_convert_is_a_finding():
     import keras
 
-    model = net(lambda x: keras.ops.erf(x))
-    cases = model_cases(model, ("float32",), SIDE, "litert", "net")
-    assert "the conversion to float32 failed" in found_by(*cases)["does-not-load"]
-    assert lint(cases)[0].where == "net-float32"
+    class Bend(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return keras.ops.erf(x)
+
+    for middle, who in ((Bend(name="bend"), "the layer bend"), (keras.ops.erf, "the model")):
+        cases = model_cases(net(middle), ("float32", "int8"), SIDE, "litert", "net")
+        first, second = lint(cases)
+        assert (first.where, second.where) == ("net-float32", "net-int8")
+        assert {first.rule.name, second.rule.name} == {"does-not-load"}
+        assert f"float32 failed: TFLite has no Erf, which {who} needs; expected" in first.says
+        assert "TF Select would support it" in second.says
 
 
 @pytest.mark.parametrize(

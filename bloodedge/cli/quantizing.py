@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from bloodedge.runs import Run
 
 _MODES = ("qat", "float16", "dynamic", "int8", "int16x8", "mixed")
-_DRAWS = 5
 
 Model = Annotated[str, typer.Argument(help="A run, a file or a zoo model.")]
 PerClass = Annotated[
@@ -104,6 +103,7 @@ def quantize(
 
     use_backend("tensorflow")
     from bloodedge.cli.deploying import print_variants
+    from bloodedge.deploy.audit import DRAWS
     from bloodedge.deploy.export import ExportConfig, export
     from bloodedge.deploy.ranges import RangeConfig
 
@@ -116,7 +116,7 @@ def quantize(
         force=force,
         ranges=RangeConfig(calibration, percentile),
         float_layers=float_layers,
-        audit=_DRAWS if audit else 0,
+        audit=DRAWS if audit else 0,
     )
     run = export(config, load_data(data, size=size))
     print_variants(run)
