@@ -86,6 +86,10 @@ def test_a_mode_after_training_is_an_export(
         ("--mode float16 --audit", "no calibration images"),
         ("--mode int8 --teacher x", "--teacher with --mode int8"),
         ("--mode qat --float-layers 2", "modes after training"),
+        ("--mode qat --float-layers 0", "modes after training"),
+        ("--mode int8 --preserve none", "--preserve with --mode int8"),
+        ("--percentile 99", "--percentile with --calibration minmax"),
+        ("--calibration percentile --percentile 0", "--percentile 0"),
     ],
 )
 def test_what_a_mode_does_not_heed_is_refused(words: str, message: str, tiny_file: Path):
