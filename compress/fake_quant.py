@@ -8,7 +8,7 @@ always on the grid. Rounding passes gradients straight through, clipping stops t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 # The converter's own floor: a narrower range gets a scale no smaller than this allows.
 _LEAST_SPAN = 1e-6
@@ -17,7 +17,7 @@ _LEAST_SPAN = 1e-6
 _EXCESS = 2**-12
 _HALF = 0.5 + _EXCESS
 # Where else they go: to the even code, or to the code that is farther from 0.
-TIES = ("up", "even", "away")
+Ties = Literal["up", "even", "away"]
 
 
 def weight_scales(kernel: Any, axes: tuple[int, ...]) -> Any:
@@ -59,14 +59,14 @@ def activation_grid(low: Any, high: Any) -> tuple[Any, Any]:
     return scale, ops.clip(zero, -128, 127)
 
 
-def fake_quant(x: Any, low: Any, high: Any, ties: str = "up") -> Any:
+def fake_quant(x: Any, low: Any, high: Any, ties: Ties = "up") -> Any:
     """Return `x` on the int8 grid of a range; the gradient is 1 inside and 0 outside.
 
     Args:
         x: a tensor.
         low: the smallest value of its range.
         high: the largest.
-        ties: of `TIES`, where values halfway between two codes go.
+        ties: where values halfway between two codes go.
     """
     from keras import ops
 

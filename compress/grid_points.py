@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bloodedge.compress.fake_quant import Ties
 from bloodedge.compress.fold import is_foldable
 from bloodedge.compress.graph import Call, Graph
 
@@ -25,7 +26,7 @@ _MOVES = {
 _KEEPS_GRID = {"AveragePooling2D", "Concatenate", "UpSampling2D"}
 # Means and sums of a few codes often lie halfway between two. LiteRT's kernels round those to the
 # even code, plain average pooling away from code 0, all others up.
-_TIES = {
+_TIES: dict[str, Ties] = {
     "AveragePooling2D": "away",
     **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "Mean", "Sum"), "even"),
 }
@@ -57,7 +58,7 @@ class Points:
     fixed: dict[str, tuple[float, float]]
     unscaled: dict[str, str]
     fused: dict[str, str]
-    ties: dict[str, str]
+    ties: dict[str, Ties]
     partly: dict[str, str]
 
 
