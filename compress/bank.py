@@ -67,11 +67,11 @@ def teacher_answers(key: BankKey, teacher: Any, data: Dataset) -> Bank:
         DataError: the cached file is damaged.
     """
     images, outputs = data["train"].images, int(teacher.output_shape[-1])
-    done = _read_views(key.path) if key.path.exists() else _logits_beside_features(key, outputs)
+    path, done = _stored(key, outputs)
     if len(done) > min(key.views, VIEWS) or any(v.shape != (len(images), outputs) for v in done):
-        raise DataError(f"the teacher's {key.what} in {key.path} do not fit", fix="delete the file")
+        raise DataError(f"the teacher's {key.what} in {path} do not fit", fix="delete the file")
     if len(done) == key.views:
-        say(f"teacher {key.what} over {key.views} views: reused from {key.path}")
+        say(f"teacher {key.what} over {key.views} views: reused from {path}")
     for view in range(len(done), key.views):
         label = f"teacher {key.what}, view {view + 1}/{key.views}"
         turned = np.ascontiguousarray(view_of(images, view))
@@ -130,12 +130,16 @@ def read_bank(path: Path, data: Dataset) -> BankFile:
     return BankFile(logits, tuple(str(t) for t in teachers.ravel()), data.fingerprint)
 
 
-def _logits_beside_features(key: BankKey, classes: int) -> list[Bank]:
-    """Return the views of the logits that a bank of features begins with, where there is one."""
+def _stored(key: BankKey, outputs: int) -> tuple[Path, list[Bank]]:
+    """Return the file with a bank's views, and the views: its own, or one of features.
+
+    Features are stored behind the logits of the same views, so that the teacher need not run
+    again for the logits alone.
+    """
     features = replace(key, what="features").path
-    if key.what != "logits" or not features.exists():
-        return []
-    return [np.ascontiguousarray(view[:, :classes]) for view in _read_views(features)]
+    if key.what == "logits" and features.exists() and not key.path.exists():
+        return features, [np.ascontiguousarray(v[..., :outputs]) for v in _read_views(features)]
+    return key.path, _read_views(key.path) if key.path.exists() else []
 
 
 def _read_views(path: Path) -> list[Bank]:

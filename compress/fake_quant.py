@@ -8,13 +8,16 @@ always on the grid. Rounding passes gradients straight through, clipping stops t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 # The converter's own floor: a narrower range gets a scale no smaller than this allows.
 _LEAST_SPAN = 1e-6
-# Ties go up, as TFLite rounds; the excess keeps float noise from deciding them, as pixels scaled
-# to [-1, 1] are all ties.
-_HALF = 0.5 + 2**-12
+# Ties go up, as in most of TFLite's kernels; the excess keeps float noise from deciding them, as
+# pixels scaled to [-1, 1] are all ties.
+_EXCESS = 2**-12
+_HALF = 0.5 + _EXCESS
+# Where else they go: to the even code, or to the code that is farther from 0.
+Ties = Literal["up", "even", "away"]
 
 
 def weight_scales(kernel: Any, axes: tuple[int, ...]) -> Any:
@@ -56,11 +59,24 @@ def activation_grid(low: Any, high: Any) -> tuple[Any, Any]:
     return scale, ops.clip(zero, -128, 127)
 
 
-def fake_quant(x: Any, low: Any, high: Any) -> Any:
-    """Return `x` on the int8 grid of a range; the gradient is 1 inside and 0 outside."""
+def fake_quant(x: Any, low: Any, high: Any, ties: Ties = "up") -> Any:
+    """Return `x` on the int8 grid of a range; the gradient is 1 inside and 0 outside.
+
+    Args:
+        x: a tensor.
+        low: the smallest value of its range.
+        high: the largest.
+        ties: where values halfway between two codes go.
+    """
     from keras import ops
 
     scale, zero = activation_grid(low, high)
     clipped = ops.clip(x, (-128 - zero) * scale, (127 - zero) * scale)
-    rounded = ops.floor(clipped / scale + _HALF) * scale
+    if ties == "up":
+        rounded = ops.floor(clipped / scale + _HALF) * scale
+    else:
+        # A tie must be one in spite of float noise.
+        codes = ops.round((clipped / scale + zero) / _EXCESS) * _EXCESS
+        away = ops.sign(codes) * ops.floor(ops.abs(codes) + 0.5)
+        rounded = ((ops.round(codes) if ties == "even" else away) - zero) * scale
     return clipped + ops.stop_gradient(rounded - clipped)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bloodedge.compress.fake_quant import Ties
 from bloodedge.compress.fold import is_foldable
 from bloodedge.compress.graph import Call, Graph
 
@@ -23,6 +24,12 @@ _MOVES = {
     "ZeroPadding2D",
 }  # fmt: skip
 _KEEPS_GRID = {"AveragePooling2D", "Concatenate", "UpSampling2D"}
+# Means and sums of a few codes often lie halfway between two. LiteRT's kernels round those to the
+# even code, plain average pooling away from code 0, all others up.
+_TIES: dict[str, Ties] = {
+    "AveragePooling2D": "away",
+    **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "Mean", "Sum"), "even"),
+}
 _TAKES_RELU = {"Add", "Subtract", "Multiply"}
 # These become a chain of several int8 steps, whose own roundings are not simulated.
 _INSIDE = {
@@ -42,6 +49,7 @@ class Points:
         fixed: by group, a prescribed range.
         unscaled: the scaling of pixels by the convolution into which the converter folds it.
         fused: by operation that is not rounded itself, the one that is computed with it.
+        ties: by operation whose ties do not go up, where they go.
         partly: operations whose inside is not simulated, with the reason.
     """
 
@@ -50,6 +58,7 @@ class Points:
     fixed: dict[str, tuple[float, float]]
     unscaled: dict[str, str]
     fused: dict[str, str]
+    ties: dict[str, Ties]
     partly: dict[str, str]
 
 
@@ -80,6 +89,7 @@ def find_points(graph: Graph) -> Points:
         {groups.of(name): span for name, span in fixed.items()},
         unscaled,
         fused,
+        {c.name: _TIES[k] for c in graph.calls if (k := type(c.operation).__name__) in _TIES},
         {c.name: _INSIDE[k] for c in graph.calls if (k := type(c.operation).__name__) in _INSIDE},
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from bloodedge.compress.fake_quant import fake_quant, fake_quant_weights
+from bloodedge.compress.fake_quant import Ties, fake_quant, fake_quant_weights
 
 # By layer, for each of its trainable variables that is rounded: the axes with a scale of their
 # own, which are the output channels.
@@ -70,10 +70,11 @@ def rounding_layers() -> tuple[Any, Any]:
             return output if shift is None else output + shift
 
     class Grid(Switched):
-        """Rounds a tensor to the int8 grid of its range."""
+        """Rounds a tensor to the int8 grid of its range, ties as `fake_quant` is told."""
 
-        def __init__(self, name: str, switchable: bool = False) -> None:
+        def __init__(self, name: str, switchable: bool = False, ties: Ties = "up") -> None:
             super().__init__(name, switchable)
+            self.ties = ties
             self.span = self.add_weight(
                 shape=(2,), initializer="zeros", trainable=False, name="span"
             )
@@ -84,7 +85,7 @@ def rounding_layers() -> tuple[Any, Any]:
             return shape
 
         def call(self, x: Any) -> Any:
-            return self.choose(x, fake_quant(x, self.span[0], self.span[1]))
+            return self.choose(x, fake_quant(x, self.span[0], self.span[1], self.ties))
 
     return Rounded, Grid
 

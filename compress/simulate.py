@@ -20,7 +20,7 @@ from bloodedge.compress.rounding import kernels_of, rounding_layers
 from bloodedge.data.calibration import pinned, usable_range
 
 _OBSERVE_BATCH = 32
-_UNKNOWN = "its kernel is not rounded: no rule for this kind of layer"
+_UNKNOWN = "its kernel is not rounded: kernels_of in compress/rounding.py has no rule for "
 
 Ranges = dict[str, tuple[float, float]]
 
@@ -51,8 +51,12 @@ class Simulation:
         self.net = self._twin(switchable)
         self._observer = _observer(graph)
         self.layers = [name for name, layer in self._rounded.items() if layer.kernels]
-        unknown = [name for name, layer in self._rounded.items() if _is_unknown(layer)]
-        self.partly = {**dict.fromkeys(unknown, _UNKNOWN), **self._points.partly}
+        unknown = {
+            name: f"{_UNKNOWN}{type(layer.inner).__name__}"
+            for name, layer in self._rounded.items()
+            if _is_unknown(layer)
+        }
+        self.partly = {**unknown, **self._points.partly}
 
     def kernels(self, layer: str) -> list[Any]:
         """Return the variables of one of `layers` that are rounded."""
@@ -110,7 +114,8 @@ class Simulation:
             output = operation(*args, **kwargs)
             if operation.name not in self._points.group:
                 return output
-            self._grids[operation.name] = grid(f"{operation.name}_grid", switchable)
+            ties = self._points.ties.get(operation.name, "up")
+            self._grids[operation.name] = grid(f"{operation.name}_grid", switchable, ties)
             return self._grids[operation.name](output)
 
         return keras.models.clone_model(self.model, clone_function=clone, call_function=call)

@@ -13,6 +13,7 @@ from bloodedge.data.calibration import pinned
 from bloodedge.deploy.flat.faster import faster
 from bloodedge.deploy.post_training import calibrated, to_int8, to_mixed
 from bloodedge.deploy.ranges import MINMAX, RangeConfig
+from bloodedge.deploy.refused import unknown_operation
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.quiet import quiet
 
@@ -63,7 +64,8 @@ def convert(
 
     Raises:
         ConfigError: an unknown variant, no calibration image, or Keras on another backend.
-        ModelError: the converter refuses the model.
+        ModelError: the converter refuses the model; an operation that TFLite lacks is named with
+            its layer.
     """
     import keras
 
@@ -91,6 +93,14 @@ def convert(
             return faster(content, float_input=float_input)
     # The converter raises whatever MLIR, Keras or the calibrator meet.
     except Exception as error:
+        operation, layer = unknown_operation(model, str(error))
+        if operation:
+            raise ModelError(
+                f"the conversion to {variant} failed: TFLite has no {operation}, which "
+                + (f"the layer {layer} needs" if layer else "the model needs"),
+                expected="layers made of operations that TFLite has",
+                fix="replace it; TF Select would support it, on runtimes that carry TensorFlow",
+            ) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"the conversion to {variant} failed: {lines[0][:300]}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from bloodedge.compress.chain.run import State, run_chain
 from bloodedge.compress.channels.stage import PruneConfig, prune_channels
 from bloodedge.compress.targets import KdConfig
 from bloodedge.data.dataset import Dataset
+from bloodedge.deploy import variant
 from bloodedge.deploy.lint.rule import Severity
 from bloodedge.deploy.recipe.rows import Row
 from bloodedge.deploy.recipe.stage import compress, links, lint_recipe, lint_result, plan
@@ -157,6 +159,42 @@ def test_an_interrupted_chain_goes_on_where_it_stopped(
     assert [run.manifest["resumed"] for run in runs] == [0, 1]
     assert len((runs[1].path / "history.csv").read_text().splitlines()) == 3
     assert runs[1].manifest["parents"]["parent"] == first["model.keras"]
+
+
+@pytest.mark.slow
+def test_a_chain_interrupted_in_every_step_goes_on_to_its_end(
+    source: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    """That each step then ends in the same weights is tested with the stages themselves."""
+    recipe = "kd+slim75+sparse+cluster8+qat+int8"
+    config = asked(recipe, width=0.5, views=1, epochs={"": 2}, teachers=("big",))
+    stopped: list[str] = []
+
+    def stop_once(name: str) -> None:
+        if name not in stopped:
+            stopped.append(name)
+            raise KeyboardInterrupt
+
+    save, convert = Checkpoints.save, variant.convert
+
+    def stop_after_an_epoch(self: Checkpoints, progress: Any) -> None:
+        save(self, progress)
+        stop_once(self._folder.name)
+
+    def stop_in_the_conversion(*given: Any, **options: Any) -> bytes:
+        stop_once("int8")
+        return convert(*given, **options)
+
+    monkeypatch.setattr(Checkpoints, "save_if_due", stop_after_an_epoch)
+    monkeypatch.setattr(variant, "convert", stop_in_the_conversion)
+    for _ in range(6):
+        with pytest.raises(KeyboardInterrupt):
+            compress(config, colours, allow_failing=True)
+    runs, _ = compress(config, colours, allow_failing=True)
+    assert len(set(stopped)) == 6
+    assert [run.manifest.get("resumed") for run in runs] == [1, 1, 1, 1, 1, 0]
+    for parent, run in itertools.pairwise(runs):
+        assert run.manifest["parents"]["parent"] == sha256_of(parent.path / "model.keras")
 
 
 @pytest.mark.slow

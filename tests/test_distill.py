@@ -89,6 +89,42 @@ def test_the_bank_holds_the_teachers_logits_of_each_view(colours: Dataset, monke
         teacher_answers(key, teacher, colours)
 
 
+def test_a_bank_of_features_gives_the_logits_of_its_views(colours: Dataset, monkeypatch):
+    quick_train(colours, "teacher", FitConfig(1, 16))
+    reference = find_model("teacher")
+    teach(TeachingConfig(("teacher",), KdConfig(method="feature"), views=2), colours)
+    logits = BankKey(reference.sha256, colours.fingerprint, 2)
+    features = replace(logits, what="features")
+    assert (features.path.exists(), logits.path.exists()) == (True, False)
+    teacher = restore(reference)
+    plain = predict_logits(teacher, colours["train"].images).astype(np.float16)
+
+    ran = []
+
+    def run(net, images, label=""):
+        ran.append(label)
+        return predict_logits(net, images)
+
+    monkeypatch.setattr("bloodedge.compress.bank.predict_logits", run)
+    bank = teacher_answers(logits, teacher, colours)
+    assert bank.shape == (len(plain), 2, 3)
+    np.testing.assert_allclose(bank[:, 0], plain, atol=2e-3)
+    assert ran == []
+    # Other views are another bank; features are never taken for logits.
+    teacher_answers(replace(logits, views=1), teacher, colours)
+    assert ran == ["teacher logits, view 1/1"]
+    # A bank that was interrupted after a view gives that one.
+    with np.load(features.path) as arrays:
+        np.savez(features.path, view0=arrays["view0"])
+    np.testing.assert_array_equal(teacher_answers(logits, teacher, colours)[:, 0], bank[:, 0])
+    assert ran[1:] == ["teacher logits, view 2/2"]
+    # What is wrong with it is said of the file that is wrong.
+    logits.path.unlink()
+    np.savez(features.path, view0=np.zeros((5, 9), np.float16))
+    with pytest.raises(DataError, match=f"{features.path.name} do not fit"):
+        teacher_answers(logits, teacher, colours)
+
+
 def test_distilling_learns_and_records_its_teacher(colours: Dataset):
     # Batch norm's running statistics need some hundred steps.
     longer = FitConfig(epochs=25, batch=16, learning_rate=5e-3)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bloodedge.backend import use_backend
 from bloodedge.benchmarks import loading_matrix
 from bloodedge.benchmarks.loading_files import make_files
 from bloodedge.benchmarks.loading_matrix import (
@@ -24,9 +25,25 @@ from bloodedge.benchmarks.loading_matrix import (
     measure,
     render,
 )
-from bloodedge.deploy.convert import ALL_VARIANTS, IO_TYPES
+from bloodedge.deploy.convert import ALL_VARIANTS, IO_TYPES, convert
+from bloodedge.deploy.lint.check import file_case, lint, useless
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+
+INT8 = {f"int8, {io} in and out": io for io in IO_TYPES}
+# The linter's names of the runtimes by those of the table.
+LINTED = {
+    "litert": "ai-edge-litert",
+    "tflite-runtime": "tflite-runtime",
+    "tf-lite": "tf.lite",
+    "tflite-micro": "tflite-micro",
+    "litert-js": JS,
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def backend() -> None:
+    use_backend()
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +92,22 @@ def test_it_is_what_the_runtimes_do(recorded: dict[str, Any], tmp_path: Path) ->
         assert {r: row[r] for r in expected} == expected, (name, found.reasons.get(name))
     if found.not_tried:
         pytest.skip(f"not tried: {found.not_tried}")
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "dynamic", *INT8])
+def test_the_linter_says_what_the_runtimes_do(name: str, recorded: dict[str, Any], tmp_path: Path):
+    import keras
+
+    image = keras.Input((16, 16, 3))
+    # Enough weights for the converter to make them int8 in a dynamic-range file.
+    x = keras.layers.Conv2D(48, 3, activation="relu")(image)
+    net = keras.Model(image, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(convert(net, name.split(",")[0], images, io=INT8.get(name, "uint8")))
+    for runtime, title in LINTED.items():
+        found = useless(lint([file_case(path, runtime, load=False)]))
+        assert bool(found) == (recorded["cells"][name][title] == REFUSED), (runtime, found)
 
 
 LOADER = """

@@ -25,6 +25,7 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.convert import convert
 from bloodedge.deploy.interpreter import predict_parallel
 from bloodedge.errors import ConfigError, ModelError, RunError
+from bloodedge.files import sha256_of
 from bloodedge.metrics import softmax
 from bloodedge.references import find_model
 from bloodedge.runs import runs_root
@@ -86,7 +87,9 @@ def clustered(kernel: NDArray[np.float32], count: int = 8) -> NDArray[np.float32
 def test_fine_tuning_writes_an_ordinary_model_with_the_figures_of_int8(
     parent: Path, colours: Dataset
 ):
+    before = sha256_of(parent)
     run = tune(parent, colours)
+    assert sha256_of(parent) == before
     manifest = run.manifest
     assert manifest["kind"] == "quantize"
     assert manifest["config"]["mode"] == "qat"

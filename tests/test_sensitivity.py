@@ -14,6 +14,7 @@ from bloodedge.compress.sensitivity import SensitivityConfig, examine, pruned, s
 from bloodedge.compress.simulate import Simulation
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError
+from bloodedge.files import sha256_of
 from bloodedge.runs import runs_root
 from bloodedge.train.modelio import save_model
 from bloodedge.train.registry import ModelConfig, build
@@ -72,8 +73,10 @@ def test_pruning_takes_the_smallest_and_gives_them_back():
 
 def test_the_run_holds_table_plot_and_manifest(colours: Dataset, tmp_path):
     save_model(model(), tmp_path / "net.keras")
+    before = sha256_of(tmp_path / "net.keras")
     config = SensitivityConfig(str(tmp_path / "net.keras"), "s", images=20, per_class=4)
     run = sensitivity(config, colours)
+    assert sha256_of(tmp_path / "net.keras") == before
     assert set(run.manifest["files"]) == {"sensitivity.csv", "sensitivity.png"}
     layers = run.manifest["metrics"]["layers"]
     with (run.path / "sensitivity.csv").open() as file:

@@ -24,7 +24,8 @@ def compress(
         str,
         typer.Option(
             "--recipe",
-            help="Steps, then formats, such as kd+slim25+sparse80+cluster16+qat+int8+float16.",
+            help="Steps, then formats, such as kd+slim25+sparse80+cluster16+qat+int8+float16. slim "
+            "alone keeps half of the multiply-accumulates, or what --macs, --kb or --ratio says.",
         ),
     ],
     model: Annotated[
@@ -41,21 +42,11 @@ def compress(
     temperature: options.Temperature = 4.0,
     alpha: options.Alpha = None,
     teacher_views: options.TeacherViews = 8,
-    macs: Annotated[
-        float | None, typer.Option("--macs", help="slim: share of MACs to keep, by default half.")
-    ] = None,
-    kb: Annotated[
-        float | None, typer.Option("--kb", help="slim: KB of int8 weights to keep.")
-    ] = None,
-    ratio: Annotated[
-        float | None, typer.Option("--ratio", help="slim: share of the channels to keep.")
-    ] = None,
-    importance: Annotated[
-        str, typer.Option("--importance", help="slim: what ranks channels: taylor, l1 or bn.")
-    ] = "taylor",
-    floor: Annotated[
-        float, typer.Option("--floor", help="slim: share of its channels that every layer keeps.")
-    ] = 0.1,
+    macs: options.Macs = None,
+    kb: options.Kb = None,
+    ratio: options.Ratio = None,
+    importance: options.Importance = "taylor",
+    floor: options.Floor = 0.1,
     sparsity: Annotated[
         float | None, typer.Option("--sparsity", help="sparse: share of zeros, by default half.")
     ] = None,

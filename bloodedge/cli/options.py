@@ -109,6 +109,23 @@ Layers = Annotated[
     list[str] | None,
     typer.Option("--layer", help="Change this layer, not the default choice; may be repeated."),
 ]
+# Of pruning channels, under one of the first three.
+Macs = Annotated[
+    float | None, typer.Option("--macs", help="Channels: share of multiply-accumulates to keep.")
+]
+Kb = Annotated[
+    float | None,
+    typer.Option("--kb", help="Channels: KB of int8 weights to keep, without the file's tables."),
+]
+Ratio = Annotated[
+    float | None, typer.Option("--ratio", help="Channels: share of their number to keep.")
+]
+Importance = Annotated[
+    str, typer.Option("--importance", help="What ranks channels: taylor, l1 or bn.")
+]
+Floor = Annotated[
+    float, typer.Option("--floor", help="Share of its channels that every layer keeps.")
+]
 MaxDrop = Annotated[
     float | None, typer.Option("--max-drop", help="Most accuracy to lose: 0.01 is one point.")
 ]

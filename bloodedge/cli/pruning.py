@@ -22,22 +22,11 @@ def prune(
     weights: Annotated[
         bool, typer.Option("--weights", help="Set single weights to zero: a smaller download.")
     ] = False,
-    macs: Annotated[
-        float | None, typer.Option("--macs", help="Share of the multiply-accumulates to keep.")
-    ] = None,
-    kb: Annotated[
-        float | None,
-        typer.Option("--kb", help="KB of int8 weights to keep, without the file's tables."),
-    ] = None,
-    ratio: Annotated[
-        float | None, typer.Option("--ratio", help="Share of the channels to keep.")
-    ] = None,
-    importance: Annotated[
-        str, typer.Option("--importance", help="What ranks channels: taylor, l1 or bn.")
-    ] = "taylor",
-    floor: Annotated[
-        float, typer.Option("--floor", help="Share of its channels that every layer keeps.")
-    ] = 0.1,
+    macs: options.Macs = None,
+    kb: options.Kb = None,
+    ratio: options.Ratio = None,
+    importance: options.Importance = "taylor",
+    floor: options.Floor = 0.1,
     renorm: Annotated[
         bool,
         typer.Option(help="Take batch norm's statistics anew after the cut."),

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from bloodedge.runs import Run
 
 _MODES = ("qat", "float16", "dynamic", "int8", "int16x8", "mixed")
-_DRAWS = 5
 
 Model = Annotated[str, typer.Argument(help="A run, a file or a zoo model.")]
 PerClass = Annotated[
@@ -39,8 +38,11 @@ def quantize(
         ),
     ] = "minmax",
     percentile: Annotated[
-        float, typer.Option("--percentile", help="Of the values that a range covers on each side.")
-    ] = 99.99,
+        float | None,
+        typer.Option(
+            "--percentile", help="Of the values that a range covers on each side; by default 99.99."
+        ),
+    ] = None,
     per_class: PerClass = 32,
     float_layers: Annotated[
         int | None,
@@ -76,11 +78,16 @@ def quantize(
     if mode not in _MODES:
         raise ConfigError(f"--mode {mode!r}", expected=", ".join(_MODES))
     tuning = {"--epochs": epochs, "--batch": batch, "--lr": lr, "--teacher": teacher,
-              "--backend": backend, "--resume": resume or None}  # fmt: skip
+              "--backend": backend, "--resume": resume or None,
+              "--preserve": None if preserve == "auto" else preserve}  # fmt: skip
     given = [option for option, value in tuning.items() if value is not None]
     if mode != "qat" and given:
         raise ConfigError(f"{', '.join(given)} with --mode {mode}", expected="--mode qat")
-    if mode == "qat" and (audit or float_layers or calibration != "minmax"):
+    if percentile is not None and calibration != "percentile":
+        raise ConfigError(
+            f"--percentile with --calibration {calibration}", expected="--calibration percentile"
+        )
+    if mode == "qat" and (audit or float_layers is not None or calibration != "minmax"):
         raise ConfigError(
             "--audit, --float-layers and --calibration are for modes after training",
             fix="quantize the result of qat again with --mode int8",
@@ -104,6 +111,7 @@ def quantize(
 
     use_backend("tensorflow")
     from bloodedge.cli.deploying import print_variants
+    from bloodedge.deploy.audit import DRAWS
     from bloodedge.deploy.export import ExportConfig, export
     from bloodedge.deploy.ranges import RangeConfig
 
@@ -114,9 +122,11 @@ def quantize(
         per_class,
         seed,
         force=force,
-        ranges=RangeConfig(calibration, percentile),
+        ranges=RangeConfig(
+            calibration, RangeConfig.percentile if percentile is None else percentile
+        ),
         float_layers=float_layers,
-        audit=_DRAWS if audit else 0,
+        audit=DRAWS if audit else 0,
     )
     run = export(config, load_data(data, size=size))
     print_variants(run)

@@ -171,6 +171,12 @@ def _check_reachable(gauge: Gauge, least: Counts) -> None:
     if smallest > gauge.limit:
         raise ConfigError(
             f"--{budget.kind} {budget.value:g} cannot be met: the smallest reachable is "
-            f"{budget.describe(smallest / gauge.unit)}",
+            f"{budget.describe(_rounded_up(smallest / gauge.unit))}",
             fix="ask for more, or lower --floor",
         )
+
+
+def _rounded_up(value: float) -> float:
+    """Return a value to the four digits that are shown, never less than it is."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return math.ceil(value / step) * step
