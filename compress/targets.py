@@ -13,8 +13,8 @@ from bloodedge.compress.bank import Bank
 from bloodedge.compress.features import with_features
 from bloodedge.errors import ConfigError
 
-# The methods, with the weight of the teacher that each takes when none is given. That of `kd` is the
-# one of all that brought a student most (benchmarks/results/distill_methods.md).
+# The methods, with the weight of the teacher that each takes when none is given. Of all that were
+# tried `kd`, with this weight, brought a student most (benchmarks/results/distill_methods.md).
 METHODS = {"kd": 0.5, "dkd": 0.5, "dist": 0.5, "patient": 1.0, "feature": 0.9}
 
 
