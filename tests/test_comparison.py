@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bloodedge.benchmarks import distill_methods
+from bloodedge.benchmarks import attention, distill_methods
 from bloodedge.benchmarks.comparison import Variant, chosen, exit_code, run_missing, table
 from bloodedge.errors import ConfigError
 from bloodedge.files import write_json
@@ -87,3 +87,14 @@ def test_every_method_of_the_comparison_is_one_that_distill_takes(tmp_path: Path
     assert alphas["kd-half"] == 0.5 != alphas["kd"]
     names = {setting.run_name(method, seed) for method in distill_methods.KNOWN for seed in (0, 1)}
     assert len(names) == 2 * len(distill_methods.KNOWN)
+
+
+def test_attention_is_compared_seed_by_seed_with_students_interval() -> None:
+    for kind, values in {"none": (0.97, 0.98, 0.96), "se": (0.98, 0.985, 0.965)}.items():
+        for seed, value in enumerate(values):
+            finish(attention.run_name("net", kind, 5, seed), value, [0.1])
+    found = attention.differences("net", "se", 5, 4)
+    assert found == pytest.approx([1.0, 0.5, 0.5])
+    # Mean 2/3, standard deviation 0.2887, t = 4.303 with two degrees of freedom.
+    assert attention.interval(found) == pytest.approx((-0.0505, 1.3838), abs=1e-3)
+    assert attention.differences("net", "cbam", 5, 3) == []
