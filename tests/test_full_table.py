@@ -158,7 +158,8 @@ def test_the_recorded_results_give_the_table_and_the_report(tmp_path: Path):
         for column, key in (("accuracy", "accuracy"), ("ece", "ece"), ("auc", "auc")):
             assert float(row[column]) == wanted[key]
         assert float(row["worst_class_recall"]) == min(wanted["recall"])
-    assert not any(row["macs"] == "" for row in tested.values())
+    # What was cut cannot be built from its name; only a measured file of it tells its MACs.
+    assert not any(row["macs"] == "" for row in tested.values() if "slim" not in row["model"])
     made = report(ReportConfig((str(RECORDED),), out=tmp_path / "report"))
     assert {row.sha256 for row in made.rows} >= tested.keys()
     assert not made.data.bad
