@@ -103,7 +103,11 @@ def test_a_closed_terminal_leaves_what_is_complete(packed: Path, tmp_path: Path)
     unpack_bundle(packed, folder)
     command = [sys.executable, "run.py", "--repeats", "50", "--seconds", "0.01", "--threads", "1"]
     reading, writing = os.pipe()
-    child = subprocess.Popen(command, cwd=folder, stderr=writing, start_new_session=True)
+    child = subprocess.Popen(
+        command, cwd=folder, stderr=writing, start_new_session=True,
+        # Under nohup, which the runner respects, the signal would mean nothing.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )  # fmt: skip
     os.close(writing)
     with os.fdopen(reading) as log:
         assert any("[1/50]" in line for line in log)
