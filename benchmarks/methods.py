@@ -29,6 +29,7 @@ from bloodedge.data.sources import load_data
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
 from bloodedge.deploy.recipe.stage import compress, links
 from bloodedge.errors import ModelError
+from bloodedge.references import find_model
 from bloodedge.runs import is_finished, load_run, runs_root
 from bloodedge.variants import Recipe
 
@@ -84,8 +85,22 @@ def run(recipes: list[str], source: str, seeds: int, data: Any, epochs: int | No
             say(f"{source.format(seed)}: {text}")
             compress(recipe_config(text, source, seed, epochs), data, allow_failing=True)
             for _, name in files(text, source, seed):
-                if not is_finished(EvaluateConfig(name).resolved()[1]):
-                    evaluate(EvaluateConfig(name), data)
+                if not is_finished(test_name(name)):
+                    evaluate(EvaluateConfig(name, name=test_name(name)), data)
+
+
+def test_name(name: str) -> str:
+    """Return the name of the run that evaluates a file on test.
+
+    Another file of that name, such as one that `bloodedge export` made of the same model with other
+    images for calibration, may have been evaluated under the usual name before.
+    """
+    usual = f"{name}-test"
+    if is_finished(usual):
+        evaluated = load_run(runs_root() / usual).manifest["model"]["file"]["sha256"]
+        if evaluated != find_model(name).sha256:
+            return f"{name}-method-test"
+    return usual
 
 
 def scores(recipes: list[str], source: str, seeds: int) -> dict[str, list[Score]]:
@@ -102,10 +117,10 @@ def scores(recipes: list[str], source: str, seeds: int) -> dict[str, list[Score]
 
 
 def _score(name: str, form: str) -> Iterator[Score]:
-    if not (is_finished(name) and is_finished(f"{name}-test")):
+    if not (is_finished(name) and is_finished(test_name(name))):
         return
     made: dict[str, Any] = _metrics(name)["variants"][form]
-    test = _metrics(f"{name}-test")["test"]
+    test = _metrics(test_name(name))["test"]
     yield Score(
         made["bytes"],
         made["gzip_bytes"],

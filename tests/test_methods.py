@@ -10,6 +10,7 @@ import pytest
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks import methods
 from bloodedge.data.dataset import Dataset
+from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
 from bloodedge.errors import BloodedgeError
 from bloodedge.runs import load_run, runs_root
 
@@ -58,3 +59,13 @@ def test_a_run_is_made_once_and_read_back(source: Path, colours: Dataset) -> Non
     assert lines[2].startswith("| float32 | 1 | ")
     assert "not measured" in lines[3]
     assert f" {100 * test['metrics']['test']['accuracy']:.2f} |" in lines[3]
+
+
+def test_an_evaluation_of_another_file_of_that_name_is_not_taken_for_it(
+    source: Path, colours: Dataset
+) -> None:
+    assert methods.test_name("net-s0") == "net-s0-test"
+    evaluate(EvaluateConfig("net-s0"), colours)
+    assert methods.test_name("net-s0") == "net-s0-test"
+    (source / "model.keras").write_bytes((source / "model.keras").read_bytes() + b" ")
+    assert methods.test_name("net-s0") == "net-s0-method-test"
