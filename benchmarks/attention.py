@@ -19,7 +19,7 @@ from bloodedge.backend import use_backend
 from bloodedge.benchmarks.comparison import Variant, exit_code, run_missing, table
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.sources import load_data
-from bloodedge.runs import is_finished, load_run, runs_root
+from bloodedge.runs import is_finished, metrics_of
 from bloodedge.train.recipes import fit_config
 from bloodedge.train.stage import TrainConfig, train
 
@@ -44,7 +44,7 @@ def differences(model: str, kind: str, epochs: int, seeds: int) -> list[float]:
     """Return by how many points val is better than without attention, for seeds that have both."""
 
     def accuracy(name: str) -> float:
-        return float(load_run(runs_root() / name).manifest["metrics"]["val"]["accuracy"])
+        return float(metrics_of(name)["val"]["accuracy"])
 
     pairs = [[run_name(model, k, epochs, seed) for k in (kind, NONE)] for seed in range(seeds)]
     done = [pair for pair in pairs if all(map(is_finished, pair))]

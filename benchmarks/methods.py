@@ -30,7 +30,7 @@ from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
 from bloodedge.deploy.recipe.stage import compress, links
 from bloodedge.errors import ModelError
 from bloodedge.references import find_model
-from bloodedge.runs import is_finished, load_run, runs_root
+from bloodedge.runs import is_finished, load_run, metrics_of, runs_root
 from bloodedge.variants import Recipe
 
 SOURCE = "cnn_se-s{}"
@@ -119,19 +119,14 @@ def scores(recipes: list[str], source: str, seeds: int) -> dict[str, list[Score]
 def _score(name: str, form: str) -> Iterator[Score]:
     if not (is_finished(name) and is_finished(test_name(name))):
         return
-    made: dict[str, Any] = _metrics(name)["variants"][form]
-    test = _metrics(test_name(name))["test"]
+    made: dict[str, Any] = metrics_of(name)["variants"][form]
+    test = metrics_of(test_name(name))["test"]
     yield Score(
         made["bytes"],
         made["gzip_bytes"],
         100 * made["accuracy_val"],
         100 * test["accuracy"],
     )
-
-
-def _metrics(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = load_run(runs_root() / name).manifest["metrics"]
-    return found
 
 
 def measured(benchmark: str) -> dict[str, BenchmarkRow]:

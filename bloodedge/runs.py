@@ -113,6 +113,16 @@ def check_name(name: str) -> str:
     return name
 
 
+def metrics_of(name: str) -> dict[str, Any]:
+    """Return the figures of a finished run in the runs folder.
+
+    Raises:
+        RunError: there is none of that name, or its manifest is damaged.
+    """
+    found: dict[str, Any] = load_run(runs_root() / name).manifest["metrics"]
+    return found
+
+
 def is_finished(name: str) -> bool:
     """Return whether a finished run of that name is in the runs folder."""
     return (runs_root() / name / MANIFEST).is_file()

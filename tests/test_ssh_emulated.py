@@ -38,13 +38,6 @@ def cells() -> Dataset:
 
 
 @pytest.fixture
-def programs(tmp_path: Path) -> Path:
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def home(tmp_path: Path) -> Path:
     folder = tmp_path / "home"
     folder.mkdir()

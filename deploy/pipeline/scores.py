@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
 
 from bloodedge.deploy.pipeline.plan import FILES_END, QAT_END, run_name, tested_name
 from bloodedge.deploy.pipeline.presets import QAT, Preset, Student, Teacher
-from bloodedge.runs import is_finished, load_run, runs_root
+from bloodedge.runs import is_finished, load_run, metrics_of, runs_root
 
 # How a row's files come to be, and what follows the name of the run in float.
 FLOAT32, INT8, INT8_QAT = "float32", "int8", "int8, QAT"
@@ -53,7 +52,7 @@ def student_scores(student: Student, kind: str, prefix: str = "") -> Iterator[Sc
         parent = run_name(student.model, seed, prefix) + end
         if not is_finished(parent + FILES_END):
             continue
-        made = _metrics(parent + FILES_END)["variants"].get(variant)
+        made = metrics_of(parent + FILES_END)["variants"].get(variant)
         if made and is_finished(tested_name(parent, variant)):
             yield _score(
                 f"{parent}{FILES_END}/{made['file']}",
@@ -67,7 +66,7 @@ def teacher_scores(teacher: Teacher, prefix: str = "") -> Iterator[Score]:
     """Yield the Keras model of a teacher if it is finished."""
     name = prefix + teacher.name
     if is_finished(name) and is_finished(f"{name}-test"):
-        val = _metrics(name)["val"]["accuracy"]
+        val = metrics_of(name)["val"]["accuracy"]
         yield _score(f"{name}/model.keras", val, f"{name}-test")
 
 
@@ -85,11 +84,6 @@ def _score(file: str, val: float, tested: str, *, failed: bool = False) -> Score
         100 * min(test["recall"]),
         failed,
     )
-
-
-def _metrics(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = load_run(runs_root() / name).manifest["metrics"]
-    return found
 
 
 def table(preset: Preset) -> str:
