@@ -15,8 +15,7 @@ import sys
 from functools import partial
 from statistics import mean, stdev
 
-from bloodedge.backend import use_backend
-from bloodedge.benchmarks.comparison import Variant, exit_code, run_missing, table
+from bloodedge.benchmarks.comparison import Variant, compare, exit_code
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.sources import load_data
 from bloodedge.runs import is_finished, metrics_of
@@ -86,10 +85,7 @@ def main() -> None:
         )
         for kind in KINDS
     ]
-    if not args.show:
-        use_backend()
-        run_missing(rows, args.seeds)
-    print(table(rows, args.seeds, NONE))
+    compare(rows, args.seeds, NONE, show=args.show)
     for kind in KINDS[1:]:
         print(_line(kind, differences(args.model, kind, args.epochs, args.seeds)))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+from bloodedge.backend import use_backend
 from bloodedge.errors import BloodedgeError, ConfigError
 from bloodedge.runs import is_finished, load_run, runs_root
 
@@ -41,6 +42,14 @@ def run_missing(variants: Sequence[Variant], seeds: int) -> None:
         for variant in variants:
             if not is_finished(variant.run_name(seed)):
                 variant.train(seed)
+
+
+def compare(variants: Sequence[Variant], seeds: int, base: str, *, show: bool) -> None:
+    """Train what is missing, unless it is only to `show` what is there, and print the table."""
+    if not show:
+        use_backend()
+        run_missing(variants, seeds)
+    print(table(variants, seeds, base))
 
 
 def table(variants: Sequence[Variant], seeds: int, base: str) -> str:

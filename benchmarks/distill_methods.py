@@ -13,8 +13,7 @@ import sys
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bloodedge.backend import use_backend
-from bloodedge.benchmarks.comparison import Variant, chosen, exit_code, run_missing, table
+from bloodedge.benchmarks.comparison import Variant, chosen, compare, exit_code
 from bloodedge.compress.distill import DistillConfig, distill
 from bloodedge.compress.targets import METHODS, KdConfig
 from bloodedge.compress.teaching import TeachingConfig
@@ -82,10 +81,7 @@ def main() -> None:
     rows = [
         Variant(m, partial(setting.run_name, m), partial(make, setting, m, data)) for m in methods
     ]
-    if not args.show:
-        use_backend()
-        run_missing(rows, args.seeds)
-    print(table(rows, args.seeds, ALONE))
+    compare(rows, args.seeds, ALONE, show=args.show)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from bloodedge.backend import use_backend
-from bloodedge.benchmarks.comparison import Variant, chosen, exit_code, run_missing, table
+from bloodedge.benchmarks.comparison import Variant, chosen, compare, exit_code
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.sources import load_data
 from bloodedge.train.config import FitConfig
@@ -77,10 +76,7 @@ def main() -> None:
         )
         for name in names
     ]
-    if not args.show:
-        use_backend()
-        run_missing(rows, args.seeds)
-    print(table(rows, args.seeds, "strong"))
+    compare(rows, args.seeds, "strong", show=args.show)
 
 
 if __name__ == "__main__":

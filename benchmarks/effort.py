@@ -1,0 +1,191 @@
+"""What longer training brings: accuracy on val against the epochs, from the runs that are there.
+
+    python -m bloodedge.benchmarks.effort [NAME...] [--out benchmarks/results]
+
+NAME is what `bloodedge report` takes: runs, or a folder where manifests are recorded, such as
+`benchmarks/results/manifests`; by default all runs. Only runs of the strong recipe count, whatever
+their epochs and seed, alone or with teachers. Work is three forward passes' multiply-accumulates
+for each training image and epoch, without the teachers' own. Writes `effort.md` and `effort.svg`.
+Test is not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+from bloodedge.backend import use_backend
+from bloodedge.benchmarks.comparison import exit_code
+from bloodedge.benchmarks.recorded import RESULTS
+from bloodedge.benchmarks.report_read import entry
+from bloodedge.benchmarks.report_sources import all_runs, named
+from bloodedge.benchmarks.report_text import md_table
+from bloodedge.console import say
+from bloodedge.errors import BloodedgeError, DataError
+from bloodedge.figures import new_figure, save_figure
+from bloodedge.files import write_text
+from bloodedge.runs import Run, runs_root
+from bloodedge.train.recipes import fit_config
+
+STEM = "effort"
+# A step computes the forward pass, and products of the same size for two gradients.
+_PASSES = 3
+_HEAD = ("model", "taught by", "epochs", "seeds", "work, TMAC", "val accuracy, %", "from to")
+
+
+class Effort(NamedTuple):
+    """What the lines of one model and way of teaching have in common: the data, too.
+
+    Attributes:
+        model: a registered model.
+        teachers: what taught it and how; empty for labels alone.
+        data: the data set's fingerprint.
+    """
+
+    model: str
+    teachers: str
+    data: str
+
+
+class Found(NamedTuple):
+    """A finished run: its epochs, its accuracy on val in percent, and its work in MACs."""
+
+    epochs: int
+    accuracy: float
+    work: int
+
+
+def effort_of(run: Run) -> tuple[Effort, Found] | None:
+    """Return what a run tells; None if it is no training by the strong recipe.
+
+    Raises:
+        DataError: the manifest lacks a field of such a run.
+    """
+    config = entry(run.manifest, "config")
+    fit = entry(config, "fit")
+    model = config.get("student" if run.manifest["kind"] == "distill" else "model")
+    if run.manifest["kind"] not in ("train", "distill") or not isinstance(model, str):
+        return None
+    if config.get("attention") or config.get("width") != 1.0 or config.get("init"):
+        return None
+    try:
+        if _lasting(fit) != _lasting(asdict(fit_config("strong", model))):
+            return None
+        data = run.manifest["data"]
+        macs = _macs(model, len(data["class_names"]), int(data["size"]))
+        found = Found(
+            int(fit["epochs"]),
+            100 * float(run.manifest["metrics"]["val"]["accuracy"]),
+            _PASSES * int(fit["epochs"]) * int(data["images"]["train"]) * macs,
+        )
+        return Effort(model, _taught(config), str(data["fingerprint"])), found
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{run.name}: its manifest lacks {error}") from error
+
+
+def _lasting(fit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that do not change with effort, as JSON has them."""
+    kept = {key: value for key, value in fit.items() if key not in ("epochs", "seed")}
+    return {**kept, "progressive": [list(phase) for phase in kept["progressive"]]}
+
+
+@cache
+def _macs(model: str, classes: int, size: int) -> int:
+    from bloodedge.train.cost import count_macs
+    from bloodedge.train.registry import ModelConfig, blueprint
+
+    return count_macs(blueprint(ModelConfig(model, classes, size)))
+
+
+def _taught(config: Mapping[str, Any]) -> str:
+    teaching = entry(config, "teaching")
+    if not teaching:
+        return ""
+    kd = teaching["kd"]
+    return f"{' + '.join(teaching['teachers'])} ({kd['method']}, alpha {kd['alpha']:g})"
+
+
+def collected(runs: Iterable[Run]) -> dict[Effort, list[Found]]:
+    """Return the runs of each model and way, by epochs; says what is damaged and goes on."""
+    groups: dict[Effort, list[Found]] = {}
+    for run in runs:
+        try:
+            told = effort_of(run)
+        except BloodedgeError as error:
+            say(f"left out {error}")
+            continue
+        if told:
+            groups.setdefault(told[0], []).append(told[1])
+    return {key: sorted(groups[key]) for key in sorted(groups)}
+
+
+def by_epochs(found: Sequence[Found]) -> dict[int, list[Found]]:
+    """Return the runs of a group by how long they took."""
+    return {n: [one for one in found if one.epochs == n] for n in sorted({f.epochs for f in found})}
+
+
+def render(groups: Mapping[Effort, list[Found]], command: str) -> str:
+    """Return the table as Markdown."""
+    rows: list[Sequence[str]] = [_HEAD]
+    for key, found in groups.items():
+        for epochs, ones in by_epochs(found).items():
+            scores = [one.accuracy for one in ones]
+            rows.append(
+                (
+                    key.model,
+                    key.teachers or "labels alone",
+                    str(epochs),
+                    str(len(ones)),
+                    f"{ones[0].work / 1e12:,.0f}",
+                    f"{mean(scores):.2f}",
+                    f"{min(scores):.2f} to {max(scores):.2f}",
+                )
+            )
+    return f"# Accuracy against effort\n\n`{command}`\n\n{md_table(rows)}\n"
+
+
+def draw(groups: Mapping[Effort, list[Found]], path: Path) -> None:
+    """Draw a line for each model and way through the means, and a point for each run."""
+    figure = new_figure(8, 4.6)
+    axis = figure.subplots()
+    for place, (key, found) in enumerate(groups.items()):
+        colour = f"C{place % 10}"
+        means = {n: mean(o.accuracy for o in ones) for n, ones in by_epochs(found).items()}
+        label = key.model + (f", taught by {key.teachers}" if key.teachers else "")
+        axis.plot(list(means), list(means.values()), color=colour, label=label)
+        axis.scatter([o.epochs for o in found], [o.accuracy for o in found], 14, color=colour)
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set_xlabel("epochs")
+    axis.set_ylabel("val accuracy, %")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    save_figure(figure, path)
+
+
+def main() -> None:
+    """Read the runs and write the table and the figure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="runs, or folders of manifests")
+    parser.add_argument("--out", type=Path, default=RESULTS, help=f"[{RESULTS}]")
+    args = parser.parse_args()
+    sources = named(args.names) if args.names else all_runs([runs_root()])
+    use_backend()
+    groups = collected(sources.runs)
+    if not groups:
+        raise DataError("no run by the strong recipe", fix="name runs, or a folder of manifests")
+    command = " ".join(["python -m bloodedge.benchmarks.effort", *args.names])
+    text = render(groups, command)
+    draw(groups, args.out / f"{STEM}.svg")
+    write_text(args.out / f"{STEM}.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,97 @@
+"""Accuracy against effort: which runs count, and what the table says of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bloodedge.backend import use_backend
+from bloodedge.benchmarks import effort
+from bloodedge.benchmarks.comparison import exit_code
+from bloodedge.train.augment import AugmentConfig
+from bloodedge.train.cost import count_macs
+from bloodedge.train.recipes import fit_config
+from bloodedge.train.registry import ModelConfig, blueprint
+
+MODEL = "cnn_se_nano"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def backend() -> None:
+    use_backend()
+
+
+def write(
+    folder: Path, name: str, accuracy: float, *, taught: bool = False, **changes: Any
+) -> None:
+    fit = asdict(fit_config("strong", MODEL, **{"epochs": 20, **changes}))
+    config: dict[str, Any] = {"model": MODEL, "fit": fit, "width": 1.0, "attention": ""}
+    if taught:
+        kd = {"method": "kd", "alpha": 0.5}
+        config = {**config, "student": MODEL, "teaching": {"teachers": ["a", "b"], "kd": kd}}
+    data = {"fingerprint": "f", "images": {"train": 1000}, "class_names": ["x"] * 8, "size": 64}
+    manifest = {
+        "schema_version": 1,
+        "kind": "distill" if taught else "train",
+        "name": name,
+        "config": config,
+        "model": {},
+        "data": data,
+        "metrics": {"val": {"accuracy": accuracy}},
+        "parents": {},
+        "files": {},
+    }
+    (folder / f"{name}.json").write_text(json.dumps(manifest))
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["effort", str(folder), "--out", str(folder / "out")])
+    (folder / "out").mkdir(exist_ok=True)
+    return exit_code(effort.main)
+
+
+def test_runs_of_one_way_are_grouped_by_their_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "short-s0", 0.96)
+    write(tmp_path, "short-s1", 0.97, seed=1)
+    write(tmp_path, "long", 0.99, epochs=80)
+    write(tmp_path, "taught", 0.98, taught=True)
+    write(tmp_path, "other-rate", 0.5, learning_rate=0.1)
+    write(tmp_path, "other-augmentation", 0.5, augment=AugmentConfig(colour=0.1))
+    assert run(tmp_path, monkeypatch) == 0
+    macs = count_macs(blueprint(ModelConfig(MODEL, 8)))
+    work = [f"{3 * macs * 1000 * epochs / 1e12:,.0f}" for epochs in (20, 80)]
+    rows = (tmp_path / "out/effort.md").read_text().splitlines()[-3:]
+    assert rows == [
+        f"| {MODEL} | labels alone | 20 | 2 | {work[0]} | 96.50 | 96.00 to 97.00 |",
+        f"| {MODEL} | labels alone | 80 | 1 | {work[1]} | 99.00 | 99.00 to 99.00 |",
+        f"| {MODEL} | a + b (kd, alpha 0.5) | 20 | 1 | {work[0]} | 98.00 | 98.00 to 98.00 |",
+    ]
+    assert (tmp_path / "out/effort.svg").read_text().startswith("<?xml")
+
+
+def test_a_damaged_manifest_does_not_cost_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "whole", 0.96)
+    write(tmp_path, "damaged", 0.96)
+    path = tmp_path / "damaged.json"
+    path.write_text(path.read_text().replace('"accuracy"', '"other"'))
+    assert run(tmp_path, monkeypatch) == 0
+    said = capsys.readouterr()
+    assert "left out damaged: its manifest lacks 'accuracy'" in said.out + said.err
+
+
+def test_nothing_to_show_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "other", 0.5, learning_rate=0.1)
+    assert run(tmp_path, monkeypatch) == 2
+    assert capsys.readouterr().err.startswith("error: no run by the strong recipe")
+    assert not (tmp_path / "out/effort.md").exists()
