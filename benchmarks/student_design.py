@@ -1,7 +1,9 @@
-"""Which layers a student of 64 KB should have: candidates by accuracy on val, bytes and latency.
+"""Which layers a student should have: candidates by accuracy on val, bytes and latency.
 
-    python -m bloodedge.benchmarks.student_design train --data D [--epochs 24] [--seeds 1]
-    python -m bloodedge.benchmarks.student_design measure --data D [--epochs 24] [--seeds 1]
+    python -m bloodedge.benchmarks.student_design train --data D [--student cnn_se] [--epochs 24]
+        [--seeds 1]
+    python -m bloodedge.benchmarks.student_design measure --data D [--student cnn_se]
+        [--epochs 24] [--seeds 1]
 
 `train` makes a run of each candidate on any backend and continues what was interrupted; `measure`
 needs TensorFlow and prints the table, as Markdown. Test is not read.
@@ -34,28 +36,56 @@ from bloodedge.train.recipes import fit_config
 from bloodedge.train.stage import MODEL_FILE, Fitted, fit_run
 from bloodedge.train.targets import HardLabels
 
-_SHIPPED = "cnn_se"
-# What else was tried, by its stem and by what it has more or less of.
-CANDIDATES: dict[str, Plan] = {
-    _SHIPPED: PLANS[_SHIPPED],
-    "patch4-wide": Plan(32, (Conv(32, 1, True), Conv(64, 2, True), Conv(48)), patch=4),
-    "patch4-deep": Plan(
-        24, (Conv(24, 1, True), Conv(40, 2, True), Conv(40), Conv(40), Conv(40)), patch=4
-    ),
-    "patch4-early": Plan(
-        24, (Conv(40, 2, True), Conv(40, 1, True), Conv(40, 2), Conv(40)), patch=4
-    ),
-    "one-16x16": Plan(8, (Conv(16, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(40))),
-    "more-16x16": Plan(8, (Conv(24, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(40))),
-    "more-4x4": Plan(8, (Conv(24, 2, True), Conv(40, 2, True), Conv(40, 2), Conv(40), Conv(40))),
-    "wide-stem": Plan(16, (Conv(24, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(32))),
-    "deep": Plan(
-        8, (Conv(24, 2, True), Conv(24), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(24))
-    ),
-    "one-se": Plan(16, (Conv(32, 2), Conv(32), Conv(40, 2), Conv(40, 1, True), Conv(32, 2))),
+# What else was tried in each student's place, by its stem and by what it has more or less of.
+CANDIDATES: dict[str, dict[str, Plan]] = {
+    "cnn_se": {
+        "cnn_se": PLANS["cnn_se"],
+        "patch4-wide": Plan(32, (Conv(32, 1, True), Conv(64, 2, True), Conv(48)), patch=4),
+        "patch4-deep": Plan(
+            24, (Conv(24, 1, True), Conv(40, 2, True), Conv(40), Conv(40), Conv(40)), patch=4
+        ),
+        "patch4-early": Plan(
+            24, (Conv(40, 2, True), Conv(40, 1, True), Conv(40, 2), Conv(40)), patch=4
+        ),
+        "one-16x16": Plan(
+            8, (Conv(16, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(40))
+        ),
+        "more-16x16": Plan(
+            8, (Conv(24, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(40))
+        ),
+        "more-4x4": Plan(
+            8, (Conv(24, 2, True), Conv(40, 2, True), Conv(40, 2), Conv(40), Conv(40))
+        ),
+        "wide-stem": Plan(
+            16, (Conv(24, 2, True), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(32))
+        ),
+        "deep": Plan(
+            8, (Conv(24, 2, True), Conv(24), Conv(40, 2, True), Conv(40), Conv(40, 2), Conv(24))
+        ),
+        "one-se": Plan(16, (Conv(32, 2), Conv(32), Conv(40, 2), Conv(40, 1, True), Conv(32, 2))),
+    },
+    "cnn_se_pico": {
+        "cnn_se_pico": PLANS["cnn_se_pico"],
+        "pico-deep-se": Plan(16, (Conv(8, 2), Conv(8), Conv(16, 2, True), Conv(16))),
+        "pico-se": Plan(16, (Conv(16, 2), Conv(16), Conv(16, 2, True))),
+        "pico-narrow-stem-se": Plan(8, (Conv(16, 2), Conv(16), Conv(16, 2, True))),
+        "pico-deep": Plan(16, (Conv(8, 2), Conv(16), Conv(16, 2), Conv(16))),
+        "pico-deep-narrow": Plan(16, (Conv(16, 2), Conv(12), Conv(12, 2), Conv(12))),
+        "pico-32x32": Plan(8, (Conv(8), Conv(16, 2), Conv(16), Conv(16, 2))),
+        "pico-16x16": Plan(16, (Conv(16, 2), Conv(16), Conv(16))),
+    },
 }
 _CALIBRATION = 256
 _ROUNDS, _INVOKES = 30, 50
+
+
+def plan_of(candidate: str) -> Plan:
+    """Return a candidate's layers; no two students have candidates of one name.
+
+    Raises:
+        KeyError: there is none of that name.
+    """
+    return {name: plan for plans in CANDIDATES.values() for name, plan in plans.items()}[candidate]
 
 
 def run_name(candidate: str, epochs: int, seed: int) -> str:
@@ -69,9 +99,9 @@ def train_candidate(data: Dataset, candidate: str, epochs: int, seed: int) -> ob
 
     keras.utils.set_random_seed(seed)
     classes = len(data.class_names)
-    plan = CANDIDATES[candidate]
+    plan = plan_of(candidate)
     net = build_student("student", plan, classes=classes, size=data.size)
-    fit = fit_config("strong", _SHIPPED, epochs=epochs, seed=seed)
+    fit = fit_config("strong", "cnn_se", epochs=epochs, seed=seed)
     targets = HardLabels(data["train"].labels, classes, fit.label_smoothing)
     settings = {"candidate": candidate, "plan": asdict(plan), "fit": asdict(fit)}
     what = Fitted("train", targets, Ready(net, {}), fit, settings)
@@ -186,9 +216,11 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="as for `bloodedge train`")
     parser.add_argument("--epochs", type=int, default=24, help="[24]")
     parser.add_argument("--seeds", type=int, default=1, help="[1]")
-    parser.add_argument("--candidates", default=",".join(CANDIDATES), help="[all]")
+    parser.add_argument("--student", choices=CANDIDATES, default="cnn_se", help="[cnn_se]")
+    parser.add_argument("--candidates", help="[all of the student]")
     args = parser.parse_args()
-    names = chosen(args.candidates, tuple(CANDIDATES), "candidate")
+    known = tuple(CANDIDATES[args.student])
+    names = chosen(args.candidates or ",".join(known), known, "candidate")
     data = load_data(args.data)
     use_backend()
     if args.action == "measure":

@@ -37,10 +37,24 @@ def test_channels_fill_the_groups_of_int8_kernels(name: str) -> None:
     assert all(n % 8 == 0 for n in (plan.stem, *(conv.filters for conv in plan.convs)))
 
 
-@pytest.mark.parametrize("name", CANDIDATES)
-def test_no_candidate_has_more_weights_than_64_kb_of_int8_hold(name: str) -> None:
-    net = build_student("net", CANDIDATES[name], classes=8, size=64)
-    assert 40_000 < net.count_params() < 64_000
+@pytest.mark.parametrize(
+    ("student", "least", "most"), [("cnn_se", 40_000, 64_000), ("cnn_se_pico", 5_000, 8_000)]
+)
+def test_no_candidate_has_more_weights_than_its_bytes_hold(
+    student: str, least: int, most: int
+) -> None:
+    for plan in CANDIDATES[student].values():
+        assert least < build_student("net", plan, classes=8, size=64).count_params() < most
+
+
+def test_a_plan_without_attention_takes_the_one_that_is_asked_for() -> None:
+    def parameters(attention: str, own: str = "none") -> int:
+        plan = Plan(8, (Conv(16, 2, True),), attention=own)
+        net = build_student("net", plan, classes=5, size=32, attention=attention)
+        return int(net.count_params())
+
+    assert parameters("") == parameters("none") < parameters("se") == parameters("", "se")
+    assert parameters("cbam") > parameters("none")
 
 
 def test_a_table_gives_medians_and_every_seed() -> None:
@@ -56,7 +70,7 @@ def test_a_table_gives_medians_and_every_seed() -> None:
 def test_a_candidate_is_trained_and_measured(
     colours: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(CANDIDATES, "tiny", Plan(8, (Conv(8, 2, True),)))
+    monkeypatch.setitem(CANDIDATES["cnn_se"], "tiny", Plan(8, (Conv(8, 2, True),)))
     student_design.train_candidate(colours, "tiny", 1, 0)
     manifest = load_run(student_design.runs_root() / "design-tiny-e1-s0").manifest
     assert manifest["config"]["candidate"] == "tiny"

@@ -165,7 +165,7 @@ PRESETS = {
         students=(
             Student("cnn_se", epochs=100),
             Student("cnn_se_nano", epochs=60),
-            Student("cnn_se_pico", epochs=60),
+            Student("cnn_se_pico", epochs=200),
         ),
         teachers=(
             Teacher(
