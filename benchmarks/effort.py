@@ -90,9 +90,13 @@ def effort_of(run: Run) -> tuple[Effort, Found] | None:
 
 
 def _lasting(fit: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that do not change with effort, as JSON has them."""
+    """Return the settings that do not change with effort, as JSON has them.
+
+    What an older run's augmentation does not name, it did not vary.
+    """
     kept = {key: value for key, value in fit.items() if key not in ("epochs", "seed")}
-    return {**kept, "progressive": [list(phase) for phase in kept["progressive"]]}
+    varied = {key: value for key, value in kept["augment"].items() if value}
+    return {**kept, "augment": varied, "progressive": [list(p) for p in kept["progressive"]]}
 
 
 @cache

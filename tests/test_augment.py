@@ -93,6 +93,32 @@ def test_colour_stays_in_range_and_is_drawn_per_image():
     assert np.ptp(draws["bias"]) > 140
 
 
+def test_exposure_changes_all_channels_alike_and_far():
+    images = some_images(64)
+    config = AugmentConfig(views=1, shift=0, brightness=0, colour=0, exposure=0.4)
+    gain = draw(config, 64, 8, np.random.default_rng(0))["gain"]
+    assert (gain == gain[:, :1]).all()
+    assert 0.6 <= gain.min() < 0.65
+    assert 1.35 < gain.max() <= 1.4
+    batch = augmented(images, config, gain=gain)
+    np.testing.assert_allclose(batch, np.clip(images * gain[:, None, None], 0, 255), atol=1e-3)
+
+
+def test_noise_has_the_drawn_strength_and_differs_between_images():
+    grey = np.full((200, 16, 16, 3), 128, np.uint8)
+    config = AugmentConfig(views=1, shift=0, brightness=0, colour=0, noise=0.1)
+    draws = draw(config, 200, 16, np.random.default_rng(0))
+    noise = augmented(grey, config, **draws) - 128
+    spread = noise.std(axis=(1, 2, 3))
+    np.testing.assert_allclose(spread, draws["sigma"], rtol=0.15, atol=0.1)
+    assert spread.min() < 2
+    assert 23 < spread.max() < 28
+    assert abs(noise.mean()) < 0.1
+    strong = noise[spread > 20].reshape(-1, 768)
+    alike = np.corrcoef(strong)[np.triu_indices(len(strong), 1)]
+    assert np.median(np.abs(alike)) < 0.1
+
+
 def test_stain_jitter_of_one_changes_nothing_and_more_haematoxylin_darkens_the_nucleus():
     purple = np.full((1, 4, 4, 3), (110, 70, 150), np.uint8)
     config = AugmentConfig(views=1, shift=0, brightness=0, colour=0, stain=0.2)

@@ -34,7 +34,7 @@ def test_only_what_is_given_changes_a_recipe():
 
 
 def test_unknown_recipes_and_models_are_refused():
-    with pytest.raises(ConfigError, match="strong or study"):
+    with pytest.raises(ConfigError, match="strong or robust or study"):
         fit_config("weak", "cnn_se")
     with pytest.raises(ModelError, match="did you mean"):
         fit_config("strong", "cnn_see")

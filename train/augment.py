@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from bloodedge.errors import ConfigError
 
 VIEWS = 8
+# How many values of noise there are; images take them from different places on.
+GRAIN = 2**16
 Draws = dict[str, NDArray[Any]]
 
 
@@ -32,6 +34,8 @@ class AugmentConfig:
         scale: the largest relative change of size; the image is resampled bilinearly.
         brightness: the largest change of all channels, as a fraction of 255.
         colour: the largest relative change of each channel's gain, which moves the stain's hue.
+        exposure: the largest relative change of all channels together.
+        noise: the largest standard deviation of Gaussian noise, as a fraction of 255.
         stain: the largest relative change of each stain's density in haematoxylin-eosin-DAB space
             (Ruifrok & Johnston 2001, Tellez et al. 2018).
         mixup: alpha of the Beta distribution that blends pairs of images (Zhang et al. 2018).
@@ -47,6 +51,8 @@ class AugmentConfig:
     scale: float = 0.0
     brightness: float = 0.02
     colour: float = 0.02
+    exposure: float = 0.0
+    noise: float = 0.0
     stain: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -54,7 +60,7 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.views <= VIEWS:
             raise ConfigError(f"{self.views} views", expected=f"1 to {VIEWS}")
-        for name in ("shift", "scale", "brightness", "colour", "stain"):
+        for name in ("shift", "scale", "brightness", "colour", "exposure", "noise", "stain"):
             if not 0 <= getattr(self, name) <= 0.5:
                 raise ConfigError(f"{name} {getattr(self, name)}", expected="0 to 0.5")
         for name in ("mixup", "cutmix"):
@@ -92,9 +98,11 @@ def draw(config: AugmentConfig, count: int, side: int, rng: np.random.Generator)
 
     Returns:
         `view` (B,) 0..7 always; and, where the configuration asks for it, `shift` (B, 2) pixels
-        down and right, `zoom` (B,), `gain` (B, 3), `bias` (B,) in pixel values, `stain` (B, 3);
-        to mix: `partner` (B,) positions in the batch, `share` (B,) the weight of the image itself,
-        and `box` (B, 4) the partner's rectangle as top, bottom, left, right, zeros for mixup.
+        down and right, `zoom` (B,), `gain` (B, 3), `bias` (B,) in pixel values, `stain` (B, 3),
+        `sigma` (B,) of the noise in pixel values and `grain` (B,) where it begins in a table of
+        `GRAIN` values; to mix: `partner` (B,) positions in the batch, `share` (B,) the weight of
+        the image itself, and `box` (B, 4) the partner's rectangle as top, bottom, left, right,
+        zeros for mixup.
     """
     draws: Draws = {"view": rng.integers(0, config.views, count).astype(np.int32)}
     if config.shift:
@@ -109,6 +117,12 @@ def draw(config: AugmentConfig, count: int, side: int, rng: np.random.Generator)
         draws["bias"] = bias.astype(np.float32)
     if config.stain:
         draws["stain"] = _around_one(rng, config.stain, (count, 3))
+    if config.exposure:
+        together = _around_one(rng, config.exposure, (count, 1))
+        draws["gain"] = together * draws.get("gain", np.ones((count, 3), np.float32))
+    if config.noise:
+        draws["sigma"] = (255 * rng.uniform(0, config.noise, count)).astype(np.float32)
+        draws["grain"] = rng.integers(0, GRAIN, count).astype(np.int32)
     if config.mixes:
         draws |= _pairs(config, count, side, rng)
     return draws

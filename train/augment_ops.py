@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bloodedge.train.augment import AugmentConfig
+from bloodedge.train.augment import GRAIN, AugmentConfig
 
 # Optical densities of haematoxylin, eosin and DAB in red, green and blue (Ruifrok & Johnston
 # 2001), each a unit vector, as in scikit-image's `rgb_from_hed`.
@@ -29,11 +31,13 @@ def augment(images: Any, draws: dict[str, Any], config: AugmentConfig) -> Any:
     x = ops.cast(_moved(images, draws, config), "float32")
     if config.stain:
         x = _restained(x, draws["stain"])
-    if config.colour:
+    if config.colour or config.exposure:
         x = x * draws["gain"][:, None, None, :]
     if config.brightness:
         x = x + draws["bias"][:, None, None, None]
-    if config.stain or config.colour or config.brightness:
+    if config.noise:
+        x = x + _noise(x.shape[1:], draws)
+    if config.stain or config.colour or config.exposure or config.brightness or config.noise:
         x = ops.clip(x, 0.0, 255.0)
     return _mixed(x, draws) if config.mixes else x
 
@@ -136,6 +140,21 @@ def _restained(x: Any, change: Any) -> Any:
     density = -ops.log(ops.maximum(x, 1.0) / 255.0)
     stains = ops.matmul(density, np.linalg.inv(unit).astype(np.float32))
     return 255.0 * ops.exp(-ops.matmul(stains * change[:, None, None, :], unit))
+
+
+@cache
+def _grain() -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal(GRAIN, np.float32)
+
+
+def _noise(shape: tuple[int, ...], draws: dict[str, Any]) -> Any:
+    """Return noise of the drawn strengths; every backend sees the same, from one fixed table."""
+    from keras import ops
+
+    values = int(np.prod(shape))
+    at = (draws["grain"][:, None] + ops.arange(values, dtype="int32")) % GRAIN
+    grain = ops.reshape(ops.take(_grain(), at, axis=0), (-1, *shape))
+    return draws["sigma"][:, None, None, None] * grain
 
 
 def _mixed(x: Any, draws: dict[str, Any]) -> Any:

@@ -30,7 +30,9 @@ Backend = Annotated[
 Recipe = Annotated[
     str,
     typer.Option(
-        "--recipe", help="strong, or study: the original study's 20 epochs without augmentation."
+        "--recipe",
+        help="strong; robust: for images from other cameras, too; "
+        "study: the original study's 20 epochs without augmentation.",
     ),
 ]
 # None means the recipe's own value.
