@@ -13,6 +13,7 @@ from bloodedge.deploy import verify
 from bloodedge.deploy.arena import arena_bytes
 from bloodedge.deploy.audit import CALIBRATED, audit
 from bloodedge.deploy.c_array import c_header
+from bloodedge.deploy.calibrating import widely_trained
 from bloodedge.deploy.card import write_card
 from bloodedge.deploy.changed import write_changed
 from bloodedge.deploy.cpp import cpp_class
@@ -161,7 +162,11 @@ def _manifest(
 ) -> Manifest:
     recorded = {
         **asdict(config),
-        "calibration": {"split": "train", "indices": parent.calibration.tolist()},
+        "calibration": {
+            "split": "train",
+            "indices": parent.calibration.tolist(),
+            "varied": bool(widely_trained(parent.reference.manifest)),
+        },
         "gates": {v: asdict(config.gate(v)) for v in config.variants},
         "verified_on": {"split": "val", "images": len(parent.val), **_runtime()},
     }

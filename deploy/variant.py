@@ -15,6 +15,7 @@ from bloodedge.console import say
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import verify
 from bloodedge.deploy.agreement import Comparison, compare
+from bloodedge.deploy.calibrating import as_trained
 from bloodedge.deploy.changed import Answers
 from bloodedge.deploy.compat import check_compatible
 from bloodedge.deploy.convert import convert
@@ -64,7 +65,7 @@ def converted(
     return convert(
         parent.model,
         variant,
-        images,
+        as_trained(images, parent.reference.manifest, config.seed),
         batch=config.batch,
         io=config.io,
         ranges=config.ranges,
