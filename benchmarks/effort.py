@@ -4,9 +4,9 @@
 
 NAME is what `bloodedge report` takes: runs, or a folder where manifests are recorded, such as
 `benchmarks/results/manifests`; by default all runs. Only runs of the strong recipe count, whatever
-their epochs and seed, alone or with teachers. Work is three forward passes' multiply-accumulates
-for each training image and epoch, without the teachers' own. Writes `effort.md` and `effort.svg`.
-Test is not read.
+their epochs and seed, alone or with teachers, and of the nets that the names mean today. Work is
+three forward passes' multiply-accumulates for each training image and epoch, without the teachers'
+own. Writes `effort.md` and `effort.svg`. Test is not read.
 """
 
 from __future__ import annotations
@@ -31,11 +31,15 @@ from bloodedge.errors import BloodedgeError, DataError
 from bloodedge.figures import new_figure, save_figure
 from bloodedge.files import write_text
 from bloodedge.runs import Run, runs_root
+from bloodedge.train.cost import Cost, model_cost
 from bloodedge.train.recipes import fit_config
+from bloodedge.train.registry import ModelConfig, blueprint, models
 
 STEM = "effort"
 # A step computes the forward pass, and products of the same size for two gradients.
 _PASSES = 3
+# What a run's settings call its model: a student that is taught, a model, or a design's candidate.
+_MODEL = ("student", "model", "candidate")
 _HEAD = ("model", "taught by", "epochs", "seeds", "work, TMAC", "val accuracy, %", "from to")
 
 
@@ -69,20 +73,23 @@ def effort_of(run: Run) -> tuple[Effort, Found] | None:
     """
     config = entry(run.manifest, "config")
     fit = entry(config, "fit")
-    model = config.get("student" if run.manifest["kind"] == "distill" else "model")
-    if run.manifest["kind"] not in ("train", "distill") or not isinstance(model, str):
+    model = str(next((config[key] for key in _MODEL if key in config), ""))
+    if run.manifest["kind"] not in ("train", "distill") or model not in models():
         return None
-    if config.get("attention") or config.get("width") != 1.0 or config.get("init"):
+    if config.get("attention") or config.get("width", 1.0) != 1.0 or config.get("init"):
         return None
     try:
         if _lasting(fit) != _lasting(asdict(fit_config("strong", model))):
             return None
         data = run.manifest["data"]
-        macs = _macs(model, len(data["class_names"]), int(data["size"]))
+        cost = _cost(model, len(data["class_names"]), int(data["size"]))
+        if run.manifest["model"]["parameters"] != cost.parameters:
+            # A net of an earlier version, which the name no longer means.
+            return None
         found = Found(
             int(fit["epochs"]),
             100 * float(run.manifest["metrics"]["val"]["accuracy"]),
-            _PASSES * int(fit["epochs"]) * int(data["images"]["train"]) * macs,
+            _PASSES * int(fit["epochs"]) * int(data["images"]["train"]) * cost.macs,
         )
         return Effort(model, _taught(config), str(data["fingerprint"])), found
     except (KeyError, TypeError, ValueError) as error:
@@ -100,11 +107,8 @@ def _lasting(fit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _macs(model: str, classes: int, size: int) -> int:
-    from bloodedge.train.cost import count_macs
-    from bloodedge.train.registry import ModelConfig, blueprint
-
-    return count_macs(blueprint(ModelConfig(model, classes, size)))
+def _cost(model: str, classes: int, size: int) -> Cost:
+    return model_cost(blueprint(ModelConfig(model, classes, size)))
 
 
 def _taught(config: Mapping[str, Any]) -> str:

@@ -14,11 +14,10 @@ from bloodedge.backend import use_backend
 from bloodedge.benchmarks import effort
 from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.train.augment import AugmentConfig
-from bloodedge.train.cost import count_macs
 from bloodedge.train.recipes import fit_config
-from bloodedge.train.registry import ModelConfig, blueprint
 
 MODEL = "cnn_se_nano"
+PARAMETERS, MACS = 17_700, 1_984_832
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -27,7 +26,13 @@ def backend() -> None:
 
 
 def write(
-    folder: Path, name: str, accuracy: float, *, taught: bool = False, **changes: Any
+    folder: Path,
+    name: str,
+    accuracy: float,
+    *,
+    taught: bool = False,
+    parameters: int = PARAMETERS,
+    **changes: Any,
 ) -> None:
     fit = asdict(fit_config("strong", MODEL, **{"epochs": 20, **changes}))
     config: dict[str, Any] = {"model": MODEL, "fit": fit, "width": 1.0, "attention": ""}
@@ -40,7 +45,7 @@ def write(
         "kind": "distill" if taught else "train",
         "name": name,
         "config": config,
-        "model": {},
+        "model": {"parameters": parameters},
         "data": data,
         "metrics": {"val": {"accuracy": accuracy}},
         "parents": {},
@@ -62,11 +67,11 @@ def test_runs_of_one_way_are_grouped_by_their_epochs(
     write(tmp_path, "short-s1", 0.97, seed=1)
     write(tmp_path, "long", 0.99, epochs=80)
     write(tmp_path, "taught", 0.98, taught=True)
+    write(tmp_path, "earlier-net", 0.5, parameters=5_916)
     write(tmp_path, "other-rate", 0.5, learning_rate=0.1)
     write(tmp_path, "other-augmentation", 0.5, augment=AugmentConfig(colour=0.1))
     assert run(tmp_path, monkeypatch) == 0
-    macs = count_macs(blueprint(ModelConfig(MODEL, 8)))
-    work = [f"{3 * macs * 1000 * epochs / 1e12:,.0f}" for epochs in (20, 80)]
+    work = [f"{3 * MACS * 1000 * epochs / 1e12:,.0f}" for epochs in (20, 80)]
     rows = (tmp_path / "out/effort.md").read_text().splitlines()[-3:]
     assert rows == [
         f"| {MODEL} | labels alone | 20 | 2 | {work[0]} | 96.50 | 96.00 to 97.00 |",
