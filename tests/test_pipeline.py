@@ -154,6 +154,16 @@ def test_the_recorded_champions_were_made_as_the_preset_says():
         assert links[name].settings_that_differ(manifests[name], data) == [], name
 
 
+def test_a_setting_that_an_earlier_version_did_not_have_was_off():
+    link = next(link for link in steps(PRESETS["champion"]) if link.name == "cnn_se-s0")
+    manifest = recorded()[link.name]
+    data: Any = SimpleNamespace(**manifest["data"])
+    manifest["config"]["fit"]["augment"].pop("exposure", None)
+    assert link.settings_that_differ(manifest, data) == []
+    manifest["config"]["fit"]["augment"].pop("colour")
+    assert link.settings_that_differ(manifest, data) == ["fit.augment.colour is none, not 0.02"]
+
+
 def test_whether_a_file_may_fail_matters_only_where_one_failed():
     link = next(link for link in steps(PRESETS["champion"]) if link.name == "cnn_se-s0-tflite")
     manifest = recorded()[link.name]

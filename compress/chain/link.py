@@ -50,14 +50,17 @@ class Link:
         return self.stage(config, data)
 
     def settings_that_differ(self, manifest: Mapping[str, Any], data: Dataset) -> list[str]:
-        """Return how a finished run's settings and data differ from this step's, in words."""
+        """Return how a finished run's settings and data differ from this step's, in words.
+
+        A setting that a run of an earlier version does not have was off then.
+        """
         recorded = dict(_flat(manifest.get("config", {})))
         aside = _ASIDE if _failed(manifest) else _ASIDE | {"allow_failing"}
         wanted = dict(_flat(json.loads(json.dumps(asdict(self.config)))))
         found = [
             f"{key} is {_word(recorded.get(key))}, not {_word(value)}"
             for key, value in wanted.items()
-            if key not in aside and recorded.get(key) != value
+            if key not in aside and recorded.get(key) != value and (key in recorded or value)
         ]
         if manifest["data"].get("fingerprint") != data.fingerprint:
             found.append(f"its data is {manifest['data'].get('title')}, not {data.title}")
