@@ -13,6 +13,7 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.references import find_model
 from bloodedge.runs import load_run
+from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.config import FitConfig, parse_phases
 from bloodedge.train.loop import predict_logits
@@ -79,6 +80,25 @@ def test_an_interrupted_run_resumes_to_the_same_weights(colours: Dataset, monkey
     first, second = (restore(find_model(n)).get_weights() for n in ("whole", "broken"))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_of_a_version_with_fewer_settings_is_continued(colours: Dataset, monkeypatch):
+    save = Checkpoints.save
+
+    def stop_after_saving(self, progress):
+        settings = dict(progress.settings)
+        settings["augment"] = {k: v for k, v in settings["augment"].items() if k != "exposure"}
+        save(self, replace(progress, settings=settings))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", stop_after_saving)
+        with pytest.raises(KeyboardInterrupt):
+            quick_train(colours, "older")
+    wide = replace(QUICK, augment=AugmentConfig(exposure=0.3))
+    with pytest.raises(RunError, match="another augment"):
+        quick_train(colours, "older", wide, resume=True)
+    assert quick_train(colours, "older", resume=True).manifest["resumed"] == 1
 
 
 def test_an_existing_run_is_kept_unless_forced(colours: Dataset):

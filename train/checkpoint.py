@@ -104,18 +104,22 @@ class Checkpoints:
     def load(self, settings: dict[str, Any]) -> Progress:
         """Restore the newest checkpoint that can be read; without one, start afresh.
 
+        A setting that an earlier version did not have was off then.
+
         Raises:
             RunError: the settings differ from those the fit was started with, on this host or on
-                the first; or no checkpoint
-                can be read although there are some.
+                the first; or no checkpoint can be read although there are some.
         """
         _check_hosts(settings)
         arrays = _sent_to_all(self._newest)
         if arrays is None:
             return Progress(settings)
         state = json.loads(arrays.pop("state").tobytes())
-        now = json.loads(json.dumps(settings))
-        changed = [key for key, value in state["settings"].items() if value != now.get(key)]
+        now = _on(json.loads(json.dumps(settings)))
+        before = _on(state["settings"])
+        changed = sorted(
+            key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
+        )
         if changed:
             raise RunError(
                 f"the interrupted run was started with another {', '.join(changed)}",
@@ -146,6 +150,14 @@ class Checkpoints:
                 f"no checkpoint in {self._folder} can be read", fix="start over with --force"
             )
         return None
+
+
+def _on(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings without what is off, in groups of them, too."""
+    inner = {
+        key: _on(value) if isinstance(value, dict) else value for key, value in settings.items()
+    }
+    return {key: value for key, value in inner.items() if value}
 
 
 def _check_hosts(settings: dict[str, Any]) -> None:
