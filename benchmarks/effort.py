@@ -92,7 +92,7 @@ def effort_of(run: Run) -> tuple[Effort, Found] | None:
             _PASSES * int(fit["epochs"]) * int(data["images"]["train"]) * cost.macs,
         )
         return Effort(model, _taught(config), str(data["fingerprint"])), found
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{run.name}: its manifest lacks {error}") from error
 
 
@@ -184,6 +184,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help=f"[{RESULTS}]")
     args = parser.parse_args()
     sources = named(args.names) if args.names else all_runs([runs_root()])
+    for name, why in sources.damaged:
+        say(f"left out {name}: {why}")
     use_backend()
     groups = collected(sources.runs)
     if not groups:
