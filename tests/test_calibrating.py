@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bloodedge.backend import use_backend
+from bloodedge.data.dataset import Dataset
+from bloodedge.deploy import variant
 from bloodedge.deploy.calibrating import as_trained, widely_trained
+from bloodedge.deploy.convert import convert
+from bloodedge.deploy.export import ExportConfig, export
 from bloodedge.train.recipes import fit_config
+from bloodedge.train.stage import TrainConfig, train
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -49,3 +54,22 @@ def test_a_robust_model_sees_the_images_and_varied_ones() -> None:
 def test_a_manifest_that_makes_no_sense_changes_nothing(broken: dict[str, Any]) -> None:
     assert widely_trained(broken) is None
     assert as_trained(IMAGES, broken, 0) is IMAGES
+
+
+@pytest.mark.parametrize(("recipe", "times"), [("strong", 1), ("robust", 2)])
+def test_an_export_is_calibrated_as_its_model_was_trained(
+    recipe: str, times: int, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def watched(model: Any, kind: str, images: Any, **options: Any) -> bytes:
+        seen.append(len(images))
+        return convert(model, kind, images, **options)
+
+    monkeypatch.setattr(variant, "convert", watched)
+    fit = replace(fit_config(recipe, "cnn_se", epochs=1), batch=16)
+    train(TrainConfig("cnn_se", fit, "net", 0.25), colours)
+    run = export(ExportConfig("net", "net-int8", ("int8",), 4, allow_failing=True), colours)
+    calibration = run.manifest["config"]["calibration"]
+    assert calibration["varied"] is (times == 2)
+    assert seen == [times * len(calibration["indices"])]
