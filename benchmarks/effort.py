@@ -12,6 +12,7 @@ own. Writes `effort.md` and `effort.svg`. Test is not read.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -31,16 +32,23 @@ from bloodedge.errors import BloodedgeError, DataError
 from bloodedge.figures import new_figure, save_figure
 from bloodedge.files import write_text
 from bloodedge.runs import Run, runs_root
-from bloodedge.train.cost import Cost, model_cost
+from bloodedge.train.config import switched_on
+from bloodedge.train.cost import STEP_OVER_FORWARD, Cost, model_cost
 from bloodedge.train.recipes import fit_config
 from bloodedge.train.registry import ModelConfig, blueprint, models
 
 STEM = "effort"
-# A step computes the forward pass, and products of the same size for two gradients.
-_PASSES = 3
 # What a run's settings call its model: a student that is taught, a model, or a design's candidate.
 _MODEL = ("student", "model", "candidate")
-_HEAD = ("model", "taught by", "epochs", "seeds", "work, TMAC", "val accuracy, %", "from to")
+_HEAD = (
+    "model",
+    "taught by",
+    "epochs",
+    "seeds",
+    "work, TMAC",
+    "val accuracy, %",
+    "lowest to highest",
+)
 
 
 class Effort(NamedTuple):
@@ -79,7 +87,8 @@ def effort_of(run: Run) -> tuple[Effort, Found] | None:
     if config.get("attention") or config.get("width", 1.0) != 1.0 or config.get("init"):
         return None
     try:
-        if _lasting(fit) != _lasting(asdict(fit_config("strong", model))):
+        strong = json.loads(json.dumps(asdict(fit_config("strong", model))))
+        if _lasting(fit) != _lasting(strong):
             return None
         data = run.manifest["data"]
         cost = _cost(model, len(data["class_names"]), int(data["size"]))
@@ -89,21 +98,16 @@ def effort_of(run: Run) -> tuple[Effort, Found] | None:
         found = Found(
             int(fit["epochs"]),
             100 * float(run.manifest["metrics"]["val"]["accuracy"]),
-            _PASSES * int(fit["epochs"]) * int(data["images"]["train"]) * cost.macs,
+            STEP_OVER_FORWARD * int(fit["epochs"]) * int(data["images"]["train"]) * cost.macs,
         )
         return Effort(model, _taught(config), str(data["fingerprint"])), found
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{run.name}: its manifest lacks {error}") from error
 
 
 def _lasting(fit: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that do not change with effort, as JSON has them.
-
-    What an older run's augmentation does not name, it did not vary.
-    """
-    kept = {key: value for key, value in fit.items() if key not in ("epochs", "seed")}
-    varied = {key: value for key, value in kept["augment"].items() if value}
-    return {**kept, "augment": varied, "progressive": [list(p) for p in kept["progressive"]]}
+    """Return the settings that do not change with effort."""
+    return {k: v for k, v in switched_on(fit).items() if k not in ("epochs", "seed")}
 
 
 @cache

@@ -27,15 +27,13 @@ from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.data.dataset import Split
 from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.config import PRECISIONS, FitConfig
-from bloodedge.train.cost import count_macs
+from bloodedge.train.cost import STEP_OVER_FORWARD, count_macs
 from bloodedge.train.device import precision, resolve_precision, use_jit
 from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.targets import HardLabels
 from bloodedge.train.trainer import Trainer
 
 SIDE, CLASSES, _ROUNDS, _MOST_IMAGES = 64, 8, 9, 12_800
-# A step computes the forward pass, and products of the same size for two gradients.
-_STEP_OVER_FORWARD = 3
 Epoch = Callable[[], object]
 
 
@@ -153,7 +151,7 @@ def compare(name: str, batch: int, seconds: float, kind: str, peak: float) -> st
             taken[label].append(seconds_of(epoch))
     rate = {label: len(split) / median(times) for label, times in taken.items()}
     forward = count_macs(fresh())
-    used = 100 * rate["ours"] * _STEP_OVER_FORWARD * forward / peak
+    used = 100 * rate["ours"] * STEP_OVER_FORWARD * forward / peak
     naive = rate.get("tf.data")
     return (
         f"| {name} | {forward / 1e6:,.1f} M | {rate['ours']:,.0f} | "

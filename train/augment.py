@@ -68,6 +68,11 @@ class AugmentConfig:
                 raise ConfigError(f"{name} {getattr(self, name)}", expected="0 to 10")
 
     @property
+    def recolours(self) -> bool:
+        """Whether pixels take other values than those that are read."""
+        return any((self.brightness, self.colour, self.exposure, self.noise, self.stain))
+
+    @property
     def mixes(self) -> bool:
         """Whether images are combined in pairs, and their targets with them."""
         return bool(self.mixup or self.cutmix)

@@ -37,7 +37,7 @@ def augment(images: Any, draws: dict[str, Any], config: AugmentConfig) -> Any:
         x = x + draws["bias"][:, None, None, None]
     if config.noise:
         x = x + _noise(x.shape[1:], draws)
-    if config.stain or config.colour or config.exposure or config.brightness or config.noise:
+    if config.recolours:
         x = ops.clip(x, 0.0, 255.0)
     return _mixed(x, draws) if config.mixes else x
 

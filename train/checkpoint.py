@@ -23,6 +23,7 @@ from bloodedge.console import say
 from bloodedge.data.npz import read_arrays
 from bloodedge.errors import DataError, RunError
 from bloodedge.files import atomic_path
+from bloodedge.train.config import switched_on
 
 _LAST = ".checkpoint.npz"
 _PREVIOUS = ".checkpoint-previous.npz"
@@ -115,8 +116,8 @@ class Checkpoints:
         if arrays is None:
             return Progress(settings)
         state = json.loads(arrays.pop("state").tobytes())
-        now = _on(json.loads(json.dumps(settings)))
-        before = _on(state["settings"])
+        now = switched_on(json.loads(json.dumps(settings)))
+        before = switched_on(state["settings"])
         changed = sorted(
             key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
         )
@@ -150,14 +151,6 @@ class Checkpoints:
                 f"no checkpoint in {self._folder} can be read", fix="start over with --force"
             )
         return None
-
-
-def _on(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings without what is off, in groups of them, too."""
-    inner = {
-        key: _on(value) if isinstance(value, dict) else value for key, value in settings.items()
-    }
-    return {key: value for key, value in inner.items() if value}
 
 
 def _check_hosts(settings: dict[str, Any]) -> None:

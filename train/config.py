@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from bloodedge.errors import ConfigError
 from bloodedge.train.augment import AugmentConfig
@@ -83,6 +85,15 @@ class FitConfig:
                 return size
             epoch -= epochs
         return full
+
+
+def switched_on(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings, as JSON has them, without what is off, in groups of them, too.
+
+    So they can be compared with those of an earlier version: what it did not have was off then.
+    """
+    inner = {k: switched_on(v) if isinstance(v, dict) else v for k, v in settings.items()}
+    return {key: value for key, value in inner.items() if value}
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:

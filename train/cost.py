@@ -17,6 +17,9 @@ from typing import Any
 
 from bloodedge.errors import ModelError
 
+# A step of training computes the forward pass, and products of the same size for two gradients.
+STEP_OVER_FORWARD = 3
+
 
 @dataclass(frozen=True)
 class Cost:
