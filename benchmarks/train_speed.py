@@ -3,9 +3,10 @@
     python -m bloodedge.benchmarks.train_speed [--models cnn_se,vgg16] [--batch 64] [--seconds 2]
         [--backend B] [--precision P]
 
-For each model, in turns, images a second of: our loop; Keras' `fit` on tf.data with the same
-augmentation by tf.image, image by image; and `fit` on one constant batch, whose input costs
-nothing. The last column is the arithmetic of our loop in percent of a large matrix product's.
+For each model, in turns, images a second of: Keras' `fit` on tf.data with the same augmentation by
+tf.image, image by image; our loop; the same with `--devices all`, on a CPU with TensorFlow; and
+`fit` on one constant batch, whose input costs nothing. The last column is the arithmetic of our
+loop in percent of a large matrix product's.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import itertools
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from importlib import util
+from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
@@ -25,10 +28,17 @@ import numpy as np
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.data.dataset import Split
+from bloodedge.hardware import usable_cores
 from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.config import PRECISIONS, FitConfig
 from bloodedge.train.cost import STEP_OVER_FORWARD, count_macs
-from bloodedge.train.device import precision, resolve_precision, use_jit
+from bloodedge.train.device import (
+    has_accelerator,
+    precision,
+    resolve_precision,
+    spread_over,
+    use_jit,
+)
 from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.targets import HardLabels
 from bloodedge.train.trainer import Trainer
@@ -50,6 +60,37 @@ def our_epoch(net: Any, split: Split, batch: int) -> Epoch:
     trainer = Trainer(net, split, HardLabels(split.labels, CLASSES), config)
     numbers = itertools.count()
     return lambda: trainer.train_epoch(next(numbers), SIDE)
+
+
+def _serve(model: str, images: int, batch: int, kind: str, asked: Any) -> None:
+    """Run our epochs on all cores when asked, in a process of its own: its threads differ."""
+    use_backend("tensorflow", side_by_side=True)
+    spread_over("all", batch)
+    with precision(kind):
+        net = build(ModelConfig(model, CLASSES, SIDE), size=SIDE)
+    epoch = our_epoch(net, random_split(images), batch)
+    while asked.recv():
+        epoch()
+        asked.send(True)
+
+
+@contextmanager
+def shared_epoch(model: str, images: int, batch: int, kind: str) -> Iterator[Epoch]:
+    """Yield what runs one epoch as `bloodedge train --devices all` does."""
+    here, there = get_context("spawn").Pipe()
+    arguments = (model, images, batch, kind, there)
+    worker = get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
+    worker.start()
+    # So that a worker that ends is an error here, not silence.
+    there.close()
+
+    def epoch() -> None:
+        here.send(True)
+        here.recv()
+
+    yield epoch
+    here.send(False)
+    worker.join()
 
 
 def tf_data_epoch(net: Any, split: Split, batch: int) -> Epoch:
@@ -112,8 +153,6 @@ def gemm_macs_per_second(kind: str) -> float:
     import keras
     from keras import ops
 
-    from bloodedge.train.device import has_accelerator
-
     side = 8192 if has_accelerator() else 2048
 
     class Product(keras.Model):  # type: ignore[misc]
@@ -142,21 +181,49 @@ def compare(name: str, batch: int, seconds: float, kind: str, peak: float) -> st
     makers = {"ours": our_epoch, "constant": constant_epoch}
     if util.find_spec("tensorflow"):
         makers["tf.data"] = tf_data_epoch
-    epochs = {label: make(fresh(), split, batch) for label, make in makers.items()}
+    with ExitStack() as stack:
+        epochs = {label: make(fresh(), split, batch) for label, make in makers.items()}
+        if can_share(batch):
+            worker = shared_epoch(name, len(split), batch, kind)
+            epochs["shared"] = stack.enter_context(worker)
+        taken = in_turns(epochs)
+    rate = {label: len(split) / median(times) for label, times in taken.items()}
+    return row(name, rate, count_macs(fresh()), peak)
+
+
+def can_share(batch: int) -> bool:
+    """Return whether `--devices all` means the cores here, and they can share a batch."""
+    import keras
+
+    on_cpu = keras.backend.backend() == "tensorflow" and not has_accelerator()
+    return on_cpu and usable_cores() > 1 and batch % usable_cores() == 0
+
+
+def in_turns(epochs: dict[str, Epoch]) -> dict[str, list[float]]:
+    """Return how long each took in every round, after one that does not count."""
     for epoch in epochs.values():
         epoch()
     taken: dict[str, list[float]] = {label: [] for label in epochs}
     for _ in range(_ROUNDS):
         for label, epoch in epochs.items():
             taken[label].append(seconds_of(epoch))
-    rate = {label: len(split) / median(times) for label, times in taken.items()}
-    forward = count_macs(fresh())
-    used = 100 * rate["ours"] * STEP_OVER_FORWARD * forward / peak
+    return taken
+
+
+def row(name: str, rate: dict[str, float], forward: int, peak: float) -> str:
+    """Return a model's row from its images a second and MACs a pass."""
     naive = rate.get("tf.data")
+
+    def against(label: str) -> str:
+        if label not in rate:
+            return "- | -"
+        return f"{rate[label]:,.0f} | " + (f"{rate[label] / naive:.2f}" if naive else "-")
+
+    used = 100 * rate["ours"] * STEP_OVER_FORWARD * forward / peak
     return (
-        f"| {name} | {forward / 1e6:,.1f} M | {rate['ours']:,.0f} | "
-        + (f"{naive:,.0f} | {rate['ours'] / naive:.2f} | " if naive else "- | - | ")
-        + f"{rate['constant']:,.0f} | {rate['ours'] / rate['constant']:.3f} | {used:.0f} % |"
+        f"| {name} | {forward / 1e6:,.1f} M | {f'{naive:,.0f}' if naive else '-'} | "
+        f"{against('ours')} | {against('shared')} | "
+        f"{rate['constant']:,.0f} | {rate['ours'] / rate['constant']:.3f} | {used:.0f} % |"
     )
 
 
@@ -177,8 +244,9 @@ def main() -> None:
     print(
         f"{keras.backend.backend()}, {kind}, batch {args.batch}; a large matrix product: "
         f"{peak / 1e9:,.0f} GMAC/s\n\n"
-        "| model | MACs | ours, images/s | tf.data | ratio | constant | ratio | of peak |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| model | MACs | tf.data, images/s | ours | ratio | ours, all devices | ratio "
+        "| constant | ours to it | of peak |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         flush=True,
     )
     for name in args.models.split(","):

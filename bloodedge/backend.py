@@ -8,6 +8,7 @@ from importlib import util
 from types import ModuleType
 
 from bloodedge.errors import ConfigError
+from bloodedge.hardware import usable_cores
 from bloodedge.quiet import quiet
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -29,11 +30,14 @@ def check_backend(name: str | None = None) -> str:
     return name
 
 
-def use_backend(name: str | None = None) -> ModuleType:
+def use_backend(name: str | None = None, *, side_by_side: bool = False) -> ModuleType:
     """Import Keras on a backend and return it.
 
     Args:
         name: one of `BACKENDS`; without it `KERAS_BACKEND`, else TensorFlow.
+        side_by_side: give each of TensorFlow's operations one thread and run as many operations at
+            once as there are cores, instead of one after the other on all of them. It has no
+            effect on what has started already.
 
     Raises:
         ConfigError: the backend is unknown or not installed, or another one is already in use.
@@ -44,6 +48,9 @@ def use_backend(name: str | None = None) -> ModuleType:
     # TensorFlow turns oneDNN on by itself only where it finds AVX512-VNNI; older x86 processors
     # train convolutions faster with it, too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    if side_by_side:
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+        os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(usable_cores()))
     loaded = sys.modules.get("keras")
     with quiet():
         import keras

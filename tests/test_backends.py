@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from bloodedge.data.dataset import Dataset
+from bloodedge.hardware import usable_cores
 from bloodedge.train.checkpoint import FILES
 
 COMMAND = "train --model cnn_se --width 0.25 --epochs 3 --batch 16 --data colours.npz"
@@ -60,6 +61,15 @@ def test_four_devices_learn_what_one_does():
     four = train("four", "--backend", "jax", "--devices", "all", devices=4)
     np.testing.assert_allclose(losses(four), losses(one), rtol=2e-3)
     assert four[-1]["val_accuracy"] == pytest.approx(one[-1]["val_accuracy"], abs=0.02)
+
+
+def test_cores_share_a_batch_and_the_manifest_says_so():
+    if usable_cores() < 2:
+        pytest.skip("one core")
+    rows = train("shared", "--backend", "tensorflow", "--devices", "2")
+    assert losses(rows)[-1] < 0.7 * losses(rows)[0]
+    manifest = json.loads((Path(os.environ["BLOODEDGE_RUNS"]) / "shared/manifest.json").read_text())
+    assert manifest["config"]["devices"] == 2
 
 
 def start_hosts(count: int, *options: str) -> list[subprocess.Popen[str]]:
@@ -157,7 +167,9 @@ def refusal(*options: str) -> str:
 
 
 def test_devices_that_are_not_there_are_refused():
-    assert "--backend jax" in refusal("--devices", "all", "--backend", "tensorflow")
+    if util.find_spec("torch"):
+        assert "--backend jax" in refusal("--devices", "all", "--backend", "torch")
+    assert "expected all, or 1 to" in refusal("--devices", "999", "--backend", "tensorflow")
     assert "--precision 'float8'" in refusal("--precision", "float8")
     assert "ADDRESS:PORT" in refusal("--hosts", "2", "--host", "1")
     assert "expected 0 to 1" in refusal("--hosts", "2", "--host", "2")

@@ -9,6 +9,10 @@ from typing import Any
 
 from bloodedge import hosts
 from bloodedge.errors import ConfigError
+from bloodedge.hardware import usable_cores
+
+# Into how many parts each batch is cut; like Keras' own distribution, one for the process.
+_parts = 1
 
 
 def has_accelerator() -> bool:
@@ -63,7 +67,8 @@ def precision(name: str) -> Iterator[None]:
 def spread_over(devices: str, batch: int) -> int:
     """Make everything built afterwards train data-parallel on several devices.
 
-    Each device holds the weights and a part of the batch; the step computes what one device would.
+    On JAX each device holds the weights and a part of the batch; the step computes what one device
+    would. On TensorFlow's CPU, the cores are the devices: see `batch_parts`.
 
     Args:
         devices: `all`, or a number.
@@ -76,27 +81,48 @@ def spread_over(devices: str, batch: int) -> int:
         ConfigError: there are not so many, they cannot share the batch evenly, or the backend
             gives Keras no data parallelism.
     """
+    global _parts
     import keras
 
+    _parts = 1
     if devices == "1":
         return 1
+    if keras.backend.backend() == "tensorflow" and not has_accelerator():
+        _parts = _fitting(devices, usable_cores(), batch)
+        return _parts
     if keras.backend.backend() != "jax":
         raise ConfigError(
             f"several devices with {keras.backend.backend()}", fix="--backend jax, or --devices 1"
         )
     found: list[Any] = keras.distribution.list_devices()
-    count = len(found) if devices == "all" else _number(devices)
-    if not 1 <= count <= len(found):
-        raise ConfigError(f"--devices {devices}", expected=f"all, or 1 to {len(found)}")
     if _uneven(found):
         raise ConfigError("the hosts have different numbers of devices")
+    count = _fitting(devices, len(found), batch)
+    parallel = keras.distribution.DataParallel(devices=found[:count], auto_shard_dataset=False)
+    keras.distribution.set_distribution(parallel)
+    return count
+
+
+def batch_parts() -> int:
+    """Return into how many parts each batch is cut, for as many cores of TensorFlow's CPU.
+
+    A small net's operations gain little from a second thread each; whole nets side by side do, each
+    on one thread. The gradient is that of the whole batch, but batch norm takes its statistics
+    over a part, as is usual in data-parallel training ("ghost" batch norm, Hoffer et al. 2017).
+    """
+    return _parts
+
+
+def _fitting(devices: str, found: int, batch: int) -> int:
+    """Return how many of the devices found are asked for, if they can share a batch."""
+    count = found if devices == "all" else _number(devices)
+    if not 1 <= count <= found:
+        raise ConfigError(f"--devices {devices}", expected=f"all, or 1 to {found}")
     if batch % count:
         raise ConfigError(
             f"{count} devices cannot share a batch of {batch}",
             fix=f"--batch {batch // count * count or count}",
         )
-    parallel = keras.distribution.DataParallel(devices=found[:count], auto_shard_dataset=False)
-    keras.distribution.set_distribution(parallel)
     return count
 
 

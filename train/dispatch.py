@@ -53,3 +53,13 @@ def scanning(learner: type, batch: int) -> type:
         return jnp.moveaxis(rows.reshape(batch, -1, *rows.shape[1:]), 1, 0)
 
     return Scanning
+
+
+def cut(batch: Any, parts: int) -> list[Any]:
+    """Return equal parts of a batch: an array `(B, ...)`, or a dictionary of such arrays."""
+    from keras import ops
+
+    if isinstance(batch, dict):
+        pieces = {name: ops.split(rows, parts) for name, rows in batch.items()}
+        return [{name: pieces[name][i] for name in pieces} for i in range(parts)]
+    return list(ops.split(batch, parts))

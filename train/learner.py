@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bloodedge.train.augment_ops import augment, mix_targets, shrink_by
 from bloodedge.train.config import FitConfig
-from bloodedge.train.dispatch import scanning
+from bloodedge.train.dispatch import cut, scanning
 
 
 def make_learner(
@@ -19,6 +19,7 @@ def make_learner(
     store: NDArray[np.uint8] | None,
     *,
     interleaved: bool = False,
+    parts: int = 1,
 ) -> Any:
     """Wrap a net so that it takes the batches of `Feed` and trains on augmented images.
 
@@ -28,6 +29,7 @@ def make_learner(
         factor: by how much the images are shrunk after augmentation, 1 for not at all.
         store: `(M, S, S, 3)` all images, to be kept on the device; None if batches bring theirs.
         interleaved: whether it gets the batches of several steps at once; JAX alone can take them.
+        parts: into how many equal parts a batch is cut, each computed on its own side by side.
 
     Returns:
         A Keras model whose outputs are the net's.
@@ -64,11 +66,22 @@ def make_learner(
                 self.store = keras.Variable(store, dtype="uint8", trainable=False, name="store")
 
         def call(self, batch: dict[str, Any], training: bool = False) -> Any:
+            if parts == 1:
+                return self.answer(self.vary(batch), training)
+            # Images that are mixed need their partners from the whole batch.
+            early = config.augment.mixes
+            pieces = cut(self.vary(batch) if early else batch, parts)
+            varied = pieces if early else map(self.vary, pieces)
+            return keras.ops.concatenate([self.answer(x, training) for x in varied])
+
+        def vary(self, batch: dict[str, Any]) -> Any:
             if self.store is None:
                 images = batch["images"]
             else:
                 images = keras.ops.take(self.store, batch["index"], axis=0)
-            x = shrink_by(augment(images, batch, config.augment), factor)
+            return shrink_by(augment(images, batch, config.augment), factor)
+
+        def answer(self, x: Any, training: bool) -> Any:
             # In half precision the loss is still computed in single.
             return keras.ops.cast(self.net(x, training=training), "float32")
 

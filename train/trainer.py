@@ -11,9 +11,10 @@ from bloodedge.data.dataset import Split
 from bloodedge.errors import TrainingError
 from bloodedge.train.augment import shrink_factor
 from bloodedge.train.config import FitConfig
-from bloodedge.train.device import has_accelerator, use_jit
+from bloodedge.train.device import batch_parts, has_accelerator, use_jit
 from bloodedge.train.dispatch import steps_per_dispatch
 from bloodedge.train.feed import Feed, as_dataset, interleaved
+from bloodedge.train.fused import with_fused_norms
 from bloodedge.train.learner import make_learner
 from bloodedge.train.optimize import learning_rate, make_optimizer
 from bloodedge.train.targets import Targets
@@ -37,6 +38,8 @@ class Trainer:
 
         self._classes = int(net.output_shape[-1])
         self._answering = targets.respond(net)
+        if keras.backend.backend() == "tensorflow" and not use_jit():
+            self._answering = with_fused_norms(self._answering)
         self._images = train.images
         self._targets = targets
         self._config = config
@@ -65,7 +68,12 @@ class Trainer:
             factor = shrink_factor(int(self._images.shape[1]), size)
             store = self._images if self._on_device else None
             learner = make_learner(
-                self._answering, self._config, factor, store, interleaved=self._interleaved
+                self._answering,
+                self._config,
+                factor,
+                store,
+                interleaved=self._interleaved,
+                parts=batch_parts(),
             )
             learner.compile(
                 self.optimizer,

@@ -40,7 +40,7 @@ def start_training(
     images = load_data(data, size=size)
     if hosts:
         join(hosts)
-    use_backend(backend)
+    use_backend(backend, side_by_side=devices != "1")
     spread_over(devices, batch)
     return images
 

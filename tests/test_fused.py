@@ -1,0 +1,139 @@
+"""Fused batch norms learn as Keras' own do; a batch in parts learns as a whole one does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bloodedge.backend import use_backend
+from bloodedge.data.dataset import Split
+from bloodedge.errors import ConfigError
+from bloodedge.train import device
+from bloodedge.train.augment import NO_AUGMENTATION, AugmentConfig
+from bloodedge.train.config import FitConfig
+from bloodedge.train.fused import with_fused_norms
+from bloodedge.train.registry import ModelConfig, build
+from bloodedge.train.targets import HardLabels
+from bloodedge.train.trainer import Trainer
+
+keras = use_backend()
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="only TensorFlow trains so"
+)
+SIDE, CLASSES, BATCH = 48, 3, 8
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (2 * BATCH, SIDE, SIDE, 3)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def one_device() -> Iterator[None]:
+    """Leave one device to the other tests."""
+    yield
+    device.spread_over("1", BATCH)
+
+
+def fresh(model: str = "cnn_se") -> Any:
+    keras.utils.set_random_seed(0)
+    return build(ModelConfig(model, CLASSES, SIDE), size=SIDE)
+
+
+def pass_over(net: Any) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Return logits, gradients and weights after one pass in training."""
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(0)
+    with tf.GradientTape() as tape:
+        logits = net(IMAGES, training=True)
+        loss = tf.reduce_mean(logits**2)
+    gradients = tape.gradient(loss, [v.value for v in net.trainable_variables])
+    return np.asarray(logits), [np.asarray(g) for g in gradients], net.get_weights()
+
+
+def unscaled() -> Any:
+    """Return a net whose norms have no scale, as Inception's, or no offset."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.Conv2D(4, 3)(image)
+    x = keras.layers.BatchNormalization(scale=False)(x)
+    x = keras.layers.BatchNormalization(center=False, momentum=0.7)(x)
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
+
+
+@pytest.mark.parametrize("make", [fresh, unscaled])
+def test_a_fused_norm_computes_what_keras_does(make: Callable[[], Any]):
+    expected = pass_over(make())
+    net = make()
+    before = net.get_weights()
+    fused = with_fused_norms(net)
+    norms = [x for x in net.layers if isinstance(x, keras.layers.BatchNormalization)]
+    assert norms
+    assert not [x for x in fused.layers if isinstance(x, keras.layers.BatchNormalization)]
+    logits, gradients, _ = pass_over(fused)
+    np.testing.assert_allclose(logits, expected[0], rtol=2e-3, atol=2e-4)
+    for found, wanted in zip(gradients, expected[1], strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-2, atol=2e-4)
+    for found, wanted in zip(net.get_weights(), expected[2], strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=1e-4)
+    assert any((a != b).any() for a, b in zip(before, net.get_weights(), strict=True))
+
+
+def test_a_fused_norm_leaves_a_frozen_one_as_it_is():
+    net = fresh()
+    for layer in net.layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    before = net.get_weights()
+    _, _, after = pass_over(with_fused_norms(net))
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def trained(parts: str, model: str, augment: AugmentConfig = NO_AUGMENTATION) -> list[np.ndarray]:
+    """Return the weights after an epoch of two steps on as many devices."""
+    assert device.spread_over(parts, BATCH) == int(parts)
+    net = fresh(model)
+    labels = np.arange(len(IMAGES)) % CLASSES
+    split = Split(IMAGES.astype(np.uint8), labels)
+    config = FitConfig(epochs=2, batch=BATCH, augment=augment)
+    trainer = Trainer(net, split, HardLabels(labels, CLASSES), config)
+    row = trainer.train_epoch(0, SIDE)
+    assert np.isfinite(row["train_loss"])
+    return [np.asarray(w) for w in net.get_weights()]
+
+
+@pytest.fixture
+def four_cores(monkeypatch) -> None:
+    """Pretend that there are four cores."""
+    monkeypatch.setattr(device, "usable_cores", lambda: 4)
+
+
+MIXED = replace(AugmentConfig(), mixup=0.5, cutmix=0.5)
+
+
+@pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize("augment", [NO_AUGMENTATION, AugmentConfig(), MIXED])
+def test_without_batch_norm_parts_of_a_batch_learn_what_the_whole_does(augment: AugmentConfig):
+    whole = trained("1", "study_cnn4", augment)
+    parts = trained("4", "study_cnn4", augment)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_batch_norm_takes_its_statistics_over_a_part():
+    whole, parts = trained("1", "cnn_se"), trained("2", "cnn_se")
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(whole, parts, strict=True))
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_cores_that_cannot_share_a_batch_are_refused():
+    assert device.spread_over("all", BATCH) == 4
+    assert device.batch_parts() == 4
+    with pytest.raises(ConfigError, match="expected all, or 1 to 4"):
+        device.spread_over("5", BATCH)
+    with pytest.raises(ConfigError, match="--batch 6"):
+        device.spread_over("3", BATCH)
+    assert device.batch_parts() == 1
