@@ -35,6 +35,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sgd": {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-4},
     "balanced": {"balance": 0.5},
     "lr-2": {"learning_rate": 2e-3},
+    "no-warmup": {"warmup": 0.0},
+    "no-decay": {"weight_decay": 0.0},
 }
 
 

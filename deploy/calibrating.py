@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodedge.errors import ConfigError
-from bloodedge.train.augment import AugmentConfig, draw
-
-# What makes ranges wider than those of the data set's own images.
-_WIDE = ("exposure", "noise")
-_KEPT = (*_WIDE, "colour", "brightness", "stain")
-
-
-def widely_trained(manifest: Mapping[str, Any]) -> AugmentConfig | None:
-    """Return how a model's images varied in training, without moves; None if it was not widely."""
-    augment: Any = manifest
-    for key in ("config", "fit", "augment"):
-        augment = augment.get(key) if isinstance(augment, dict) else None
-    if not isinstance(augment, dict):
-        return None
-    try:
-        varied = {name: float(augment.get(name, 0.0)) for name in _KEPT}
-        config = AugmentConfig(views=1, shift=0.0, **varied)
-    except (ConfigError, TypeError, ValueError):
-        return None
-    return config if any(varied[name] for name in _WIDE) else None
+from bloodedge.train.augment import draw
+from bloodedge.train.recipes import wide_augmentation
 
 
 def as_trained(
@@ -44,9 +26,10 @@ def as_trained(
         manifest: of the model that is converted.
         seed: fixes how they vary.
     """
-    config = widely_trained(manifest)
-    if config is None:
+    wide = wide_augmentation(manifest)
+    if wide is None:
         return images
+    config = replace(wide, views=1, shift=0.0, scale=0.0, mixup=0.0, cutmix=0.0)
     from keras import ops
 
     from bloodedge.train.augment_ops import augment

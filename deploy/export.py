@@ -13,7 +13,6 @@ from bloodedge.deploy import verify
 from bloodedge.deploy.arena import arena_bytes
 from bloodedge.deploy.audit import CALIBRATED, audit
 from bloodedge.deploy.c_array import c_header
-from bloodedge.deploy.calibrating import widely_trained
 from bloodedge.deploy.card import write_card
 from bloodedge.deploy.changed import write_changed
 from bloodedge.deploy.cpp import cpp_class
@@ -31,6 +30,7 @@ from bloodedge.metrics import softmax
 from bloodedge.references import TFLITE_SUFFIX, ModelReference, find_model
 from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, open_run
 from bloodedge.train.loop import predict_logits
+from bloodedge.train.recipes import wide_augmentation
 from bloodedge.train.restore import restore
 
 __all__ = ["ExportConfig", "export"]
@@ -165,7 +165,7 @@ def _manifest(
         "calibration": {
             "split": "train",
             "indices": parent.calibration.tolist(),
-            "varied": bool(widely_trained(parent.reference.manifest)),
+            "varied": bool(wide_augmentation(parent.reference.manifest)),
         },
         "gates": {v: asdict(config.gate(v)) for v in config.variants},
         "verified_on": {"split": "val", "images": len(parent.val), **_runtime()},

@@ -1,4 +1,4 @@
-"""Models that were trained on widely varied images are calibrated on such images."""
+"""Models trained on widely varied images are calibrated on such images, and trained further."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from bloodedge.backend import use_backend
+from bloodedge.cli.app import app
+from bloodedge.compress.chain.recipe import RecipeConfig
+from bloodedge.compress.chain.steps import training_links
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import variant
-from bloodedge.deploy.calibrating import as_trained, widely_trained
+from bloodedge.deploy.calibrating import as_trained
 from bloodedge.deploy.convert import convert
 from bloodedge.deploy.export import ExportConfig, export
-from bloodedge.train.recipes import fit_config
+from bloodedge.errors import ConfigError
+from bloodedge.train.augment import AugmentConfig
+from bloodedge.train.recipes import fit_config, wide_augmentation
 from bloodedge.train.stage import TrainConfig, train
+from bloodedge.variants import Recipe
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -52,7 +59,7 @@ def test_a_robust_model_sees_the_images_and_varied_ones() -> None:
      {"config": {"fit": {"augment": {"exposure": 9.0}}}}],
 )  # fmt: skip
 def test_a_manifest_that_makes_no_sense_changes_nothing(broken: dict[str, Any]) -> None:
-    assert widely_trained(broken) is None
+    assert wide_augmentation(broken) is None
     assert as_trained(IMAGES, broken, 0) is IMAGES
 
 
@@ -73,3 +80,33 @@ def test_an_export_is_calibrated_as_its_model_was_trained(
     calibration = run.manifest["config"]["calibration"]
     assert calibration["varied"] is (times == 2)
     assert seen == [times * len(calibration["indices"])]
+
+
+@pytest.mark.parametrize("recipe", ["strong", "robust"])
+def test_fine_tuning_varies_images_as_training_did(
+    recipe: str, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = replace(fit_config(recipe, "cnn_se", epochs=1), batch=16)
+    train(TrainConfig("cnn_se", trained, "net", 0.25), colours)
+    expected = trained.augment if recipe == "robust" else AugmentConfig()
+    chain = training_links(RecipeConfig("net", Recipe.parse("slim75+sparse50+cluster16+qat")))
+    assert [link.config.fit.augment for link in chain] == 4 * [expected]
+
+    seen: list[Any] = []
+
+    def stop(config: Any, data: Any) -> None:
+        seen.append(config.fit.augment)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("bloodedge.data.sources.load_data", lambda data, size: None)
+    for stage in ("sparsity.sparsify", "clustering.cluster", "quantize.quantize"):
+        monkeypatch.setattr(f"bloodedge.compress.{stage}", stop)
+    monkeypatch.setattr("bloodedge.compress.channels.stage.prune_channels", stop)
+    for line in (
+        "prune net --channels --macs 0.5",
+        "prune net --weights --sparsity 0.5",
+        "cluster net",
+        "quantize net --mode qat",
+    ):
+        CliRunner().invoke(app, line.split())
+    assert seen == 4 * [expected]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from bloodedge.errors import ConfigError
@@ -50,6 +50,28 @@ def study(model: str) -> FitConfig:
     if model == "study_resnet":
         return replace(plain, optimizer="sgd", learning_rate=0.1)
     return plain
+
+
+def wide_augmentation(manifest: Mapping[str, Any]) -> AugmentConfig | None:
+    """Return how a model's images varied in training; None if not widely, as by `robust`.
+
+    What is calibrated or trained further on the data set's own images alone would unlearn the
+    others.
+
+    Args:
+        manifest: of the model; it may come from anywhere.
+    """
+    augment: Any = manifest
+    for key in ("config", "fit", "augment"):
+        augment = augment.get(key) if isinstance(augment, dict) else None
+    if not isinstance(augment, dict):
+        return None
+    known = {item.name: type(item.default) for item in fields(AugmentConfig)}
+    try:
+        config = AugmentConfig(**{k: known[k](v) for k, v in augment.items() if k in known})
+    except (ConfigError, TypeError, ValueError):
+        return None
+    return config if config.exposure or config.noise else None
 
 
 def fine_tuning(**changes: Any) -> FitConfig:

@@ -51,15 +51,23 @@ def cluster(
     from bloodedge.compress.clustering import ClusterConfig
     from bloodedge.compress.clustering import cluster as run
     from bloodedge.references import find_model
-    from bloodedge.train.recipes import cluster_tuning
+    from bloodedge.train.recipes import cluster_tuning, wide_augmentation
 
-    fit = cluster_tuning(epochs=epochs, batch=batch, learning_rate=lr, ema=ema, seed=seed)
+    found = find_model(model)
+    fit = cluster_tuning(
+        epochs=epochs,
+        batch=batch,
+        learning_rate=lr,
+        ema=ema,
+        seed=seed,
+        augment=wide_augmentation(found.manifest),
+    )
     teaching = optional_teaching(
         teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
     )
     config = ClusterConfig(
         model=model,
-        name=name or f"{find_model(model).name}-cluster{clusters}",
+        name=name or f"{found.name}-cluster{clusters}",
         fit=fit,
         teaching=teaching,
         layers=tuple(layers or ()),

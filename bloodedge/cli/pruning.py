@@ -74,10 +74,11 @@ def prune(
     from bloodedge.compress.sparsity import SparsityConfig, sparsify
     from bloodedge.errors import ConfigError
     from bloodedge.references import find_model
-    from bloodedge.train.recipes import fine_tuning
+    from bloodedge.train.recipes import fine_tuning, wide_augmentation
 
     if channels == weights:
         raise ConfigError("prune what?", expected="--channels or --weights")
+    found = find_model(model)
     fit = fine_tuning(
         epochs=epochs or None,
         batch=batch,
@@ -85,11 +86,11 @@ def prune(
         ema=ema,
         precision=precision,
         seed=seed,
+        augment=wide_augmentation(found.manifest),
     )
     teaching = optional_teaching(
         teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
     )
-    found = find_model(model).name
     if weights:
         if (macs, kb, ratio) != (None, None, None) or dry_run or epochs == 0:
             raise ConfigError(
@@ -97,7 +98,7 @@ def prune(
             )
         zeros = SparsityConfig(
             model=model,
-            name=name or f"{found}-{_suffix(pattern, sparsity)}",
+            name=name or f"{found.name}-{_suffix(pattern, sparsity)}",
             fit=fit,
             teaching=teaching,
             layers=tuple(layers or ()),
@@ -113,7 +114,7 @@ def prune(
         raise ConfigError("--sparsity, --pattern and --layer are for --weights", fix="drop them")
     config = PruneConfig(
         model,
-        name or f"{found}-pruned",
+        name or f"{found.name}-pruned",
         fit,
         macs,
         kb,

@@ -92,15 +92,22 @@ def quantize(
             "--audit, --float-layers and --calibration are for modes after training",
             fix="quantize the result of qat again with --mode int8",
         )
-    name = name or f"{find_model(model).name}-{mode}"
+    found = find_model(model)
+    name = name or f"{found.name}-{mode}"
     if mode == "qat":
         from bloodedge.compress.quantize import QatConfig
-        from bloodedge.train.recipes import qat_tuning
+        from bloodedge.train.recipes import qat_tuning, wide_augmentation
 
         teaching = optional_teaching(
             teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
         )
-        fit = qat_tuning(epochs=epochs, batch=batch, learning_rate=lr, seed=seed)
+        fit = qat_tuning(
+            epochs=epochs,
+            batch=batch,
+            learning_rate=lr,
+            seed=seed,
+            augment=wide_augmentation(found.manifest),
+        )
         _qat(
             QatConfig(model, fit, name, teaching, preserve, per_class, force, resume),
             start_training(data, size=size, backend=backend, batch=fit.batch),
