@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from bloodedge.errors import ConfigError
@@ -66,7 +66,7 @@ def wide_augmentation(manifest: Mapping[str, Any]) -> AugmentConfig | None:
         augment = augment.get(key) if isinstance(augment, dict) else None
     if not isinstance(augment, dict):
         return None
-    known = {item.name: type(item.default) for item in fields(AugmentConfig)}
+    known = {name: type(value) for name, value in asdict(NO_AUGMENTATION).items()}
     try:
         config = AugmentConfig(**{k: known[k](v) for k, v in augment.items() if k in known})
     except (ConfigError, TypeError, ValueError):
