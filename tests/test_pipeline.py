@@ -312,7 +312,13 @@ def test_another_backend_trains_and_leaves_the_files_to_tensorflow(
 ):
     asked: list[Any] = []
     monkeypatch.setattr("bloodedge.backend.check_backend", lambda name=None: name or "jax")
-    monkeypatch.setattr("bloodedge.cli.starting.start_training", lambda *_, **__: colours)
+    started: dict[str, Any] = {}
+
+    def start(data: str, **options: Any) -> Dataset:
+        started.update(options)
+        return colours
+
+    monkeypatch.setattr("bloodedge.cli.starting.start_training", start)
     monkeypatch.setattr(
         "bloodedge.deploy.pipeline.stage.train_all",
         lambda preset, data, force: asked.append((preset.prefix, data, force)),
@@ -324,8 +330,9 @@ def test_another_backend_trains_and_leaves_the_files_to_tensorflow(
 
     monkeypatch.setattr(pipelining.subprocess, "run", run)
     words = ["--preset", "quick", "--data", "a b", "--name", "own", "--seeds", "2"]
-    done = RUNNER.invoke(app, ["pipeline", *words])
+    done = RUNNER.invoke(app, ["pipeline", *words, "--devices", "all"])
     assert done.exit_code == 3
+    assert (started["devices"], started["batch"]) == ("all", 64)
     assert asked[0] == ("own-", colours, False)
     python, *rest = asked[1]
     assert python == sys.executable

@@ -16,10 +16,13 @@ def strong(model: str) -> FitConfig:
     """Return our recipe. `python -m bloodedge.benchmarks.recipe_ablation` tries each choice on val.
 
     AdamW with warm-up and a cosine, the eight flips and turns, small shifts, a little colour.
-    Small students want a higher rate and more patience than the large references.
+    Small students want a higher rate and more patience than the large references, and the study's
+    basic CNN, which has no batch norm, more patience.
     """
     if spec(model).role == "student":
         return FitConfig(epochs=100, learning_rate=5e-3)
+    if model == "study_cnn4":
+        return FitConfig(epochs=100, learning_rate=1e-3)
     return FitConfig(epochs=40, learning_rate=1e-3)
 
 

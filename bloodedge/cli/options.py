@@ -48,7 +48,11 @@ Precision = Annotated[
     typer.Option("--precision", help="float32, bfloat16, or auto: the second on an accelerator."),
 ]
 Devices = Annotated[
-    str, typer.Option("--devices", help="How many devices share a batch: a number, or all.")
+    str,
+    typer.Option(
+        "--devices",
+        help="How many devices, or cores with TensorFlow, share a batch: a number, or all.",
+    ),
 ]
 Coordinator = Annotated[
     str,

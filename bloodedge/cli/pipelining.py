@@ -35,6 +35,7 @@ def pipeline(
         str | None, typer.Option("--name", help="What the runs' names begin with.")
     ] = None,
     backend: options.Backend = None,
+    devices: options.Devices = "1",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the steps, how far and how long; run nothing.")
     ] = False,
@@ -51,6 +52,7 @@ def pipeline(
     from bloodedge.data.sources import load_data
     from bloodedge.deploy.pipeline.presets import find_preset
     from bloodedge.deploy.pipeline.stage import finish_all, plan, train_all
+    from bloodedge.train.config import FitConfig
 
     wanted = find_preset(preset).changed(name=name, seeds=seeds)
     if dry_run:
@@ -59,7 +61,7 @@ def pipeline(
     chosen = check_backend(backend)
     # What follows training would otherwise fail after hours.
     check_backend(_NEEDS)
-    images = start_training(data, size=size, backend=chosen)
+    images = start_training(data, size=size, backend=chosen, devices=devices, batch=FitConfig.batch)
     if chosen == _NEEDS:
         finish_all(wanted, images, force=force)
         print_scores(wanted)
