@@ -317,7 +317,7 @@ def _command_line() -> str:
     """Return the command as typed; the program's own folder says nothing about the run."""
     program = Path(sys.argv[0]).name
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    # `python -m package` runs its `__main__`, which the command itself does not name.
-    if spec is not None and not spec.name.endswith("__main__"):
-        program = f"python -m {spec.name}"
+    if spec is not None:
+        # `python -m package` runs its `__main__`, which the command itself does not name.
+        program = f"python -m {spec.name.removesuffix('.__main__')}"
     return " ".join([program, *sys.argv[1:]])

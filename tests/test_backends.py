@@ -70,6 +70,7 @@ def test_cores_share_a_batch_and_the_manifest_says_so():
     assert losses(rows)[-1] < 0.7 * losses(rows)[0]
     manifest = json.loads((Path(os.environ["BLOODEDGE_RUNS"]) / "shared/manifest.json").read_text())
     assert manifest["config"]["devices"] == 2
+    assert manifest["command"].startswith("python -m bloodedge train --model cnn_se")
 
 
 def start_hosts(count: int, *options: str) -> list[subprocess.Popen[str]]:
