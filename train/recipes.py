@@ -13,7 +13,7 @@ from bloodedge.train.registry import spec
 
 
 def strong(model: str) -> FitConfig:
-    """Return our recipe. benchmarks/results/recipe_ablation.md tells what each choice brings on val.
+    """Return our recipe; benchmarks/results/recipe_ablation.md tells what each choice brings.
 
     AdamW with warm-up and a cosine, the eight flips and turns, small shifts, a little colour.
     Small students want a higher rate and more patience than the large references, and the study's
