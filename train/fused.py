@@ -33,7 +33,7 @@ def _can_fuse(layer: Any) -> bool:
         type(layer) is keras.layers.BatchNormalization
         and not layer.renorm
         and not layer.synchronized
-        and len(layer.input.shape) == 4
+        and layer.input_spec.ndim == 4
         and layer.axis in (-1, 3)
     )
 
