@@ -137,3 +137,9 @@ def test_cores_that_cannot_share_a_batch_are_refused():
     with pytest.raises(ConfigError, match="--batch 6"):
         device.spread_over("3", BATCH)
     assert device.batch_parts() == 1
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_parts_repeat_to_the_bit():
+    for a, b in zip(trained("4", "cnn_se", MIXED), trained("4", "cnn_se", MIXED), strict=True):
+        np.testing.assert_array_equal(a, b)
