@@ -130,8 +130,10 @@ def test_batch_norm_takes_its_statistics_over_a_part():
 
 @pytest.mark.usefixtures("four_cores")
 def test_cores_that_cannot_share_a_batch_are_refused():
+    assert device.sharing() == {}
     assert device.spread_over("all", BATCH) == 4
     assert device.batch_parts() == 4
+    assert device.sharing() == {"devices": 4}
     with pytest.raises(ConfigError, match="expected all, or 1 to 4"):
         device.spread_over("5", BATCH)
     with pytest.raises(ConfigError, match="--batch 6"):

@@ -113,6 +113,11 @@ def batch_parts() -> int:
     return _parts
 
 
+def sharing() -> dict[str, int]:
+    """Return what a run records of the parts of its batches: nothing where they are whole."""
+    return {"devices": _parts} if _parts > 1 else {}
+
+
 def _fitting(devices: str, found: int, batch: int) -> int:
     """Return how many of the devices found are asked for, if they can share a batch."""
     count = found if devices == "all" else _number(devices)

@@ -17,7 +17,7 @@ from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
 from bloodedge.train import checkpoint
 from bloodedge.train.architecture import Architecture, Registered
 from bloodedge.train.config import FitConfig
-from bloodedge.train.device import batch_parts, precision, resolve_precision
+from bloodedge.train.device import precision, resolve_precision, sharing
 from bloodedge.train.loop import FitResult, fit, predict_logits
 from bloodedge.train.modelio import save_model
 from bloodedge.train.registry import ModelConfig, spec
@@ -99,8 +99,7 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
     """Fit `what.model` towards `what.targets` inside an open run folder, and commit it."""
     import keras
 
-    if batch_parts() > 1:
-        what = replace(what, config={**what.config, "devices": batch_parts()})
+    what = replace(what, config={**what.config, **sharing()})
     keras.utils.set_random_seed(what.fit.seed)
     half = resolve_precision(what.fit.precision)
     with precision(half):
