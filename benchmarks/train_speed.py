@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import signal
 import sys
 import time
 import warnings
@@ -64,12 +65,15 @@ def our_epoch(net: Any, split: Split, batch: int) -> Epoch:
 
 def _serve(model: str, images: int, batch: int, kind: str, asked: Any) -> None:
     """Run our epochs on all cores when asked, in a process of its own: its threads differ."""
+    # Ctrl-C reaches it, too; what is to be said then, the script itself says.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     use_backend("tensorflow", side_by_side=True)
     spread_over("all", batch)
     with precision(kind):
         net = build(ModelConfig(model, CLASSES, SIDE), size=SIDE)
     epoch = our_epoch(net, random_split(images), batch)
-    while asked.recv():
+    while True:
+        asked.recv()
         epoch()
         asked.send(True)
 
@@ -88,9 +92,11 @@ def shared_epoch(model: str, images: int, batch: int, kind: str) -> Iterator[Epo
         here.send(True)
         here.recv()
 
-    yield epoch
-    here.send(False)
-    worker.join()
+    try:
+        yield epoch
+    finally:
+        worker.terminate()
+        worker.join()
 
 
 def tf_data_epoch(net: Any, split: Split, batch: int) -> Epoch:

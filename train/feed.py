@@ -103,8 +103,8 @@ def as_dataset(epochs: Callable[[int], Iterator[Batch]]) -> Callable[[int], Any]
     """Return what gives each epoch as a tf.data.Dataset.
 
     It is always the same one: from a generator, Keras would make and trace another each epoch.
-    TensorFlow takes several batches at a time from Python, since each time costs as much as a
-    tenth of a small net's step.
+    TensorFlow takes several batches at a time from Python, which the training of a small net would
+    otherwise wait for.
     """
     import tensorflow as tf
 

@@ -8,8 +8,8 @@ from typing import Any
 def with_fused_norms(net: Any) -> Any:
     """Return a model of the same layers and variables whose batch norms are fused.
 
-    Keras computes batch norm from a dozen operations, each of which reads all activations again.
-    On a CPU that is a fifth of a small net's step. Only training differs, and only by rounding.
+    Keras computes batch norm from a dozen operations, each of which reads all activations again,
+    and a small net's step on a CPU shows it. Only training differs, and only by rounding.
 
     Args:
         net: a functional Keras model on TensorFlow; others are returned as they are.

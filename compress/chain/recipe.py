@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from bloodedge.compress.targets import KdConfig
 from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.errors import ConfigError
 from bloodedge.references import find_model
 from bloodedge.runs import check_name
+from bloodedge.train.recipes import wide_augmentation
 from bloodedge.train.registry import spec
 from bloodedge.variants import Recipe, Step, Variant
 
@@ -139,13 +141,20 @@ class RecipeConfig:
         names = self.teachers or ((self.source,) if self.begins_anew else ())
         return TeachingConfig(names, self.kd, self.views) if names else None
 
-    def of(self, kind: str) -> dict[str, float | int | None]:
-        """Return the settings of a fit that were given for a kind of step."""
+    def of(self, kind: str) -> dict[str, Any]:
+        """Return the settings of a fit that were given for a kind of step.
+
+        Descendants of a source that was trained on widely varied images are to see such, too.
+        """
+        wide = None
+        if not self.begins_anew:
+            wide = wide_augmentation(find_model(self.source).manifest)
         return {
             "epochs": self.epochs.get(kind, self.epochs.get(EVERY_STEP)),
             "learning_rate": self.rates.get(kind, self.rates.get(EVERY_STEP)),
             "batch": self.batch,
             "seed": self.seed,
+            "augment": wide,
         }
 
 

@@ -14,14 +14,7 @@ from bloodedge.compress.quantize import QatConfig, quantize
 from bloodedge.compress.sparsity import KIND as SPARSE_KIND
 from bloodedge.compress.sparsity import SparsityConfig, sparsify
 from bloodedge.references import find_model
-from bloodedge.train.augment import AugmentConfig
-from bloodedge.train.recipes import (
-    cluster_tuning,
-    fine_tuning,
-    fit_config,
-    qat_tuning,
-    wide_augmentation,
-)
+from bloodedge.train.recipes import cluster_tuning, fine_tuning, fit_config, qat_tuning
 from bloodedge.variants import Step
 
 # Everything about one step that its configuration depends on.
@@ -58,7 +51,7 @@ def _kd(config: RecipeConfig, step: Step, name: str, parent: str) -> Link:
 def _slim(config: RecipeConfig, step: Step, name: str, parent: str) -> Link:
     options: dict[str, Any] = config.of("slim")
     trains = options["epochs"] != 0
-    fit = fine_tuning(**options | {"epochs": options["epochs"] or None}, augment=_wide(config))
+    fit = fine_tuning(**options | {"epochs": options["epochs"] or None})
     amount = step.amount or 0.0
     slim = PruneConfig(
         parent,
@@ -80,7 +73,7 @@ def _sparse(config: RecipeConfig, step: Step, name: str, parent: str) -> Link:
     sparse = SparsityConfig(
         parent,
         name,
-        fine_tuning(**config.of(step.kind), augment=_wide(config)),
+        fine_tuning(**config.of(step.kind)),
         config.teaching,
         pattern="2:4" if fours else "unstructured",
         sparsity=0.5 if fours else (step.amount or 0.0) / 100,
@@ -92,7 +85,7 @@ def _cluster(config: RecipeConfig, step: Step, name: str, parent: str) -> Link:
     clustered = ClusterConfig(
         parent,
         name,
-        cluster_tuning(**config.of("cluster"), augment=_wide(config)),
+        cluster_tuning(**config.of("cluster")),
         config.teaching,
         clusters=int(step.amount or 0),
         preserve_sparsity=_is_sparse(config),
@@ -101,14 +94,9 @@ def _cluster(config: RecipeConfig, step: Step, name: str, parent: str) -> Link:
 
 
 def _qat(config: RecipeConfig, step: Step, name: str, parent: str) -> Link:
-    fit = qat_tuning(**config.of("qat"), augment=_wide(config))
+    fit = qat_tuning(**config.of("qat"))
     qat = QatConfig(parent, fit, name, config.teaching, per_class=config.per_class)
     return Link(step.text, qat, quantize, parent, config.teaching)
-
-
-def _wide(config: RecipeConfig) -> AugmentConfig | None:
-    """Return how the source's images varied, if widely: its descendants are to see the same."""
-    return None if config.begins_anew else wide_augmentation(find_model(config.source).manifest)
 
 
 def _is_sparse(config: RecipeConfig) -> bool:
