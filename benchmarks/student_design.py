@@ -64,6 +64,17 @@ CANDIDATES: dict[str, dict[str, Plan]] = {
         ),
         "one-se": Plan(16, (Conv(32, 2), Conv(32), Conv(40, 2), Conv(40, 1, True), Conv(32, 2))),
     },
+    "cnn_se_nano": {
+        "cnn_se_nano": PLANS["cnn_se_nano"],
+        "nano-deep-se": Plan(16, (Conv(16, 2), Conv(16), Conv(24, 2, True), Conv(24), Conv(16, 2))),
+        "nano-short": Plan(16, (Conv(24, 2), Conv(24), Conv(24, 2), Conv(16))),
+        "nano-16x16": Plan(16, (Conv(24, 2), Conv(24), Conv(24), Conv(16, 2))),
+        "nano-deep": Plan(16, (Conv(16, 2), Conv(16), Conv(24, 2), Conv(24), Conv(24, 2))),
+        "nano-deep-16x16": Plan(16, (Conv(16, 2), Conv(16), Conv(24), Conv(24, 2), Conv(24))),
+        "nano-wide": Plan(16, (Conv(24, 2), Conv(32), Conv(24, 2))),
+        "nano-wide-16x16": Plan(16, (Conv(24, 2), Conv(32), Conv(24))),
+        "nano-se": Plan(16, (Conv(16, 2), Conv(24), Conv(24, 2, True), Conv(24))),
+    },
     "cnn_se_pico": {
         "cnn_se_pico": PLANS["cnn_se_pico"],
         "pico-deep-se": Plan(16, (Conv(8, 2), Conv(8), Conv(16, 2, True), Conv(16))),

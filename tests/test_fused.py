@@ -1,7 +1,9 @@
-"""Fused batch norms learn as Keras' own do; a batch in parts learns as a whole one does."""
+"""Fused batch norms learn as Keras' own do, batches in parts as whole ones; both predict alike."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from bloodedge.backend import use_backend
 from bloodedge.data.dataset import Split
 from bloodedge.errors import ConfigError
-from bloodedge.train import device
+from bloodedge.train import device, loop
 from bloodedge.train.augment import NO_AUGMENTATION, AugmentConfig
 from bloodedge.train.config import FitConfig
 from bloodedge.train.fused import with_fused_norms
@@ -139,6 +141,42 @@ def test_cores_that_cannot_share_a_batch_are_refused():
     with pytest.raises(ConfigError, match="--batch 6"):
         device.spread_over("3", BATCH)
     assert device.batch_parts() == 1
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_side_by_side_a_net_predicts_what_it_does_alone(monkeypatch):
+    monkeypatch.setattr(loop, "_PREDICT_BATCH", 3)
+    net, images = fresh(), IMAGES.astype(np.uint8)
+    alone = loop.predict_logits(net, images)
+    threads: set[int] = set()
+    predict = net.predict_on_batch
+
+    def noted(batch: Any) -> Any:
+        threads.add(threading.get_ident())
+        return predict(batch)
+
+    net.predict_on_batch = noted
+    device.spread_over("4", BATCH)
+    np.testing.assert_array_equal(loop.predict_logits(net, images), alone)
+    assert len(threads) > 1
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_what_fails_side_by_side_ends_the_rest():
+    device.spread_over("2", BATCH)
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        if item == 1:
+            raise ConfigError("item 1")
+        time.sleep(0.02)
+        return item
+
+    with pytest.raises(ConfigError, match="item 1"), device.side_by_side(work, range(99)) as found:
+        assert next(found) == 0
+        list(found)
+    assert len(begun) < 99
 
 
 @pytest.mark.usefixtures("four_cores")

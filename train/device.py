@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from bloodedge import hosts
 from bloodedge.errors import ConfigError
 from bloodedge.hardware import usable_cores
+
+_Item, _Made = TypeVar("_Item"), TypeVar("_Made")
 
 # Into how many parts each batch is cut; like Keras' own distribution, one for the process.
 _parts = 1
@@ -111,6 +115,27 @@ def batch_parts() -> int:
     over a part, as is usual in data-parallel training ("ghost" batch norm, Hoffer et al. 2017).
     """
     return _parts
+
+
+@contextmanager
+def side_by_side(
+    work: Callable[[_Item], _Made], items: Sequence[_Item]
+) -> Iterator[Iterator[_Made]]:
+    """Yield the results of work on each item, in order, with as many at once as batches have parts.
+
+    Where batches are cut each operation has one thread, so that one item would leave cores idle.
+    """
+    if _parts == 1 or not items:
+        yield map(work, items)
+        return
+    # What TensorFlow traces at the first call, two threads would both trace.
+    first = work(items[0])
+    pool = ThreadPoolExecutor(_parts)
+    try:
+        yield chain([first], pool.map(work, items[1:]))
+    finally:
+        # Ctrl-C would else wait for all that is left.
+        pool.shutdown(cancel_futures=True)
 
 
 def sharing() -> dict[str, int]:

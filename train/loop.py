@@ -21,7 +21,7 @@ from bloodedge.metrics import softmax
 from bloodedge.train.augment import shrink
 from bloodedge.train.checkpoint import Checkpoints, Progress
 from bloodedge.train.config import FitConfig
-from bloodedge.train.device import use_jit
+from bloodedge.train.device import side_by_side, use_jit
 from bloodedge.train.optimize import use_averages
 from bloodedge.train.targets import Targets
 from bloodedge.train.trainer import Trainer
@@ -127,14 +127,17 @@ def predict_logits(
     starts = range(0, len(images), _PREDICT_BATCH)
     rows = []
     model.jit_compile = use_jit()
-    with Meter(label or "predict", len(starts)) as meter:
-        for start in starts:
-            chunk = images[start : start + _PREDICT_BATCH].astype(np.float32)
-            padded = np.zeros((min(_PREDICT_BATCH, len(images)), *chunk.shape[1:]), np.float32)
-            padded[: len(chunk)] = chunk
-            batch = shrink(padded, size) if size else padded
-            out = keras.ops.convert_to_numpy(model.predict_on_batch(batch))
-            rows.append(out[: len(chunk)])
+
+    def answers(start: int) -> Any:
+        chunk = images[start : start + _PREDICT_BATCH].astype(np.float32)
+        padded = np.zeros((min(_PREDICT_BATCH, len(images)), *chunk.shape[1:]), np.float32)
+        padded[: len(chunk)] = chunk
+        batch = shrink(padded, size) if size else padded
+        return keras.ops.convert_to_numpy(model.predict_on_batch(batch))[: len(chunk)]
+
+    with Meter(label or "predict", len(starts)) as meter, side_by_side(answers, starts) as found:
+        for out in found:
+            rows.append(out)
             meter.update()
     return np.concatenate(rows).astype(np.float32)
 

@@ -164,7 +164,7 @@ PRESETS = {
         prefix="",
         students=(
             Student("cnn_se", epochs=100),
-            Student("cnn_se_nano", epochs=60),
+            Student("cnn_se_nano", epochs=200),
             Student("cnn_se_pico", epochs=200),
         ),
         teachers=(

@@ -1,4 +1,4 @@
-"""The students: small CNNs, the larger two with SE, designed for int8 kernels, in three sizes.
+"""The students: small CNNs, the largest with SE, designed for int8 kernels, in three sizes.
 
 `python -m bloodedge.benchmarks.student_design` compares them with what else was tried.
 """
@@ -57,8 +57,8 @@ PLANS = {
         16,
         (Conv(32, 2, True), Conv(32), Conv(40, 2, True), Conv(40), Conv(32, 2)),
     ),
-    "cnn_se_nano": Plan(16, (Conv(16, 2), Conv(16), Conv(24, 2, True), Conv(24), Conv(16, 2))),
-    # In 12 KB, the 1.2 KB that SE takes are worth more as channels.
+    # In 24 KB and in 12, the 1.2 KB that SE takes are worth more as channels.
+    "cnn_se_nano": Plan(8, (Conv(24, 2), Conv(24), Conv(24), Conv(24, 2, True)), attention="none"),
     "cnn_se_pico": Plan(16, (Conv(16, 2), Conv(16), Conv(16, 2, True)), attention="none"),
 }
 
@@ -72,7 +72,7 @@ def build_cnn_se(**arguments: Any) -> Any:
 
 
 def build_cnn_se_nano(**arguments: Any) -> Any:
-    """Build `cnn_se_nano`: 17,700 parameters, 2.0 million MACs. Arguments as for `build_cnn_se`."""
+    """Build `cnn_se_nano`: 17,992 parameters, 3.5 million MACs. Arguments as for `build_cnn_se`."""
     return build_student("cnn_se_nano", PLANS["cnn_se_nano"], **arguments)
 
 
