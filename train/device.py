@@ -13,7 +13,8 @@ from bloodedge import hosts
 from bloodedge.errors import ConfigError
 from bloodedge.hardware import usable_cores
 
-_Item, _Made = TypeVar("_Item"), TypeVar("_Made")
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 # Into how many parts each batch is cut; like Keras' own distribution, one for the process.
 _parts = 1
