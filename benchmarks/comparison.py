@@ -80,10 +80,11 @@ def table(variants: Sequence[Variant], seeds: int, base: str) -> str:
 def _scores(variant: Variant, seeds: int) -> list[tuple[float, float]]:
     """Return val accuracy in percent and the last epochs' val loss of the seeds that were run."""
     names = [variant.run_name(seed) for seed in range(seeds)]
-    return [_score(runs_root() / name) for name in names if is_finished(name)]
+    return [score(runs_root() / name) for name in names if is_finished(name)]
 
 
-def _score(folder: Path) -> tuple[float, float]:
+def score(folder: Path) -> tuple[float, float]:
+    """Return a run's val accuracy in percent and its mean val loss over the last epochs."""
     with (folder / "history.csv").open(newline="") as file:
         losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
     accuracy = load_run(folder).manifest["metrics"]["val"]["accuracy"]

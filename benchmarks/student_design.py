@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.backend import use_backend
-from bloodedge.benchmarks.comparison import Variant, chosen, exit_code, run_missing
+from bloodedge.benchmarks.comparison import Variant, chosen, exit_code, run_missing, score
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.sources import load_data
-from bloodedge.runs import is_finished, load_run, open_run, runs_root
+from bloodedge.runs import is_finished, open_run, runs_root
 from bloodedge.train.architecture import Ready
 from bloodedge.train.models.cnn_se import PLANS, Conv, Plan, build_student
 from bloodedge.train.recipes import fit_config
@@ -126,6 +126,7 @@ class Candidate:
 
     Attributes:
         accuracy: on val in float, in percent, of each seed.
+        loss: on val over the last epochs, of each seed.
         parameters: weights of the net.
         macs: multiplications of an inference.
         sizes: bytes of each file, without metadata.
@@ -133,6 +134,7 @@ class Candidate:
     """
 
     accuracy: list[float]
+    loss: list[float]
     parameters: int
     macs: int
     sizes: dict[str, int]
@@ -169,9 +171,10 @@ def _convert(runs: list[Path], data: Dataset) -> tuple[Candidate, dict[str, byte
     per_class = _CALIBRATION // len(data.class_names)
     images = data["train"].images[calibration_indices(data["train"].labels, per_class, 0)]
     files = {kind: lean(convert(model, kind, images)) for kind in ("float32", "int8")}
-    accuracy = [100 * load_run(r).manifest["metrics"]["val"]["accuracy"] for r in runs]
+    accuracy, loss = zip(*map(score, runs), strict=True)
     candidate = Candidate(
-        accuracy,
+        list(accuracy),
+        list(loss),
         int(model.count_params()),
         count_macs(model),
         {kind: len(content) for kind, content in files.items()},
@@ -206,16 +209,17 @@ def table(found: dict[str, Candidate]) -> str:
     """Return the candidates as Markdown."""
     lines = [
         "| candidate | parameters | MACs | int8 KB | float32 µs | int8 µs | float32 / int8 "
-        "| val accuracy, % |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| val accuracy, % | val loss |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, one in found.items():
         real, int8 = (median(one.times[kind]) for kind in ("float32", "int8"))
         accuracy = ", ".join(f"{a:.2f}" for a in one.accuracy)
+        loss = ", ".join(f"{value:.4f}" for value in one.loss)
         lines.append(
             f"| {name} | {one.parameters:,} | {one.macs / 1e6:.2f} M | "
             f"{one.sizes['int8'] / 1000:.1f} | {real:.0f} | {int8:.0f} | {real / int8:.2f} | "
-            f"{accuracy} |"
+            f"{accuracy} | {loss} |"
         )
     return "\n".join(lines)
 

@@ -38,7 +38,12 @@ def test_channels_fill_the_groups_of_int8_kernels(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("student", "least", "most"), [("cnn_se", 40_000, 64_000), ("cnn_se_pico", 5_000, 8_000)]
+    ("student", "least", "most"),
+    [
+        ("cnn_se", 40_000, 64_000),
+        ("cnn_se_nano", 16_000, 20_000),
+        ("cnn_se_pico", 5_000, 8_000),
+    ],
 )
 def test_no_candidate_has_more_weights_than_its_bytes_hold(
     student: str, least: int, most: int
@@ -60,9 +65,9 @@ def test_a_plan_without_attention_takes_the_one_that_is_asked_for() -> None:
 def test_a_table_gives_medians_and_every_seed() -> None:
     times = {"float32": [90.0, 80.0, 85.0], "int8": [40.0, 50.0, 42.5]}
     sizes = {"float32": 200_000, "int8": 61_234}
-    found = {"a": Candidate([98.123, 97.0], 51_865, 2_145_104, sizes, times)}
+    found = {"a": Candidate([98.123, 97.0], [0.05, 0.12345], 51_865, 2_145_104, sizes, times)}
     assert table(found).splitlines()[2:] == [
-        "| a | 51,865 | 2.15 M | 61.2 | 85 | 42 | 2.00 | 98.12, 97.00 |"
+        "| a | 51,865 | 2.15 M | 61.2 | 85 | 42 | 2.00 | 98.12, 97.00 | 0.0500, 0.1235 |"
     ]
 
 
