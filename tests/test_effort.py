@@ -17,7 +17,7 @@ from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.recipes import fit_config
 
 MODEL = "cnn_se_nano"
-PARAMETERS, MACS = 17_700, 1_984_832
+PARAMETERS, MACS = 17_992, 3_526_848
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -27,7 +27,7 @@ SIDE, CLASSES = 64, 8
 
 @pytest.fixture(scope="module")
 def converted() -> dict[str, bytes]:
-    """The student of 16,000 parameters in every variant, as the converter writes it."""
+    """The student of 18,000 parameters in every variant, as the converter writes it."""
     import keras
 
     from bloodedge.train.registry import ModelConfig, build
