@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 from bloodedge import hosts
 from bloodedge.errors import ConfigError
 from bloodedge.hardware import usable_cores
+from bloodedge.threads import threads
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
@@ -131,12 +131,8 @@ def side_by_side(
         return
     # What TensorFlow traces at the first call, two threads would both trace.
     first = work(items[0])
-    pool = ThreadPoolExecutor(_parts)
-    try:
+    with threads(_parts) as pool:
         yield chain([first], pool.map(work, items[1:]))
-    finally:
-        # Ctrl-C would else wait for all that is left.
-        pool.shutdown(cancel_futures=True)
 
 
 def sharing() -> dict[str, int]:

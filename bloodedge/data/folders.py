@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from bloodedge.data.npz import MAX_BYTES
 from bloodedge.data.splitting import FRACTIONS, MIN_IMAGES, crossing, divide
 from bloodedge.errors import DataError
 from bloodedge.images import decode_image, read_bytes
+from bloodedge.threads import threads
 
 _JUNK = {"thumbs.db", "desktop.ini"}
 
@@ -141,21 +140,12 @@ def _read(files: list[_File], size: int) -> tuple[list[str], Images]:
 
     digests: list[str] = []
     images = np.empty((len(files), size, size, 3), np.uint8)
-    with _workers() as workers:
+    # OpenCV decodes outside the interpreter's lock.
+    with threads() as workers:
         for digest, image in track(workers.map(load, files), "reading images", len(files)):
             images[len(digests)] = image
             digests.append(digest)
     return digests, images
-
-
-@contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    """Yield threads (OpenCV decodes outside the interpreter's lock) that stop at an error."""
-    workers = ThreadPoolExecutor()
-    try:
-        yield workers
-    finally:
-        workers.shutdown(cancel_futures=True)
 
 
 def _gather(images: Images, labels: Any, where: list[str]) -> Mapping[str, Split]:
