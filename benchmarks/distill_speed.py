@@ -1,7 +1,7 @@
 """What stored answers of a teacher save: distillation with them against a live teacher, in one run.
 
     python -m bloodedge.benchmarks.distill_speed [--teacher vgg16] [--student cnn_se] [--batch 64]
-        [--steps 4] [--epochs 60] [--backend B]
+        [--steps 4] [--epochs 60] [--backend B] [--precision P]
 
 Both ways train on the same noise, in turns. The stored answers cost eight passes of the teacher
 over the images once; the live teacher costs one every epoch.
@@ -20,7 +20,8 @@ from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.benchmarks.train_speed import CLASSES, SIDE, random_split, seconds_of
 from bloodedge.compress.targets import KdConfig, LiveTeachers, SoftLabels
 from bloodedge.train.augment import VIEWS
-from bloodedge.train.config import FitConfig
+from bloodedge.train.config import PRECISIONS, FitConfig
+from bloodedge.train.device import precision, resolve_precision
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.targets import Targets
@@ -38,18 +39,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="steps a round [4]")
     parser.add_argument("--epochs", type=int, default=60, help="a distillation's [60]")
     parser.add_argument("--backend", help="tensorflow, jax or torch")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     args = parser.parse_args()
     keras = use_backend(args.backend)
     split = random_split(args.steps * args.batch)
     fit = FitConfig(epochs=10_000, batch=args.batch)
-    teacher = build(ModelConfig(args.teacher, CLASSES, SIDE), size=SIDE)
+    half = resolve_precision(args.precision)
+    with precision(half):
+        teacher = build(ModelConfig(args.teacher, CLASSES, SIDE), size=SIDE)
+        students = [build(ModelConfig(args.student, CLASSES, SIDE)) for _ in range(2)]
     answers = np.zeros((len(split), VIEWS, CLASSES), np.float16)
     ways: dict[str, Targets] = {
         "stored": SoftLabels(split.labels, answers, KdConfig()),
         "live": LiveTeachers(split.labels, (teacher,), KdConfig()),
     }
-    student = ModelConfig(args.student, CLASSES, SIDE)
-    trainers = {way: Trainer(build(student), split, t, fit) for way, t in ways.items()}
+    trainers = {
+        way: Trainer(student, split, targets, fit)
+        for student, (way, targets) in zip(students, ways.items(), strict=True)
+    }
     taken: dict[str, list[float]] = {"stored": [], "live": [], "teacher": []}
     for number in range(_ROUNDS + 1):
         for way, trainer in trainers.items():
@@ -61,7 +68,8 @@ def main() -> None:
     stored = VIEWS / rate["teacher"] + args.epochs / rate["stored"]
     live = args.epochs / rate["live"]
     print(
-        f"{keras.backend.backend()}, {args.teacher} teaches {args.student}, batch {args.batch}\n"
+        f"{keras.backend.backend()} in {half}, {args.teacher} teaches {args.student}, "
+        f"batch {args.batch}\n"
         f"a step of distillation: {rate['stored']:,.1f} images/s with stored answers, "
         f"{rate['live']:,.1f} with the teacher live: ratio {rate['stored'] / rate['live']:.1f}\n"
         f"answers over {VIEWS} views: {rate['teacher']:,.1f} images/s\n"

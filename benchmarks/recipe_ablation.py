@@ -36,6 +36,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "balanced": {"balance": 0.5},
     "lr-2": {"learning_rate": 2e-3},
     "no-warmup": {"warmup": 0.0},
+    "constant": {"final_rate": 1.0},
+    "to-a-tenth": {"final_rate": 0.1},
     "no-decay": {"weight_decay": 0.0},
 }
 

@@ -36,12 +36,14 @@ class BankKey:
         data: the data set's fingerprint.
         views: how many of the eight views it covers.
         what: `logits`, or `features` for what the last dense layer looks at.
+        precision: that the teacher computed in, `float32` or `bfloat16`.
     """
 
     teacher: str
     data: str
     views: int
     what: str = "logits"
+    precision: str = "float32"
 
     @property
     def path(self) -> Path:
@@ -49,6 +51,8 @@ class BankKey:
         text = f"{self.teacher}:{self.data}:{self.views}"
         if self.what != "logits":
             text += f":{self.what}"
+        if self.precision != "float32":
+            text += f":{self.precision}"
         digest = hashlib.sha256(text.encode()).hexdigest()
         return runs_root() / ".teacher-logits" / f"{digest[:16]}.npz"
 

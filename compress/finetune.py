@@ -113,7 +113,7 @@ def finetune(config: FinetuneConfig, parent: Parent, method: Method, data: Datas
     with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
         what = Fitted(
             method.kind,
-            teach(config.teaching, data, config.fit.label_smoothing),
+            teach(config.teaching, data, config.fit),
             _Wrapped(parent, method),
             config.fit,
             asdict(config),

@@ -99,7 +99,7 @@ def quantize(config: QatConfig, data: Dataset) -> Run:
         images = data["train"].images[chosen]
         twin.observe(images)
         _tell(config, twin, kept)
-        targets = teach(config.teaching, data, config.fit.label_smoothing)
+        targets = teach(config.teaching, data, config.fit)
         settings = _settings(config, data, by_role)
         before = _accuracy(model, data), _accuracy(twin.net, data)
         say(f"val accuracy: parent {100 * before[0]:.2f} %, in int8 {100 * before[1]:.2f} %")

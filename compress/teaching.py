@@ -23,7 +23,10 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
 from bloodedge.files import sha256_of
 from bloodedge.references import ModelReference, find_model
+from bloodedge.train.architecture import Ready
 from bloodedge.train.augment import VIEWS
+from bloodedge.train.config import FitConfig
+from bloodedge.train.device import precision, resolve_precision
 from bloodedge.train.restore import restore_for
 from bloodedge.train.targets import HardLabels, Targets
 
@@ -69,13 +72,14 @@ class TeachingConfig:
             )
 
 
-def teach(config: TeachingConfig | None, data: Dataset, smoothing: float = 0.0) -> Targets:
+def teach(config: TeachingConfig | None, data: Dataset, fit: FitConfig) -> Targets:
     """Return the targets of a student: stored answers, computed where they are missing, or live.
 
     Args:
         config: who teaches, and how; None for labels alone.
         data: its train split.
-        smoothing: of the labels, where they are all there is.
+        fit: what the targets are for: the teachers compute in its precision, too, and labels
+            are smoothed where they are all there is.
 
     Raises:
         ModelError: a teacher is missing, damaged, or has other classes or images than the data.
@@ -83,22 +87,23 @@ def teach(config: TeachingConfig | None, data: Dataset, smoothing: float = 0.0) 
     """
     labels = data["train"].labels
     if config is None:
-        return HardLabels(labels, len(data.class_names), smoothing)
+        return HardLabels(labels, len(data.class_names), fit.label_smoothing)
     if not config.teachers:
         bank = read_bank(Path(config.logits), data)
         say(f"teacher logits of {', '.join(bank.teachers)} from {config.logits}")
         return SoftLabels(labels, bank.logits, config.kd)
     references = [find_model(name) for name in config.teachers]
-    teachers = [(found, restore_for(found, data, "teacher")) for found in references]
+    half = resolve_precision(fit.precision)
+    teachers = [(found, _ready(found, data, half)) for found in references]
     if config.live:
         return LiveTeachers(labels, tuple(model for _, model in teachers), config.kd)
     if config.kd.method == "feature":
         reference, model = teachers[0]
-        key = BankKey(reference.sha256, data.fingerprint, config.views, "features")
+        key = BankKey(reference.sha256, data.fingerprint, config.views, "features", half)
         answers = teacher_answers(key, with_features(model), data)
         classes = len(data.class_names)
         return SoftLabels(labels, answers[..., :classes], config.kd, answers[..., classes:])
-    logits = _mean_logits(teachers, config.views, data)
+    logits = _mean_logits(teachers, config.views, data, half)
     if config.logits:
         names = tuple(reference.name for reference, _ in teachers)
         write_bank(BankFile(logits, names, data.fingerprint), Path(config.logits))
@@ -122,11 +127,22 @@ def parents(config: TeachingConfig | None) -> dict[str, str]:
     return dict(zip(roles, shas, strict=True))
 
 
-def _mean_logits(teachers: list[tuple[ModelReference, Any]], views: int, data: Dataset) -> Bank:
+def _ready(reference: ModelReference, data: Dataset, half: str) -> Any:
+    """Return a teacher in a precision; its file's own is float32."""
+    model = restore_for(reference, data, "teacher")
+    if half == "float32":
+        return model
+    with precision(half):
+        return Ready(model, {}).build()
+
+
+def _mean_logits(
+    teachers: list[tuple[ModelReference, Any]], views: int, data: Dataset, half: str
+) -> Bank:
     """Return `(N, V, C)`: the mean of the teachers' logits, each first centred over the classes."""
     total = np.zeros((1, 1, 1), np.float32)
     for reference, model in teachers:
-        key = BankKey(reference.sha256, data.fingerprint, views)
+        key = BankKey(reference.sha256, data.fingerprint, views, precision=half)
         logits = teacher_answers(key, model, data).astype(np.float32)
         if len(teachers) == 1:
             return logits.astype(np.float16)

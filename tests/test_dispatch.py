@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 
@@ -85,13 +86,16 @@ def test_an_accelerator_gets_many_steps_at_once_without_a_rest_where_it_can(
     assert dispatch.steps_per_dispatch(steps) == together
 
 
-def test_the_rate_that_is_recorded_is_the_optimizers():
-    optimizer = make_optimizer(FIT, STEPS)
+@pytest.mark.parametrize("final", [0.0, 0.1, 1.0])
+def test_the_rate_that_is_recorded_is_the_optimizers(final: float):
+    fit = replace(FIT, final_rate=final)
+    optimizer = make_optimizer(fit, STEPS)
     optimizer.build([])
     for step in (0, 1, 10, 3 * STEPS):
         optimizer.iterations.assign(step)
         expected = pytest.approx(float(optimizer.learning_rate), abs=1e-9)
-        assert learning_rate(FIT, STEPS, step) == expected
+        assert learning_rate(fit, STEPS, step) == expected
+    assert learning_rate(fit, STEPS, 3 * STEPS) == pytest.approx(final * fit.learning_rate)
 
 
 @pytest.mark.slow

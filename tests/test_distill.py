@@ -92,7 +92,7 @@ def test_the_bank_holds_the_teachers_logits_of_each_view(colours: Dataset, monke
 def test_a_bank_of_features_gives_the_logits_of_its_views(colours: Dataset, monkeypatch):
     quick_train(colours, "teacher", FitConfig(1, 16))
     reference = find_model("teacher")
-    teach(TeachingConfig(("teacher",), KdConfig(method="feature"), views=2), colours)
+    teach(TeachingConfig(("teacher",), KdConfig(method="feature"), views=2), colours, QUICK)
     logits = BankKey(reference.sha256, colours.fingerprint, 2)
     features = replace(logits, what="features")
     assert (features.path.exists(), logits.path.exists()) == (True, False)
@@ -292,7 +292,7 @@ def test_patient_distillation_needs_no_label(colours: Dataset):
 def test_stored_logits_of_several_teachers_are_the_mean_of_their_centred_logits(colours: Dataset):
     quick_train(colours, "a", FitConfig(1, 16))
     quick_train(colours, "b", FitConfig(1, 16, seed=1))
-    targets = teach(TeachingConfig(("a", "b"), views=1), colours)
+    targets = teach(TeachingConfig(("a", "b"), views=1), colours, QUICK)
     images = colours["train"].images
     logits = [predict_logits(restore(find_model(name)), images) for name in ("a", "b")]
     expected = np.mean([z - z.mean(axis=1, keepdims=True) for z in logits], axis=0)
@@ -300,11 +300,26 @@ def test_stored_logits_of_several_teachers_are_the_mean_of_their_centred_logits(
     np.testing.assert_allclose(rows[:, 3:6], expected, atol=0.02)
 
 
+def test_a_teacher_computes_in_the_precision_of_the_fit(colours: Dataset):
+    quick_train(colours, "teacher", FitConfig(1, 16))
+    half = replace(QUICK, precision="bfloat16")
+    index, views = np.arange(len(colours["train"])), np.zeros(len(colours["train"]), np.int64)
+    found = []
+    for fit in (half, QUICK):
+        targets = teach(TeachingConfig(("teacher",), views=1), colours, fit)
+        found.append(targets.for_batch(index, views)[:, 3:])
+    # Another file holds each, and bfloat16 has eight bits.
+    assert 0 < np.abs(found[0] - found[1]).max() < 0.05 * np.abs(found[1]).max()
+    live = teach(TeachingConfig(("teacher",), live=True), colours, half)
+    classroom = live.respond(build(ModelConfig("cnn_se", 3, 64, 0.25)))
+    assert classroom.teachers[0].compute_dtype == "bfloat16"
+
+
 def test_kept_logits_teach_without_the_teacher(colours: Dataset, tmp_path):
     quick_train(colours, "teacher", FitConfig(1, 16))
     kept = str(tmp_path / "logits.npz")
-    with_teacher = teach(TeachingConfig(("teacher",), logits=kept), colours)
-    alone = teach(TeachingConfig((), logits=kept), colours)
+    with_teacher = teach(TeachingConfig(("teacher",), logits=kept), colours, QUICK)
+    alone = teach(TeachingConfig((), logits=kept), colours, QUICK)
     index, views = np.arange(8), np.arange(8)
     np.testing.assert_array_equal(
         alone.for_batch(index, views), with_teacher.for_batch(index, views)
@@ -312,7 +327,7 @@ def test_kept_logits_teach_without_the_teacher(colours: Dataset, tmp_path):
     assert read_bank(tmp_path / "logits.npz", colours).teachers == ("teacher",)
     other = {n: type(s)(s.images[::-1].copy(), s.labels) for n, s in colours.splits.items()}
     with pytest.raises(DataError, match="belong to other images"):
-        teach(TeachingConfig((), logits=kept), replace(colours, splits=other))
+        teach(TeachingConfig((), logits=kept), replace(colours, splits=other), QUICK)
 
 
 @pytest.mark.parametrize(

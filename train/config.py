@@ -21,7 +21,8 @@ class FitConfig:
     Attributes:
         epochs: passes over train.
         batch: images a step.
-        learning_rate: the peak, reached after the warm-up and then decayed to 0 by a cosine.
+        learning_rate: the peak, reached after the warm-up and then decayed by a cosine.
+        final_rate: the share of the peak that the cosine ends at; 1 keeps the rate as it is.
         optimizer: `adamw` (Adam where there is no decay) or `sgd` (Nesterov momentum 0.9).
         weight_decay: the decoupled decay (Loshchilov & Hutter 2019); biases and batch-norm
             parameters are exempt.
@@ -46,6 +47,7 @@ class FitConfig:
     epochs: int
     batch: int = 64
     learning_rate: float = 1e-3
+    final_rate: float = 0.0
     optimizer: str = "adamw"
     weight_decay: float = 0.02
     clip: float | None = 1.0
@@ -62,6 +64,7 @@ class FitConfig:
         _check("--epochs", self.epochs, 1, 100_000)
         _check("--batch", self.batch, 1, 65_536)
         _check("--lr", self.learning_rate, 1e-8, 10)
+        _check("final rate", self.final_rate, 0, 1)
         if self.optimizer not in OPTIMIZERS:
             raise ConfigError(f"--optimizer {self.optimizer!r}", expected=" or ".join(OPTIMIZERS))
         if self.precision not in PRECISIONS:

@@ -9,7 +9,7 @@ from bloodedge.train.config import FitConfig
 
 
 def make_optimizer(config: FitConfig, steps: int) -> Any:
-    """Return the Keras optimizer with a linear warm-up and a cosine decay to 0.
+    """Return the Keras optimizer with a linear warm-up and a cosine decay.
 
     Args:
         config: the fit's settings.
@@ -21,6 +21,7 @@ def make_optimizer(config: FitConfig, steps: int) -> Any:
     rate = keras.optimizers.schedules.CosineDecay(
         0.0,
         max(1, total - warmup),
+        alpha=config.final_rate,
         warmup_target=config.learning_rate,
         warmup_steps=warmup,
     )
@@ -54,7 +55,8 @@ def learning_rate(config: FitConfig, steps: int, step: int) -> float:
     if step < warmup:
         return config.learning_rate * step / warmup
     done = min(1.0, (step - warmup) / max(1, total - warmup))
-    return config.learning_rate * (1 + math.cos(math.pi * done)) / 2
+    cosine = (1 + math.cos(math.pi * done)) / 2
+    return config.learning_rate * (config.final_rate + (1 - config.final_rate) * cosine)
 
 
 def _lengths(config: FitConfig, steps: int) -> tuple[int, int]:

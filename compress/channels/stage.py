@@ -120,7 +120,7 @@ def prune_channels(config: PruneConfig, data: Dataset) -> Run:
         net, plan = _cut(config, graph, data, run.path / PLAN_FILE)
         what = Fitted(
             KIND,
-            teach(config.teaching, data, config.fit.label_smoothing),
+            teach(config.teaching, data, config.fit),
             Ready(net, reference.manifest.get("model", {})),
             config.fit,
             {**asdict(config), "plan": plan},
