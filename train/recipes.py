@@ -39,12 +39,13 @@ def robust(model: str) -> FitConfig:
 def study(model: str) -> FitConfig:
     """Return the original study's recipe: 20 epochs of Adam at 1e-3, no augmentation.
 
-    The study names no batch size and no schedule: 32, Keras' default, and a cosine are assumed.
+    The study names no batch size and no schedule: a cosine is assumed, and 32, Keras' default, or
+    128 for VGG-16, which has no batch norm: with dropout it is 2.6 points better on val so.
     Its ResNet took SGD with a cosine decay, whose rate it does not give: 0.1 is assumed.
     """
     plain = FitConfig(
         epochs=20,
-        batch=32,
+        batch=128 if model.startswith("study_vgg16") else 32,
         weight_decay=0.0,
         clip=None,
         warmup=0.0,
