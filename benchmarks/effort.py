@@ -44,7 +44,7 @@ _HEAD = (
     "model",
     "taught by",
     "epochs",
-    "seeds",
+    "runs",
     "work, TMAC",
     "val accuracy, %",
     "lowest to highest",
