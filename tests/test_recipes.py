@@ -25,6 +25,8 @@ def test_the_study_recipe_is_what_the_study_says():
     assert (fit.epochs, fit.learning_rate, fit.weight_decay) == (20, 1e-3, 0.0)
     assert fit.augment == NO_AUGMENTATION
     assert fit_config("study", "study_resnet").optimizer == "sgd"
+    assert (fit.batch, fit_config("study", "study_vgg16_cbam").batch) == (128, 128)
+    assert fit_config("study", "study_cnn_se").batch == 32
 
 
 def test_only_what_is_given_changes_a_recipe():

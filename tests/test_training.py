@@ -179,7 +179,15 @@ def test_half_precision_weights_restore_to_the_same_predictions(colours: Dataset
 
 
 @pytest.mark.parametrize(
-    "bad", [{"epochs": 0}, {"batch": 0}, {"learning_rate": -1.0}, {"warmup": 0.9}, {"seed": -1}]
+    "bad",
+    [
+        {"epochs": 0},
+        {"batch": 0},
+        {"learning_rate": -1.0},
+        {"final_rate": 1.5},
+        {"warmup": 0.9},
+        {"seed": -1},
+    ],
 )
 def test_bad_fit_settings_are_refused_when_built(bad: dict[str, float]):
     with pytest.raises(ConfigError, match=re.escape(str(next(iter(bad.values()))))):
