@@ -16,6 +16,7 @@ from bloodedge.runs import load_run
 from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.config import FitConfig, parse_phases
+from bloodedge.train.device import resolve_precision
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.restore import restore, save_half_weights
 from bloodedge.train.stage import TrainConfig, train
@@ -99,6 +100,11 @@ def test_a_run_of_a_version_with_fewer_settings_is_continued(colours: Dataset, m
     with pytest.raises(RunError, match="another augment"):
         quick_train(colours, "older", wide, resume=True)
     assert quick_train(colours, "older", resume=True).manifest["resumed"] == 1
+
+
+def test_the_manifest_tells_what_the_automatic_precision_became(colours: Dataset):
+    config = quick_train(colours).manifest["config"]
+    assert (config["fit"]["precision"], config["precision"]) == ("auto", resolve_precision("auto"))
 
 
 def test_an_existing_run_is_kept_unless_forced(colours: Dataset):

@@ -122,6 +122,8 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
         settings,
         search_from=what.search_from,
     )
+    # What `auto` became.
+    what = replace(what, config={**what.config, "precision": half})
     return commit_run(what, what.model.fixed(model), result, data, run)
 
 
