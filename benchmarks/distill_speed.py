@@ -47,16 +47,15 @@ def main() -> None:
     half = resolve_precision(args.precision)
     with precision(half):
         teacher = build(ModelConfig(args.teacher, CLASSES, SIDE), size=SIDE)
-        students = [build(ModelConfig(args.student, CLASSES, SIDE)) for _ in range(2)]
+        students = {
+            way: build(ModelConfig(args.student, CLASSES, SIDE)) for way in ("stored", "live")
+        }
     answers = np.zeros((len(split), VIEWS, CLASSES), np.float16)
     ways: dict[str, Targets] = {
         "stored": SoftLabels(split.labels, answers, KdConfig()),
         "live": LiveTeachers(split.labels, (teacher,), KdConfig()),
     }
-    trainers = {
-        way: Trainer(student, split, targets, fit)
-        for student, (way, targets) in zip(students, ways.items(), strict=True)
-    }
+    trainers = {way: Trainer(students[way], split, t, fit) for way, t in ways.items()}
     taken: dict[str, list[float]] = {"stored": [], "live": [], "teacher": []}
     for number in range(_ROUNDS + 1):
         for way, trainer in trainers.items():

@@ -99,9 +99,9 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
     """Fit `what.model` towards `what.targets` inside an open run folder, and commit it."""
     import keras
 
-    what = replace(what, config={**what.config, **sharing()})
-    keras.utils.set_random_seed(what.fit.seed)
     half = resolve_precision(what.fit.precision)
+    what = replace(what, config={**what.config, **sharing(), "precision": half})
+    keras.utils.set_random_seed(what.fit.seed)
     with precision(half):
         model = what.model.build()
     if what.init:
@@ -111,7 +111,6 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
         f"{len(data['train']):,} images of {data.title}, "
         f"on {keras.backend.backend()} in {half}"
     )
-    settings = _settings(what, data) | {"precision": half}
     result = fit(
         model,
         data["train"],
@@ -119,11 +118,9 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
         what.targets,
         what.fit,
         run.path,
-        settings,
+        _settings(what, data),
         search_from=what.search_from,
     )
-    # What `auto` became.
-    what = replace(what, config={**what.config, "precision": half})
     return commit_run(what, what.model.fixed(model), result, data, run)
 
 
