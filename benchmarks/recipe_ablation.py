@@ -19,7 +19,8 @@ from bloodedge.train.config import FitConfig
 from bloodedge.train.recipes import fit_config
 from bloodedge.train.stage import TrainConfig, train
 
-# What differs from the strong recipe; `augment` entries change its augmentation.
+# What differs from the strong recipe; `augment` entries change its augmentation, `rate` multiplies
+# its learning rate.
 VARIANTS: dict[str, dict[str, Any]] = {
     "strong": {},
     "no-turns": {"augment": {"views": 1}},
@@ -35,6 +36,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sgd": {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-4},
     "balanced": {"balance": 0.5},
     "lr-2": {"learning_rate": 2e-3},
+    "lr-half": {"rate": 0.5},
+    "lr-double": {"rate": 2.0},
     "no-warmup": {"warmup": 0.0},
     "constant": {"final_rate": 1.0},
     "to-a-tenth": {"final_rate": 0.1},
@@ -47,7 +50,8 @@ def variant_fit(model: str, variant: str, epochs: int, seed: int) -> FitConfig:
     base = fit_config("strong", model, epochs=epochs, seed=seed)
     changes = dict(VARIANTS[variant])
     augment = replace(base.augment, **changes.pop("augment", {}))
-    return replace(base, augment=augment, **changes)
+    rate = base.learning_rate * changes.pop("rate", 1.0)
+    return replace(base, **{"augment": augment, "learning_rate": rate, **changes})
 
 
 def run_name(model: str, variant: str, epochs: int, seed: int) -> str:

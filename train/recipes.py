@@ -16,9 +16,11 @@ def strong(model: str) -> FitConfig:
     """Return our recipe; benchmarks/results/recipe_ablation.md tells what each choice brings.
 
     AdamW with warm-up and a cosine, the eight flips and turns, small shifts, a little colour.
-    Small students want a higher rate and more patience than the large references, and the study's
-    basic CNN, which has no batch norm, more patience.
+    Small students want a higher rate and more patience than the large references, the two smallest
+    more still, and the study's basic CNN, which has no batch norm, more patience.
     """
+    if model in ("cnn_se_nano", "cnn_se_pico"):
+        return FitConfig(epochs=200, learning_rate=1e-2)
     if spec(model).role == "student":
         return FitConfig(epochs=100, learning_rate=5e-3)
     if model == "study_cnn4":

@@ -42,12 +42,14 @@ class Plan:
         convs: what follows it.
         patch: the first convolution's kernel and stride.
         attention: what follows the convolutions that have attention, unless another is asked for.
+        dropout: the share of the last means that is dropped in training.
     """
 
     stem: int
     convs: tuple[Conv, ...]
     patch: int = 2
     attention: str = "se"
+    dropout: float = 0.1
 
 
 # Channels are multiples of 8, which int8 kernels multiply together. A weight costs 16
@@ -57,9 +59,14 @@ PLANS = {
         16,
         (Conv(32, 2, True), Conv(32), Conv(40, 2, True), Conv(40), Conv(32, 2)),
     ),
-    # In 24 KB and in 12, the 1.2 KB that SE takes are worth more as channels.
-    "cnn_se_nano": Plan(8, (Conv(24, 2), Conv(24), Conv(24), Conv(24, 2, True)), attention="none"),
-    "cnn_se_pico": Plan(16, (Conv(16, 2), Conv(16), Conv(16, 2, True)), attention="none"),
+    # In 24 KB and in 12, the 1.2 KB that SE takes are worth more as channels, and nets that cannot
+    # learn all of their training images have no use for dropout.
+    "cnn_se_nano": Plan(
+        8, (Conv(24, 2), Conv(24), Conv(24), Conv(24, 2, True)), attention="none", dropout=0.0
+    ),
+    "cnn_se_pico": Plan(
+        16, (Conv(16, 2), Conv(16), Conv(16, 2, True)), attention="none", dropout=0.0
+    ),
 }
 
 
@@ -105,7 +112,7 @@ def build_student(
         x = conv_bn_relu(x, scaled(conv.filters, width), f"conv{place}", stride=conv.stride)
         if conv.attention:
             x = _attend(x, plan, attention, place)
-    return keras.Model(image, logits_head(x, classes, dropout=0.1), name=name)
+    return keras.Model(image, logits_head(x, classes, plan.dropout), name=name)
 
 
 def _attend(x: Any, plan: Plan, wanted: str, place: int) -> Any:
