@@ -15,21 +15,22 @@ from bloodedge.errors import ModelError
 from bloodedge.files import atomic_path
 from bloodedge.references import KERAS_SUFFIX, WEIGHTS_SUFFIX, ModelReference, zoo_folders
 from bloodedge.runs import runs_root
+from bloodedge.train.heads import with_logits
 from bloodedge.train.modelio import entry_config, load_model, probe_model
 from bloodedge.train.registry import build
 
 
 def restore(reference: ModelReference) -> Any:
-    """Return the Keras model of a `.keras` file or of half-precision weights.
+    """Return the Keras model of a `.keras` file or of half-precision weights, which gives logits.
 
     Raises:
-        ModelError: the file is damaged, or is no Keras model. One from elsewhere is first loaded in
-            a child process.
+        ModelError: the file is damaged, is no Keras model, or ends in a sigmoid. One from elsewhere
+            is first loaded in a child process.
     """
     if reference.path.name.endswith(KERAS_SUFFIX):
         if not _is_ours(reference.path):
             probe_model(reference.path)
-        return load_model(reference.path)
+        return with_logits(load_model(reference.path), reference.path)
     if reference.path.name.endswith(WEIGHTS_SUFFIX):
         return _from_half_weights(reference.path, reference.manifest)
     raise ModelError(f"{reference.path} is no Keras model", expected="a .keras file or a run")
