@@ -20,6 +20,7 @@ from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
 from bloodedge.train import checkpoint
+from bloodedge.train.calibrating import as_trained
 from bloodedge.train.config import FitConfig
 from bloodedge.train.device import sharing
 from bloodedge.train.loop import FitResult, fit, predict_logits
@@ -96,7 +97,8 @@ def quantize(config: QatConfig, data: Dataset) -> Run:
         kept = preserve(folded, config.preserve)
         twin = Simulation(folded)
         chosen = calibration_indices(data["train"].labels, config.per_class, config.fit.seed)
-        images = data["train"].images[chosen]
+        # Of the same images export will take the ranges from.
+        images = as_trained(data["train"].images[chosen], config.fit.augment, config.fit.seed)
         twin.observe(images)
         _tell(config, twin, kept)
         targets = teach(config.teaching, data, config.fit)
@@ -173,7 +175,11 @@ def _manifest(config: QatConfig, data: Dataset, made: _Made) -> Manifest:
         **asdict(config),
         **sharing(),
         "mode": "qat",
-        "calibration": {"split": "train", "indices": made.chosen.tolist()},
+        "calibration": {
+            "split": "train",
+            "indices": made.chosen.tolist(),
+            "varied": config.fit.augment.wide,
+        },
         "preserved": made.kept,
         "quantized": made.twin.layers,
         "not_simulated": made.twin.partly,

@@ -23,7 +23,9 @@ from bloodedge.files import atomic_path
 from bloodedge.metrics import Floats
 from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import Manifest, Run, Stopwatch, check_name, open_run
+from bloodedge.train.calibrating import as_trained
 from bloodedge.train.loop import predict_logits
+from bloodedge.train.recipes import wide_augmentation
 from bloodedge.train.restore import restore_for
 
 KIND = "sensitivity"
@@ -103,7 +105,8 @@ def sensitivity(config: SensitivityConfig, data: Dataset) -> Run:
         twin = Simulation(fold(restore_for(reference, data, "model")), switchable=True)
         train, val = data["train"], data["val"]
         chosen = calibration_indices(train.labels, config.per_class, config.seed)
-        twin.observe(train.images[chosen])
+        trained = wide_augmentation(reference.manifest)
+        twin.observe(as_trained(train.images[chosen], trained, config.seed))
         index = np.arange(len(val))
         if 0 < config.images < len(val):
             each = -(-config.images // len(data.class_names))

@@ -15,7 +15,6 @@ from bloodedge.console import say
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import verify
 from bloodedge.deploy.agreement import Comparison, compare
-from bloodedge.deploy.calibrating import as_trained
 from bloodedge.deploy.changed import Answers
 from bloodedge.deploy.compat import check_compatible
 from bloodedge.deploy.convert import convert
@@ -28,6 +27,8 @@ from bloodedge.deploy.seal import seal
 from bloodedge.errors import ModelError
 from bloodedge.metrics import Floats
 from bloodedge.references import TFLITE_SUFFIX, ModelReference
+from bloodedge.train.calibrating import as_trained
+from bloodedge.train.recipes import wide_augmentation
 
 # The finished file, with its metadata, must still answer as the one that was checked.
 _SEAL_IMAGES = 16
@@ -65,7 +66,7 @@ def converted(
     return convert(
         parent.model,
         variant,
-        as_trained(images, parent.reference.manifest, config.seed),
+        as_trained(images, wide_augmentation(parent.reference.manifest), config.seed),
         batch=config.batch,
         io=config.io,
         ranges=config.ranges,

@@ -73,6 +73,11 @@ class AugmentConfig:
         return any((self.brightness, self.colour, self.exposure, self.noise, self.stain))
 
     @property
+    def wide(self) -> bool:
+        """Whether images vary beyond those of one camera and laboratory, as by `recipes.robust`."""
+        return bool(self.exposure or self.noise)
+
+    @property
     def mixes(self) -> bool:
         """Whether images are combined in pairs, and their targets with them."""
         return bool(self.mixup or self.cutmix)

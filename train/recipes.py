@@ -77,7 +77,7 @@ def wide_augmentation(manifest: Mapping[str, Any]) -> AugmentConfig | None:
         config = AugmentConfig(**{k: known[k](v) for k, v in augment.items() if k in known})
     except (ConfigError, TypeError, ValueError):
         return None
-    return config if config.exposure or config.noise else None
+    return config if config.wide else None
 
 
 def fine_tuning(**changes: Any) -> FitConfig:

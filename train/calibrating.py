@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodedge.train.augment import draw
-from bloodedge.train.recipes import wide_augmentation
+from bloodedge.train.augment import AugmentConfig, draw
 
 
 def as_trained(
-    images: NDArray[np.uint8], manifest: Mapping[str, Any], seed: int
+    images: NDArray[np.uint8], trained: AugmentConfig | None, seed: int
 ) -> NDArray[np.uint8]:
     """Return calibration images, followed by the same varied as in training if that was wide.
 
@@ -23,13 +20,12 @@ def as_trained(
 
     Args:
         images: `(N, S, S, 3)`.
-        manifest: of the model that is converted.
+        trained: how the model's images varied; None if that is not known.
         seed: fixes how they vary.
     """
-    wide = wide_augmentation(manifest)
-    if wide is None:
+    if trained is None or not trained.wide:
         return images
-    config = replace(wide, views=1, shift=0.0, scale=0.0, mixup=0.0, cutmix=0.0)
+    config = replace(trained, views=1, shift=0.0, scale=0.0, mixup=0.0, cutmix=0.0)
     from keras import ops
 
     from bloodedge.train.augment_ops import augment
