@@ -27,8 +27,8 @@ from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.evaluate import check_fit
 from bloodedge.deploy.predict import open_model
-from bloodedge.errors import ConfigError, ModelError
-from bloodedge.files import atomic_path
+from bloodedge.errors import ConfigError, DataError, ModelError
+from bloodedge.files import atomic_path, read_json
 from bloodedge.references import ModelReference, find_models
 
 SCHEMA = "bloodedge-bundle/1"
@@ -38,6 +38,8 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
 START = Path(__file__).with_name("start.py")
 _PROGRAMS = (SCRIPT, "run.py", "runner.py")
+# How many files an error names.
+_NAMED = 3
 _RUN = """\
 #!/bin/sh
 # The same as `python3 run.py`, by another Python where PYTHON names one.
@@ -78,10 +80,10 @@ class BundleConfig:
         out: a `.zip`, or a folder to make.
         images: test images, class-balanced; 0 for all.
         seed: fixes the draw.
-        force: replace what is at `out`.
+        force: replace a `.zip`, an empty folder or a bundle's folder at `out`.
 
     Raises:
-        ConfigError: no model, a negative number, or something at `out` already.
+        ConfigError: no model, a negative number, or something at `out` that is to stay.
     """
 
     models: tuple[str, ...]
@@ -100,6 +102,8 @@ class BundleConfig:
             raise ConfigError(f"--seed {self.seed} is out of range", expected="0 to 2**31")
         if self.out.exists() and not self.force:
             raise ConfigError(f"{self.out} exists", fix="choose another --out, or add --force")
+        if self.out.suffix != ".zip":
+            check_replaceable(self.out)
 
 
 def bundle(config: BundleConfig, data: Dataset) -> Path:
@@ -107,6 +111,7 @@ def bundle(config: BundleConfig, data: Dataset) -> Path:
 
     Raises:
         ModelError: a name means no TFLite model, or one does not fit the data.
+        ConfigError: a folder at `out` holds what is no part of a bundle.
         BloodedgeError: the bundle cannot be written.
     """
     models = bundle_models(config.models, data)
@@ -215,8 +220,47 @@ def zip_of(files: Mapping[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
+def check_replaceable(folder: Path) -> None:
+    """Refuse to put a bundle in the place of anything but an empty folder or a bundle alone.
+
+    Files that the old bundle's sums do not list are somebody's own, or were measured with it.
+
+    Raises:
+        ConfigError: a file, another folder, or a bundle with further files in it.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        ours = read_json(folder / DESCRIPTION).get("schema") == SCHEMA
+        sums = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    except (DataError, OSError):
+        ours = False
+    if not ours:
+        raise ConfigError(
+            f"{folder} is there and is no bundle",
+            expected="an empty folder or a bundle's to replace",
+            fix="choose another --out",
+        )
+    listed = {SUMS, *(line.partition("  ")[2] for line in sums)}
+    paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    if own := sorted({path.relative_to(folder).as_posix() for path in paths} - listed):
+        raise ConfigError(
+            f"the bundle {folder} also holds {_some(own)}, which replacing it would delete",
+            fix="move that away first, or choose another --out",
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write the files into a folder that appears whole, in place of one that was there."""
+    """Write the files into a folder that appears whole, in place of a bundle that was there.
+
+    Raises:
+        ConfigError: see `check_replaceable`.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder.parent) as temporary:
         made = Path(temporary) / "made"
@@ -225,6 +269,8 @@ def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             path.chmod(_mode(name))
+        # Again: since the first look somebody may have measured with what was there.
+        check_replaceable(folder)
         if folder.exists():
             folder.rename(Path(temporary) / "replaced")
         made.rename(folder)

@@ -1169,7 +1169,7 @@ def benchmark(args: argparse.Namespace) -> int:
         loops += last_look(args, module)
         complete = True
     except KeyboardInterrupt:
-        say("interrupted: writing what is complete; --resume goes on from there")
+        say("interrupted: writing what is complete")
     except RunnerError:
         journal.close(finished=True)
         raise

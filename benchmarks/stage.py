@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,12 +15,14 @@ from bloodedge.benchmarks.model_work import known_work
 from bloodedge.benchmarks.profile.files import save_profiles
 from bloodedge.benchmarks.profile.litert import measured, profile_here
 from bloodedge.benchmarks.profile.table import Profile
-from bloodedge.benchmarks.result import BenchmarkResult
+from bloodedge.benchmarks.result import BenchmarkResult, load_result
+from bloodedge.benchmarks.runner import journal_path
+from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError
-from bloodedge.files import atomic_path, write_json
+from bloodedge.files import atomic_path, read_json, write_json
 from bloodedge.references import ModelReference, find_models
-from bloodedge.runs import Manifest, Run, Stopwatch, check_name, open_run
+from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -36,18 +38,21 @@ class BenchmarkStageConfig:
         models: runs, files or zoo names; an export run means all its variants.
         images: how many test images the accuracy is measured on, balanced; 0 is all.
         threads: thread counts; 0 is every core.
+        repeats: fresh processes for each model and thread count; by default the runner's 5.
+        seconds: the least time of timed inferences in each; by default the runner's 2.
+        quick: a rough look, whose repeats and seconds are the runner's own.
         profile: whether to find out where each model's time goes, by operator.
 
     Raises:
-        ConfigError: a value out of range.
+        ConfigError: a value out of range, or repeats or seconds of a quick look.
     """
 
     models: tuple[str, ...]
     name: str
     images: int = 0
     threads: tuple[int, ...] = (1, 0)
-    repeats: int = 5
-    seconds: float = 2.0
+    repeats: int | None = None
+    seconds: float | None = None
     quick: bool = False
     seed: int = 0
     force: bool = False
@@ -55,6 +60,16 @@ class BenchmarkStageConfig:
 
     def __post_init__(self) -> None:
         check_asked(self.models, self.name, self.images)
+        if self.quick and self.timing():
+            given = " and ".join(f"--{key}" for key in self.timing())
+            raise ConfigError(
+                f"--quick with {given}", expected="one of them: a quick look here has its own"
+            )
+
+    def timing(self) -> dict[str, Any]:
+        """Return the repeats and seconds that were chosen; of others the runner decides."""
+        timing = {"repeats": self.repeats, "seconds": self.seconds}
+        return {key: value for key, value in timing.items() if value is not None}
 
 
 def check_asked(models: Sequence[str], name: str, images: int) -> None:
@@ -74,9 +89,12 @@ def check_asked(models: Sequence[str], name: str, images: int) -> None:
 def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, BenchmarkResult]:
     """Measure the models and write a run folder with the runner's `benchmark.json`.
 
+    After Ctrl-C the run holds what is complete, as on every other device.
+
     Raises:
         ModelError: a name means no TFLite model.
         ConfigError, DataError: see `bloodedge.benchmarks.host.run_benchmark`.
+        KeyboardInterrupt: Ctrl-C before anything was complete, or in the place of a finished run.
     """
     found = [reference for name in config.models for reference in _tflite_models(name)]
     models = {reference.path.resolve(): reference for reference in found}
@@ -87,18 +105,41 @@ def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, Benchma
         count = _write_sample(sample, data, config.images, config.seed)
         facts = run.path / ".facts.json"
         write_json(facts, {"models": known_work({str(path): path for path in models})})
-        result = run_benchmark(_runner_config(config, tuple(models), sample, facts, run.path))
+        result = _measure(_runner_config(config, tuple(models), sample, facts, run.path), run)
         sample.unlink()
         facts.unlink()
-        if config.profile:
-            save_profiles(_profiles(config, result, tuple(models)), run.path)
+        used = _timing_used(result)
+        if config.profile and result.complete:
+            seconds = 0.5 if config.quick else used["seconds"]
+            save_profiles(_profiles(result, tuple(models), seconds), run.path)
         manifest = benchmark_manifest(run.name, config, data, parents, result, count, watch)
+        manifest = replace(manifest, config={**manifest.config, **used})
         return run.commit(manifest), result
 
 
-def _profiles(
-    config: BenchmarkStageConfig, result: BenchmarkResult, paths: Sequence[Path]
-) -> list[Profile]:
+def _measure(config: BenchmarkConfig, run: RunFolder) -> BenchmarkResult:
+    """Return what was measured; after Ctrl-C what is complete, unless a finished run is there."""
+    try:
+        return run_benchmark(config)
+    except KeyboardInterrupt:
+        found = load_result(config.out) if config.out.is_file() else None
+        if found is None or not found.rows:
+            raise
+        if run.final.exists():
+            say(f"{run.final} stays as it was: a part does not replace it")
+            raise
+    say("keeping what is complete")
+    journal_path(config.out).unlink(missing_ok=True)
+    return found
+
+
+def _timing_used(result: BenchmarkResult) -> dict[str, Any]:
+    """Return the repeats and seconds that the runner says it used."""
+    used = read_json(result.path)["config"]
+    return {key: used[key] for key in ("repeats", "seconds")}
+
+
+def _profiles(result: BenchmarkResult, paths: Sequence[Path], seconds: float) -> list[Profile]:
     """Profile what could be measured, with the first number of threads, and only now.
 
     The runner names a model by its file's name, or by its path where two have the same.
@@ -106,7 +147,7 @@ def _profiles(
     good, threads = measured(result)
     names = {path: str(path) if str(path) in good else path.name for path in paths}
     named = {name: path for path, name in names.items() if name in good}
-    return profile_here(named, threads, 0.5 if config.quick else config.seconds)
+    return profile_here(named, threads, seconds)
 
 
 def benchmark_manifest(
@@ -146,7 +187,6 @@ def benchmark_manifest(
 def _runner_config(
     config: BenchmarkStageConfig, paths: tuple[Path, ...], sample: Path, facts: Path, folder: Path
 ) -> BenchmarkConfig:
-    timing: dict[str, Any] = {"repeats": config.repeats, "seconds": config.seconds}
     return BenchmarkConfig(
         paths,
         sample,
@@ -156,7 +196,7 @@ def _runner_config(
         quick=config.quick,
         force=True,
         facts=facts,
-        **({} if config.quick else timing),
+        **config.timing(),
     )
 
 

@@ -1,19 +1,28 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from bloodedge.benchmarks.host import BenchmarkConfig
 from bloodedge.benchmarks.model_work import model_work
 from bloodedge.benchmarks.profile.files import read_profiles
-from bloodedge.benchmarks.result import load_result
+from bloodedge.benchmarks.result import SCHEMA, BenchmarkResult, load_result
 from bloodedge.benchmarks.stage import BenchmarkStageConfig, balanced_indices, benchmark
+from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset
+from bloodedge.data.synthetic_set import write_npz
 from bloodedge.errors import ConfigError, ModelError
-from bloodedge.files import sha256_of
+from bloodedge.files import read_json, sha256_of, write_json
 from bloodedge.runs import Manifest, open_run
 
 
@@ -61,6 +70,116 @@ def test_the_run_holds_a_valid_result_and_the_models_digest(
     assert result.peaks[0].threads == 1
 
 
+def test_the_manifest_records_what_a_quick_look_used(
+    colours: Dataset, brightest_tflite: bytes, tmp_path: Path
+):
+    path = tmp_path / "brightest.tflite"
+    path.write_bytes(brightest_tflite)
+    config = BenchmarkStageConfig((str(path),), "look", images=3, threads=(1,), quick=True)
+    run, _ = benchmark(config, colours)
+    used = read_json(run.path / "benchmark.json")["config"]
+    recorded = run.manifest["config"]
+    assert (used["repeats"], used["seconds"]) == (2, 0.2)
+    assert (recorded["repeats"], recorded["seconds"]) == (2, 0.2)
+    assert recorded["quick"] is True
+
+
+FAILED = {"model": "m.tflite", "threads": 1, "bytes": 5, "gzip_bytes": 25, "error": "no model"}
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, brightest_tflite: bytes):
+    """Return a configuration whose measurement is ended by Ctrl-C when so many rows are there."""
+
+    def configured(rows: int | None, **settings: Any) -> BenchmarkStageConfig:
+        def run(config: BenchmarkConfig) -> BenchmarkResult:
+            words = ("runtime", "runtime_version", "machine", "cpu_model")
+            value = {"schema": SCHEMA, "complete": False, "rows": [FAILED] * (rows or 0)}
+            value |= {"environment": dict.fromkeys(words, "x")}
+            value |= {"config": {"repeats": config.repeats, "seconds": config.seconds}}
+            if rows is not None:
+                write_json(config.out, value)
+                config.out.with_name("benchmark.json.partial").write_text("{}")
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("bloodedge.benchmarks.stage.run_benchmark", run)
+        path = tmp_path / "m.tflite"
+        path.write_bytes(brightest_tflite)
+        return BenchmarkStageConfig((str(path),), "bench", images=3, profile=True, **settings)
+
+    return configured
+
+
+def test_ctrl_c_leaves_a_run_with_what_is_complete(colours: Dataset, interrupted):
+    run, result = benchmark(interrupted(1, repeats=3), colours)
+    assert result.complete is False
+    assert [row.model for row in load_result(run.path / "benchmark.json").rows] == ["m.tflite"]
+    # No profile, and nothing to go on from: what is there is final.
+    assert {p.name for p in run.path.iterdir()} == {"benchmark.json", "manifest.json"}
+    assert list(run.manifest["files"]) == ["benchmark.json"]
+    assert run.manifest["config"]["repeats"] == 3
+
+
+@pytest.mark.parametrize("rows", [None, 0])
+def test_ctrl_c_before_anything_is_complete_leaves_no_run(
+    rows: int | None, colours: Dataset, interrupted, isolated_runs: Path
+):
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(interrupted(rows), colours)
+    assert list(isolated_runs.iterdir()) == []
+
+
+def test_ctrl_c_puts_no_part_in_the_place_of_a_finished_run(
+    colours: Dataset, interrupted, isolated_runs: Path, capsys: pytest.CaptureFixture[str]
+):
+    with open_run("bench") as run:
+        (run.path / "benchmark.json").write_text("whole")
+        run.commit(Manifest("benchmark", "bench", {}, {}, {}, {}, {}, 0, 0.0))
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(interrupted(1, force=True), colours)
+    assert (isolated_runs / "bench" / "benchmark.json").read_text() == "whole"
+    assert "bench stays as it was" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_command_keeps_its_promises(
+    brightest_tflite: bytes, colours: Dataset, isolated_runs: Path, tmp_path: Path
+):
+    (tmp_path / "brightest.tflite").write_bytes(brightest_tflite)
+    write_npz(tmp_path / "colours.npz", colours)
+    command = [sys.executable, "-m", "bloodedge", "benchmark", "brightest.tflite"]
+    command += ["--data", "colours.npz", "--threads", "1", "--repeats", "500", "--seconds", "0.01"]
+    options: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
+    # As a terminal does, every process of the command is told.
+    with subprocess.Popen(command, start_new_session=True, **options) as process:
+        assert process.stderr is not None
+        assert any(line.startswith("[1/500]") for line in process.stderr)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 1, said
+    assert "--resume" not in said
+    result = load_result(isolated_runs / "benchmark" / "benchmark.json")
+    assert (result.complete, len(result.rows)) == (False, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--timeout 600", "--timeout without --browser"),
+        ("--serial x --delegate cpu", "--serial, --delegate without --adb"),
+        ("--adb --keep", "--keep without --ssh"),
+        ("--ssh pi@pi --device mine", "--device without --browser or --adb"),
+        ("--browser --threads 1 --profile", "--threads, --profile with --browser"),
+        ("--quick --repeats 9 --seconds 5", "--quick with --repeats and --seconds"),
+        ("--quick --seconds 2", "--quick with --seconds"),
+    ],
+)
+def test_options_without_effect_are_refused(options: str, message: str):
+    done = CliRunner().invoke(app, ["benchmark", "m.tflite", *options.split()])
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).startswith(message)
+
+
 def test_a_keras_run_is_refused_with_the_command_that_helps(colours: Dataset):
     with open_run("small") as run:
         (run.path / "model.keras").write_bytes(b"x")
@@ -69,7 +188,7 @@ def test_a_keras_run_is_refused_with_the_command_that_helps(colours: Dataset):
         benchmark(BenchmarkStageConfig(("small",), "bench"), colours)
 
 
-@pytest.mark.parametrize("bad", [{"models": ()}, {"images": -1}])
+@pytest.mark.parametrize("bad", [{"models": ()}, {"images": -1}, {"quick": True, "repeats": 5}])
 def test_bad_settings_are_refused_when_built(bad):
     with pytest.raises(ConfigError):
         BenchmarkStageConfig(**{"models": ("a",), "name": "b", **bad})

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from bloodedge.benchmarks import bundle_check
-from bloodedge.benchmarks.bundle import BundleConfig, bundle, zip_of
+from bloodedge.benchmarks.bundle import BundleConfig, bundle, write_folder, zip_of
 from bloodedge.benchmarks.bundle_check import check_bundle, unpack_bundle
 from bloodedge.benchmarks.model_work import model_work
+from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
 from bloodedge.errors import ConfigError, DataError, ModelError
@@ -160,9 +162,74 @@ def test_a_folder_is_replaced_only_when_asked(
     bundle(config, colours)
     with pytest.raises(ConfigError, match="exists"):
         BundleConfig((str(model),), out)
-    (out / "stale").touch()
-    bundle(replace(config, force=True), colours)
-    assert not (out / "stale").exists()
+    before = check_bundle(out).files["sample.npz"]
+    bundle(replace(config, images=6, force=True), colours)
+    assert check_bundle(out).files["sample.npz"] != before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".bundle-")] == []
+
+
+def test_an_empty_folder_is_replaced(model: Path, colours: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "empty"
+    out.mkdir()
+    check_bundle(bundle(BundleConfig((str(model),), out, images=3, force=True), colours))
+
+
+@pytest.mark.parametrize(
+    ("added", "named"),
+    [
+        (("result.json",), "holds result.json,"),
+        (("result.json.partial", "models/mine.txt"), "holds models/mine.txt, result.json.partial,"),
+        (("a", "b", "c", "d"), "holds a, b, c and 1 more,"),
+    ],
+)
+def test_what_was_measured_or_added_in_a_bundle_is_never_deleted(
+    added: tuple[str, ...], named: str, model: Path, colours: Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "device"
+    config = BundleConfig((str(model),), out, images=3, force=True)
+    bundle(config, colours)
+    files = dict(check_bundle(out).files)
+    for name in added:
+        (out / name).write_text("kept")
+    with pytest.raises(ConfigError, match=named):
+        BundleConfig((str(model),), out, force=True)
+    # And if it came while the new bundle was being made.
+    with pytest.raises(ConfigError, match=named):
+        bundle(config, colours)
+    with pytest.raises(ConfigError, match=named):
+        write_folder(files, out)
+    assert {(out / name).read_text() for name in added} == {"kept"}
+
+
+@pytest.mark.parametrize("description", [None, "no JSON", "{}", '{"schema": "another/1"}'])
+def test_a_folder_that_is_no_bundle_is_never_replaced(
+    description: str | None, tmp_path: Path
+) -> None:
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "thesis.txt").touch()
+    if description is not None:
+        (out / "bundle.json").write_text(description)
+    with pytest.raises(ConfigError, match="is no bundle"):
+        BundleConfig(("m",), out, force=True)
+    with pytest.raises(ConfigError, match="is no bundle"):
+        BundleConfig(("m",), out / "thesis.txt", force=True)
+
+
+@pytest.mark.parametrize(
+    "options", [("--images", "400"), ("--out", "zzz"), ("--seed", "1", "--force")]
+)
+def test_options_that_a_check_ignores_are_refused(options: tuple[str, ...], packed: Path) -> None:
+    done = CliRunner().invoke(app, ["bundle", "--check", str(packed), *options])
+    assert isinstance(done.exception, ConfigError)
+    named = ", ".join(option for option in options if option.startswith("--"))
+    assert f"{named} with --check" in str(done.exception)
+
+
+def test_a_data_set_of_the_environment_does_not_hinder_a_check(packed: Path) -> None:
+    words = ["bundle", "--check", str(packed)]
+    done = CliRunner().invoke(app, words, env={"BLOODEDGE_DATA": "synthetic"})
+    assert done.exit_code == 0, done.output
 
 
 def test_a_model_for_other_classes_is_refused(

@@ -19,9 +19,17 @@ if TYPE_CHECKING:
 _QUICK = {"repeats": 2, "seconds": 0.2}
 # As on this machine: one protocol, so that the figures may be compared.
 _RUNNER = {"repeats": 5, "seconds": 2.0}
+# Options by the ways of measuring that alone heed them.
+_WAYS = {
+    ("--browser",): ("--litertjs", "--address", "--port", "--timeout"),
+    ("--adb",): ("--serial", "--benchmark-model", "--delegate"),
+    ("--ssh",): ("--ssh-port", "--identity", "--keep"),
+    ("--browser", "--adb"): ("--device",),
+}
 
 
 def benchmark(
+    context: typer.Context,
     models: Annotated[
         list[str], typer.Argument(help="Runs, .tflite files or zoo names; an export run is all.")
     ],
@@ -101,7 +109,10 @@ def benchmark(
     seed: options.Seed = 0,
     force: options.Force = False,
 ) -> None:
-    """Measure accuracy and latency of TFLite models in the same run, here or on another device."""
+    """Measure accuracy and latency of TFLite models in the same run, here or on another device.
+
+    Ctrl-C keeps what is complete.
+    """
     from rich.console import Console
 
     from bloodedge.data.sources import load_data
@@ -110,12 +121,11 @@ def benchmark(
     given = {"images": images, "repeats": repeats, "seconds": seconds}
     settings = {key: value for key, value in given.items() if value is not None}
     settings |= {"seed": seed, "force": force}
-    if profile and browser:
-        expected = "here, --adb or --ssh: browsers give none"
-        raise ConfigError("--profile with --browser", expected=expected)
     run: Callable[[Dataset], tuple[Run, BenchmarkResult]]
     if browser + adb + (ssh is not None) > 1:
         raise ConfigError("several devices", expected="one of --browser, --adb and --ssh")
+    way = "--browser" if browser else "--adb" if adb else "" if ssh is None else "--ssh"
+    _refuse(context, way)
     if ssh is not None:
         remote = _ssh(ssh, ssh_port, identity, _thread_counts(threads), quick, keep, profile)
         usual = _QUICK if quick else _RUNNER
@@ -140,6 +150,18 @@ def benchmark(
     print(f"{folder.path}: {result.runtime} on {result.hardware}")
     if not result.complete or any(row.error for row in result.rows):
         raise typer.Exit(1)
+
+
+def _refuse(context: typer.Context, way: str) -> None:
+    """Refuse options that change nothing in this way of measuring; none is this machine."""
+    from bloodedge.cli.starting import refuse_unheeded
+
+    for ways, unheeded in _WAYS.items():
+        if way not in ways:
+            refuse_unheeded(context, unheeded, f"without {' or '.join(ways)}")
+    if way == "--browser":
+        expected = "them here, or with --adb or --ssh"
+        refuse_unheeded(context, ("--threads", "--profile"), "with --browser", expected=expected)
 
 
 def _here(

@@ -9,8 +9,12 @@ import typer
 
 from bloodedge.cli import options
 
+# What --check does not heed.
+_MAKING = ("--out", "--images", "--data", "--size", "--seed", "--force")
+
 
 def bundle(
+    context: typer.Context,
     models: Annotated[
         list[str] | None,
         typer.Argument(help="Runs, .tflite files or zoo names; an export run is all."),
@@ -22,7 +26,9 @@ def bundle(
     data: options.Data = "bloodmnist",
     size: options.Size = None,
     seed: options.Seed = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a .zip, an empty folder or an old bundle.")
+    ] = False,
     check: Annotated[
         Path | None, typer.Option("--check", help="Check a bundle instead of making one.")
     ] = None,
@@ -31,9 +37,11 @@ def bundle(
     ] = None,
 ) -> None:
     """Pack models, test images and the runner for a device; it needs nothing else of bloodedge."""
+    from bloodedge.cli.starting import refuse_unheeded
     from bloodedge.errors import ConfigError
 
     if check is not None:
+        refuse_unheeded(context, _MAKING, "with --check", expected="nothing but --unpack")
         _check(check, unpack, list(models or ()))
         return
     if unpack is not None:

@@ -1,4 +1,4 @@
-"""What commands that train share: the cheap refusals come before the heavy imports."""
+"""What commands share before they start: the cheap refusals come before the heavy imports."""
 
 from __future__ import annotations
 
@@ -7,10 +7,44 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import typer
+
     from bloodedge.compress.targets import KdConfig
     from bloodedge.compress.teaching import TeachingConfig
     from bloodedge.data.dataset import Dataset
     from bloodedge.hosts import Hosts
+
+
+# What has no meaning unless somebody teaches.
+TEACHING = ("--method", "--temperature", "--alpha", "--teacher-views")
+
+
+def refuse_unheeded(
+    context: typer.Context, options: Sequence[str], why: str, *, expected: str = "", fix: str = ""
+) -> None:
+    """Refuse options that were typed, if only with their default, but would change nothing.
+
+    Args:
+        context: of the command.
+        options: which of its options nothing heeds, such as `--alpha`.
+        why: what makes it so, such as `without --teacher`.
+        expected: see `BloodedgeError`.
+        fix: likewise.
+
+    Raises:
+        ConfigError: some were typed; it names them all.
+    """
+    from bloodedge.errors import ConfigError
+
+    given = []
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.opts[0] in options and source and source.name == "COMMANDLINE":
+            # Of --renorm/--no-renorm the second is what was typed.
+            off = option.secondary_opts and not context.params[option.name or ""]
+            given.append((option.secondary_opts if off else option.opts)[0])
+    if given:
+        raise ConfigError(f"{', '.join(given)} {why}", expected=expected, fix=fix)
 
 
 def start_training(
@@ -78,6 +112,7 @@ def loss_config(method: str, temperature: float, alpha: float | None) -> KdConfi
 
 
 def optional_teaching(
+    context: typer.Context,
     teachers: Sequence[str] | None,
     *,
     method: str,
@@ -88,12 +123,15 @@ def optional_teaching(
     """Return who teaches a fine-tuning, and how; None if nobody was named.
 
     Raises:
-        ConfigError: as `teaching_config`.
+        ConfigError: as `teaching_config`, or nobody was named and it was said how to learn.
         ModelError: a teacher is missing.
     """
     from bloodedge.compress.teaching import parents
 
     if not teachers:
+        refuse_unheeded(
+            context, TEACHING, "without --teacher", fix="name a teacher, or leave them out"
+        )
         return None
     config = teaching_config(
         teachers, method=method, temperature=temperature, alpha=alpha, views=views
