@@ -15,20 +15,22 @@ MAX_FILE_BYTES = 200 << 20
 MAX_PIXELS = 100_000_000
 
 
-def read_image(path: Path, size: int) -> NDArray[np.uint8]:
+def read_image(path: Path, size: int, crop: int | None = None) -> NDArray[np.uint8]:
     """Read an image file as the models take it; see `decode_image`.
 
     Args:
         path: the file.
         size: side of the result, in pixels.
+        crop: side of the central square that is used, in pixels of the file.
 
     Returns:
         uint8 RGB of shape (size, size, 3).
 
     Raises:
-        DataError: it is no file, is larger than 200 MB or 100 megapixels, or is no image.
+        DataError: it is no file, is larger than 200 MB or 100 megapixels, is smaller than `crop`,
+            or is no image.
     """
-    return decode_image(read_bytes(path), size, str(path))
+    return decode_image(read_bytes(path), size, str(path), crop)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -48,7 +50,7 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def decode_image(data: bytes, size: int, name: str) -> NDArray[np.uint8]:
+def decode_image(data: bytes, size: int, name: str, crop: int | None = None) -> NDArray[np.uint8]:
     """Decode an image, cut its central square and resize it.
 
     Grey becomes RGB, 16-bit values are scaled to 8 bits, floats are taken as 0 to 1, and what is
@@ -59,15 +61,17 @@ def decode_image(data: bytes, size: int, name: str) -> NDArray[np.uint8]:
         data: the bytes of an image file in a format OpenCV reads.
         size: side of the result, in pixels.
         name: what to call the image in an error.
+        crop: side of the central square in pixels; by default as large as it can be.
 
     Returns:
         uint8 RGB of shape (size, size, 3).
 
     Raises:
-        DataError: the bytes are no whole image, or one above 100 megapixels.
+        DataError: the bytes are no whole image, one above 100 megapixels, or one smaller than
+            `crop`.
     """
     cv2 = opencv()
-    square = _rgb8(_central_square(_decode(data, name)), name)
+    square = _rgb8(_central_square(_decode(data, name), name, crop), name)
     way = cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(square, (size, size), interpolation=way), np.uint8)
 
@@ -119,9 +123,14 @@ def _too_large(name: str) -> DataError:
     )
 
 
-def _central_square(pixels: NDArray[Any]) -> NDArray[Any]:
+def _central_square(pixels: NDArray[Any], name: str, crop: int | None) -> NDArray[Any]:
     height, width = pixels.shape[:2]
-    side = min(height, width)
+    side = crop or min(height, width)
+    if side > min(height, width):
+        raise DataError(
+            f"{name} has {width}x{height} pixels",
+            expected=f"at least {side}x{side}, which --crop cuts out",
+        )
     top, left = (height - side) // 2, (width - side) // 2
     return pixels[top : top + side, left : left + side]
 

@@ -23,6 +23,8 @@ use, and no result may decide about a patient.
 - It knows one laboratory's stain, microscope and camera, unless the data below says otherwise;
   expect it to be worse elsewhere, without a warning.
 - The split is by image: images of one person may lie on both sides, so figures are optimistic.
+- It wants pictures framed as its own were, with one cell filling most of each: BloodMNIST's are
+  the central 200x200 of 360x363 pixels, which `bloodedge predict --crop 200` cuts out.
 - It always answers with one of its types, also for an artefact, two cells, or a type it never saw.
 - A probability is calibrated at best for images like these."""
 

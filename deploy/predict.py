@@ -139,14 +139,16 @@ class PredictConfig:
         model: the model, or the name or path of one.
         images: image files, and folders that hold some.
         top: how many classes to give for each image; None for all.
+        crop: side of the central square that is used, in pixels of the file; None for the whole.
 
     Raises:
-        ConfigError: no images, or fewer than one class asked for.
+        ConfigError: no images, fewer than one class asked for, or a crop out of range.
     """
 
     model: ModelReference | str
     images: tuple[Path, ...]
     top: int | None = None
+    crop: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could not give an answer."""
@@ -154,6 +156,8 @@ class PredictConfig:
             raise ConfigError("no image given", expected="image files, or a folder of them")
         if self.top is not None and self.top < 1:
             raise ConfigError(f"--top {self.top}", expected="at least 1")
+        if self.crop is not None and self.crop < 1:
+            raise ConfigError(f"--crop {self.crop}", expected="at least 1 pixel")
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,7 @@ def predict(config: PredictConfig) -> list[Prediction]:
             chunk = files[start : start + _AT_ONCE]
             images = []
             for path in chunk:
-                images.append(read_image(path, model.size))
+                images.append(read_image(path, model.size, config.crop))
                 meter.update(printable(path.name))
             begin = time.perf_counter()
             p = model.probabilities(np.stack(images))

@@ -36,8 +36,14 @@ def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
     files.write_csv(path, ("image", "class", "probability", *names), rows)
 
 
-def write_sheet(predictions: Sequence[Prediction], path: Path) -> None:
-    """Draw the images as a PNG, those the model is least sure of first, as many as fit."""
+def write_sheet(predictions: Sequence[Prediction], path: Path, *, crop: int | None = None) -> None:
+    """Draw the images as a PNG, those the model is least sure of first, as many as fit.
+
+    Args:
+        predictions: what it says of them.
+        path: the PNG.
+        crop: as they were classified.
+    """
     from bloodedge.images import read_image
 
     doubtful = sorted(predictions, key=lambda prediction: prediction.ranked[0][1])
@@ -46,7 +52,7 @@ def write_sheet(predictions: Sequence[Prediction], path: Path) -> None:
         f"{printable(p.image.name)[-_CAPTION:]}\n{p.ranked[0][0][:_CAPTION]} {p.ranked[0][1]:.3f}"
         for p in shown
     ]
-    images = [read_image(p.image, _THUMBNAIL) for p in shown]
+    images = [read_image(p.image, _THUMBNAIL, crop) for p in shown]
     rest = f" of {len(predictions)}" if len(shown) < len(predictions) else ""
     title = f"{len(shown)}{rest} images, the least sure first"
     contact_sheet(images, captions, title, path)

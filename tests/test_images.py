@@ -37,6 +37,14 @@ def test_sixteen_bits_are_scaled_and_rounded() -> None:
     )
 
 
+def test_a_crop_takes_the_central_square_of_so_many_pixels() -> None:
+    wide = np.zeros((20, 30, 3), np.uint8)
+    wide[2:18, 7:23] = RGB
+    np.testing.assert_array_equal(decode_image(encode(wide[..., ::-1]), 16, "x", crop=16), RGB)
+    with pytest.raises(DataError, match=r"x has 30x20 pixels; expected at least 21x21"):
+        decode_image(encode(wide), 16, "x", crop=21)
+
+
 def test_grey_and_palette_like_values_fill_all_channels() -> None:
     got = decode_image(encode(RGB[..., 0]), 16, "x")
     np.testing.assert_array_equal(got, np.repeat(RGB[..., :1], 3, axis=2))

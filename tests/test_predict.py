@@ -218,6 +218,28 @@ def test_the_sheet_shows_the_least_sure_first(
     assert isinstance(wrong.exception, ConfigError)
 
 
+def test_a_crop_classifies_and_shows_the_middle_alone(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.full((24, 24, 3), (20, 20, 200), np.uint8)  # OpenCV's BGR: red around blue
+    pixels[8:16, 8:16] = (200, 20, 20)
+    cv2.imwrite(str(tmp_path / "cell.png"), pixels)
+    shown: list[Any] = []
+    monkeypatch.setattr(
+        "bloodedge.deploy.predict_files.contact_sheet",
+        lambda images, captions, title, path: shown.extend(images),
+    )
+    found = {}
+    for name, options in {"whole": (), "cut": ("--crop", 8)}.items():
+        ran = run(model, tmp_path / "cell.png", "--json", "--sheet", tmp_path / "x.png", *options)
+        found[name] = json.loads(ran.stdout)[0]["class"]
+    assert found == {"whole": "class 0", "cut": "class 2"}
+    assert len(np.unique(shown[0].reshape(-1, 3), axis=0)) > 1
+    assert np.unique(shown[1].reshape(-1, 3), axis=0).tolist() == [[20, 20, 200]]
+    for wrong, error in ((0, ConfigError), (25, DataError)):
+        assert isinstance(run(model, tmp_path / "cell.png", "--crop", wrong).exception, error)
+
+
 def test_a_contact_sheet_is_a_picture_of_its_rows(tmp_path: Path) -> None:
     from bloodedge.deploy.gallery import contact_sheet
 
