@@ -139,7 +139,7 @@ def zoo_models() -> list[ModelReference]:
 
 
 def latest_run(kinds: tuple[str, ...]) -> str:
-    """Return the name of the newest finished run of one of the kinds.
+    """Return the folder's name of the newest finished run of one of the kinds.
 
     Raises:
         ModelError: there is none.
@@ -148,7 +148,7 @@ def latest_run(kinds: tuple[str, ...]) -> str:
     ours = [run for run in runs if run.manifest["kind"] in kinds]
     if not ours:
         raise ModelError(f"no {' or '.join(kinds)} run in {runs_root()}", fix="name a model")
-    return max(ours, key=lambda run: (run.path / MANIFEST).stat().st_mtime_ns).name
+    return max(ours, key=lambda run: (run.path / MANIFEST).stat().st_mtime_ns).path.name
 
 
 def _from_file(path: Path) -> ModelReference:

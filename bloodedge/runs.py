@@ -10,6 +10,7 @@ import fcntl
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from bloodedge.hardware import describe_hardware
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_UNNAMEABLE = re.compile(r"[^A-Za-z0-9._+-]+")
 _PACKAGES = (
     "numpy",
     "keras",
@@ -109,8 +111,17 @@ def check_name(name: str) -> str:
         raise RunError(
             f"{name!r} cannot be a run's name",
             expected="letters, digits, '.', '_', '+' and '-', at most 100, the first no dot",
+            fix="choose another --name",
         )
     return name
+
+
+def usual_name(text: str) -> str:
+    """Return a run's name made of a file's, with underscores for what no run's name can hold.
+
+    Only the length is left to `check_name`.
+    """
+    return _UNNAMEABLE.sub("_", text).lstrip("._+-")
 
 
 def metrics_of(name: str) -> dict[str, Any]:
@@ -314,10 +325,10 @@ def package_versions() -> dict[str, str]:
 
 
 def _command_line() -> str:
-    """Return the command as typed; the program's own folder says nothing about the run."""
-    program = Path(sys.argv[0]).name
+    """Return the command for a shell; the program's own folder says nothing about the run."""
+    program = [Path(sys.argv[0]).name]
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec is not None:
         # `python -m package` runs its `__main__`, which the command itself does not name.
-        program = f"python -m {spec.name.removesuffix('.__main__')}"
-    return " ".join([program, *sys.argv[1:]])
+        program = ["python", "-m", spec.name.removesuffix(".__main__")]
+    return shlex.join([*program, *sys.argv[1:]])

@@ -35,14 +35,21 @@ def audit(
         make: converts with the calibration images it is given, to a .tflite.
         train: where they are drawn from.
         val: what is classified.
-        per_class: images of each class in a draw.
+        per_class: images of each class in a draw. If no class has more, every draw is all of
+            train, and one is taken.
         seed: the first draw's; the others count up.
         draws: how many.
 
     Returns:
         `draws` with `seed` and `accuracy_val` of each, their `mean`, `std` (of the draws, not of
-        the mean), `min` and `max`.
+        the mean; None for a single one), `min` and `max`.
     """
+    if len(calibration_indices(train.labels, per_class, seed)) == len(train):
+        draws = 1
+        say(
+            "audit: every draw is all of train, so they cannot differ; give a smaller "
+            "--calibration-per-class"
+        )
     rows = []
     for number in range(seed, seed + draws):
         chosen = calibration_indices(train.labels, per_class, number)
@@ -58,7 +65,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "draws": rows,
         "mean": float(np.mean(found)),
-        "std": float(np.std(found, ddof=1)) if len(found) > 1 else 0.0,
+        "std": float(np.std(found, ddof=1)) if len(found) > 1 else None,
         "min": min(found),
         "max": max(found),
     }

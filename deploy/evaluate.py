@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ from bloodedge.files import gzip_size
 from bloodedge.hardware import usable_cores
 from bloodedge.metrics import classification_metrics
 from bloodedge.references import ModelReference, find_model
-from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run
+from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run, usual_name
 
 KIND = "evaluate"
-_UNNAMEABLE = re.compile(r"[^A-Za-z0-9._+-]+")
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,27 @@ class EvaluateConfig:
             ModelError: no model, or several, are meant.
         """
         model = find_model(self.model) if isinstance(self.model, str) else self.model
-        usual = _UNNAMEABLE.sub("_", f"{model.name}-{self.split}").lstrip("._+-")
-        return model, self.name or check_name(usual)
+        return model, self.name or check_name(usual_name(f"{model.name}-{self.split}"))
+
+
+def told_apart(models: Sequence[ModelReference]) -> list[ModelReference]:
+    """Return the models; those that would share a run get their folder's name in front of theirs.
+
+    Raises:
+        ConfigError: two share one even so.
+    """
+    plain = [usual_name(model.name) for model in models]
+    apart: dict[str, ModelReference] = {}
+    for model, name in zip(models, plain, strict=True):
+        folder = f"{model.path.resolve().parent.name}-" if plain.count(name) > 1 else ""
+        told = replace(model, name=folder + model.name)
+        if usual_name(told.name) in apart:
+            raise ConfigError(
+                f"two models are called {told.name}",
+                fix="evaluate them one by one, each with a --name",
+            )
+        apart[usual_name(told.name)] = told
+    return list(apart.values())
 
 
 def evaluate(config: EvaluateConfig, data: Dataset) -> Run:

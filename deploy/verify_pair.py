@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,11 +16,10 @@ from bloodedge.deploy.evaluate import check_fit, file_entry
 from bloodedge.deploy.predict import open_model
 from bloodedge.errors import ConfigError
 from bloodedge.references import ModelReference
-from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run
+from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run, usual_name
 
 KIND = "verify"
 CHANGED = "changed"
-_UNNAMEABLE = re.compile(r"[^A-Za-z0-9._+-]+")
 # Any pair: the limits of an int8 export.
 _USUAL_GATE = "int8"
 
@@ -69,7 +67,7 @@ class VerifyConfig:
     @property
     def run_name(self) -> str:
         """The name of the run to write."""
-        return self.name or _UNNAMEABLE.sub("_", f"{self.child.name}-verify").lstrip("._+-")
+        return self.name or usual_name(f"{self.child.name}-verify")
 
     def gate(self) -> verify.Gate:
         """Return what the child must keep.

@@ -13,9 +13,11 @@ from bloodedge.cli.app import app
 from bloodedge.compress.quantize import QatConfig
 from bloodedge.compress.targets import KdConfig
 from bloodedge.compress.teaching import TeachingConfig
+from bloodedge.deploy.audit import summary
 from bloodedge.deploy.export import ExportConfig
 from bloodedge.deploy.ranges import RangeConfig
 from bloodedge.errors import ConfigError
+from bloodedge.runs import Run
 from bloodedge.train.recipes import qat_tuning
 
 
@@ -79,6 +81,27 @@ def test_a_mode_after_training_is_an_export(
 
 
 @pytest.mark.parametrize(
+    ("accuracies", "words"),
+    [
+        ((0.9, 0.92), "over 2 draws of calibration images 91.00 % (standard deviation 1.41, 90.00"),
+        (
+            (0.9,),
+            "int8: val accuracy 90.00 %, whatever the draw of calibration images: each is all",
+        ),
+    ],
+)
+def test_the_audit_is_printed(
+    accuracies: tuple[float, ...], words: str, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = summary([{"seed": s, "accuracy_val": a} for s, a in enumerate(accuracies)])
+    run = Run(tiny_file.parent, {"metrics": {"variants": {}, "audit": {"int8": found}}})
+    monkeypatch.setattr("bloodedge.deploy.export.export", lambda config, data: run)
+    done = CliRunner().invoke(app, ["quantize", str(tiny_file), "--audit"])
+    assert done.exit_code == 0, done.output
+    assert words in done.stdout
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--mode dynamic --calibration mse", "mse is for"),
@@ -88,6 +111,14 @@ def test_a_mode_after_training_is_an_export(
         ("--mode qat --float-layers 2", "modes after training"),
         ("--mode qat --float-layers 0", "modes after training"),
         ("--mode int8 --preserve none", "--preserve with --mode int8"),
+        (
+            "--mode int8 --method dkd --temperature -5 --alpha 3 --teacher-views 77",
+            "--method, --temperature, --alpha, --teacher-views with --mode int8",
+        ),
+        # Typed is typed, even as it is by default.
+        ("--mode float16 --method kd", "--method with --mode float16"),
+        ("--mode qat --method nonsense --epochs 1", "--method without --teacher"),
+        ("--mode qat --audit --percentile 9", "--percentile, --audit with --mode qat"),
         ("--percentile 99", "--percentile with --calibration minmax"),
         ("--calibration percentile --percentile 0", "--percentile 0"),
     ],

@@ -143,12 +143,37 @@ def test_a_killed_command_ends_in_the_weights_of_one_never_killed(
     [
         ("", "--channels or --weights"),
         ("--channels --weights", "--channels or --weights"),
-        ("--weights --macs 0.5", "--weights takes no budget"),
-        ("--weights --dry-run", "--weights takes no budget"),
-        ("--channels --macs 0.5 --sparsity 0.5", "are for --weights"),
+        ("--weights --macs 0.5", "--macs with --weights; expected --channels"),
+        ("--weights --dry-run", "--dry-run with --weights"),
+        (
+            "--weights --importance nonsense --floor 7 --no-renorm",
+            "--importance, --floor, --no-renorm with --weights",
+        ),
+        ("--weights --renorm", "--renorm with --weights"),
+        ("--weights --epochs 0", "--epochs 0 with --weights"),
+        ("--channels --macs 0.5 --sparsity 0.5", "--sparsity with --channels; expected --weights"),
+        ("--channels --macs 0.5 --layer a --pattern 2:4", "--pattern, --layer with --channels"),
     ],
 )
 def test_the_two_ways_to_prune_are_kept_apart(options: str, message: str, tiny_file: Path):
     result = CliRunner().invoke(app, ["prune", str(tiny_file), *options.split()])
+    assert isinstance(result.exception, ConfigError)
+    assert message in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("prune {} --weights --method zzz --temperature -3", "--method, --temperature without"),
+        ("prune {} --channels --macs 0.5 --alpha 0.5", "--alpha without --teacher"),
+        ("cluster {} --teacher-views 77", "--teacher-views without --teacher"),
+        (
+            "prune {} --channels --macs 0.5 --epochs 0 --lr 9 --batch 4 --precision float32",
+            "--batch, --lr, --precision with --epochs 0",
+        ),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(line: str, message: str, tiny_file: Path):
+    result = CliRunner().invoke(app, line.format(tiny_file).split())
     assert isinstance(result.exception, ConfigError)
     assert message in str(result.exception)

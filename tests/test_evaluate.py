@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ from bloodedge.benchmarks.report import ReportConfig, report
 from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import interpreter
-from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
+from bloodedge.deploy.evaluate import EvaluateConfig, evaluate, told_apart
 from bloodedge.errors import BloodedgeError, ConfigError, ModelError, RunError
 from bloodedge.files import gzip_size, sha256_of
 from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.references import ModelReference
-from bloodedge.runs import Manifest, Run, open_run
+from bloodedge.runs import Manifest, Run, load_run, open_run
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.modelio import model_entry, save_model
 from bloodedge.train.registry import ModelConfig, build
@@ -155,8 +156,8 @@ def npz(colours: Dataset, tmp_path: Path) -> Path:
     return path
 
 
-def command(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "160"})
+def command(*arguments: object, columns: int = 160) -> Any:
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": str(columns)})
 
 
 @pytest.mark.usefixtures("trained")
@@ -176,6 +177,46 @@ def test_several_models_in_one_command(
         ("small", "keras"),
     }
     assert all(row.scores and row.scores.images == 60 for row in made.rows)
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(
+    tflite: Path, npz: Path, tmp_path: Path, isolated_runs: Path
+) -> None:
+    for folder in ("a-narrow-table-old", "a-narrow-table-new"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(tflite, tmp_path / folder / "net.tflite")
+    files = tmp_path.glob("*/net.tflite")
+    found = command("evaluate", tflite, *files, "--data", npz, columns=80)
+    assert found.exit_code == 0, found.output
+    names = {"brightest", "a-narrow-table-old-net", "a-narrow-table-new-net"}
+    lines = [line.split("\u2502") for line in found.stdout.splitlines()]
+    column = "".join(cells[1].strip() for cells in lines if len(cells) > 1)
+    assert [column.count(name) for name in names] == [1, 1, 1]
+    made = {p.name: load_run(p).manifest for p in isolated_runs.iterdir()}
+    assert {m["model"]["reference"] for m in made.values()} == names
+    assert set(made) == {f"{name}-test" for name in names}
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (("a/x.tflite", "b/y.tflite"), ["x", "y"]),
+        (("a/x.tflite", "b/x.tflite", "b/y.tflite"), ["a-x", "b-x", "y"]),
+        # Two names for one run's: spaces become underscores.
+        (("a/x 1.tflite", "b/x_1.tflite"), ["a-x 1", "b-x_1"]),
+        (("a/x.keras", "a/x.tflite"), None),
+        (("a/x.tflite", "b/x.tflite", "c/a-x.tflite"), None),
+    ],
+)
+def test_models_that_cannot_be_told_apart_are_refused(
+    paths: tuple[str, ...], names: list[str] | None
+) -> None:
+    models = [ModelReference(Path(path).stem, Path(path), {}) for path in paths]
+    if names is not None:
+        assert [model.name for model in told_apart(models)] == names
+        return
+    with pytest.raises(ConfigError, match=r"two models are called a-x; .*--name"):
+        told_apart(models)
 
 
 def test_what_was_finished_is_shown_before_the_error(

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from bloodedge.backend import use_backend
 from bloodedge.data.calibration import calibration_indices, pinned, usable_range
-from bloodedge.data.dataset import Dataset
-from bloodedge.deploy.audit import summary
+from bloodedge.data.dataset import Dataset, Split
+from bloodedge.deploy.audit import audit, summary
 from bloodedge.deploy.convert import convert
 from bloodedge.deploy.export import ExportConfig, export
 from bloodedge.deploy.interpreter import Classifier, predict_parallel
@@ -122,7 +122,30 @@ def test_the_audit_summarises_its_draws():
     assert found["mean"] == pytest.approx(0.93)
     assert found["std"] == pytest.approx(np.std([0.9, 0.92, 0.97], ddof=1))
     assert (found["min"], found["max"]) == (0.9, 0.97)
-    assert summary(rows[:1])["std"] == 0
+    # One draw deviates from nothing.
+    assert summary(rows[:1])["std"] is None
+
+
+def test_draws_of_all_there_is_have_no_deviation(capsys, monkeypatch):
+    labels = np.array([0, 0, 0, 1, 1], np.int64)
+    split = Split(np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones(3, np.uint8), labels)
+    drawn: list[list[int]] = []
+
+    def make(images: np.ndarray) -> bytes:
+        drawn.append(images[:, 0, 0, 0].tolist())
+        return b""
+
+    monkeypatch.setattr("bloodedge.deploy.audit._accuracy", lambda content, val: 0.9)
+    found = audit(make, split, split, per_class=3, seed=7)
+    assert drawn == [[0, 1, 2, 3, 4]]
+    assert found["draws"] == [{"seed": 7, "accuracy_val": 0.9}]
+    assert (found["mean"], found["std"]) == (0.9, None)
+    told = "every draw is all of train, so they cannot differ; give a smaller --calibration-per"
+    assert told in capsys.readouterr().err
+    # With one image less a class the draws differ again.
+    assert audit(make, split, split, per_class=2, seed=7)["std"] == 0
+    assert len(drawn) == 1 + 5
+    assert "all of train" not in capsys.readouterr().err
 
 
 def small_model() -> Any:

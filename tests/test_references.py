@@ -114,6 +114,13 @@ def test_the_latest_run_of_a_kind():
         latest_run(("benchmark",))
 
 
+def test_the_latest_run_is_found_after_its_folder_was_renamed(isolated_runs: Path):
+    make_run("cnn").rename(isolated_runs / "renamed")
+    found = latest_run(("train",))
+    assert found == "renamed"
+    assert find_model(found).path == isolated_runs / "renamed" / "model.keras"
+
+
 def test_every_packaged_model_is_whole():
     folders = [p for p in packaged_zoo().iterdir() if (p / "manifest.json").is_file()]
     for folder in folders:

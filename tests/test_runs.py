@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bloodedge import files
 from bloodedge.errors import BloodedgeError, DataError, RunError
-from bloodedge.runs import Manifest, check_name, load_run, open_run
+from bloodedge.runs import Manifest, check_name, load_run, open_run, usual_name
 
 
 def manifest(name: str, **changes) -> Manifest:
@@ -108,6 +111,40 @@ def test_a_full_disk_is_one_clear_error(isolated_runs: Path, monkeypatch):
 def test_a_name_cannot_leave_the_runs_folder(name: str):
     with pytest.raises(RunError, match="run's name"):
         check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("cnn_se-int8", "cnn_se-int8"),
+        ("my model (2)-int8", "my_model_2_-int8"),
+        ("../x-test", "x-test"),
+        (".hidden-test", "hidden-test"),
+        ("\u96ea-test", "test"),
+    ],
+)
+def test_a_usual_name_is_one_that_a_run_can_have(text: str, name: str):
+    assert check_name(usual_name(text)) == name
+
+
+@pytest.mark.parametrize(
+    ("module", "program"),
+    [
+        (None, ["bloodedge"]),
+        ("bloodedge.__main__", ["python", "-m", "bloodedge"]),
+        ("bloodedge.benchmarks.size_floors", ["python", "-m", "bloodedge.benchmarks.size_floors"]),
+    ],
+)
+def test_the_recorded_command_can_be_given_to_a_shell(module, program: list[str], monkeypatch):
+    words = ["train", "--data", "two class's", "--name", "a;b", "--variants", "float32,int8"]
+    monkeypatch.setattr(sys, "argv", ["/some where/bloodedge", *words])
+    spec = module and SimpleNamespace(name=module)
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))
+    command = manifest("a").command
+    assert shlex.split(command) == [*program, *words]
+    # What needs no quotes has none.
+    assert command.startswith(f"{' '.join(program)} train --data '")
+    assert command.endswith("--variants float32,int8")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from bloodedge.cli.weight_figures import print_weights
 
 
 def cluster(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A run's name, a path, or a model of the zoo.")],
     clusters: Annotated[
         int, typer.Option("--clusters", help="Distinct values in each kernel.")
@@ -51,6 +52,7 @@ def cluster(
     from bloodedge.compress.clustering import ClusterConfig
     from bloodedge.compress.clustering import cluster as run
     from bloodedge.references import find_model
+    from bloodedge.runs import usual_name
     from bloodedge.train.recipes import cluster_tuning, wide_augmentation
 
     found = find_model(model)
@@ -63,11 +65,11 @@ def cluster(
         augment=wide_augmentation(found.manifest),
     )
     teaching = optional_teaching(
-        teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
+        context, teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
     )
     config = ClusterConfig(
         model=model,
-        name=name or f"{found.name}-cluster{clusters}",
+        name=name or usual_name(f"{found.name}-cluster{clusters}"),
         fit=fit,
         teaching=teaching,
         layers=tuple(layers or ()),

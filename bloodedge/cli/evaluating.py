@@ -39,15 +39,17 @@ def evaluate(
     """Evaluate models on one split; each becomes a run folder with its predictions."""
     from bloodedge.backend import use_backend
     from bloodedge.data.sources import load_data
-    from bloodedge.deploy.evaluate import EvaluateConfig
+    from bloodedge.deploy.evaluate import EvaluateConfig, told_apart
     from bloodedge.deploy.evaluate import evaluate as run
     from bloodedge.errors import ConfigError
     from bloodedge.references import find_all
 
     found = find_all(models)
     if name and len(found) > 1:
-        raise ConfigError(f"one --name for {len(found)} models", fix="leave out --name")
-    configs = [EvaluateConfig(model, split, name, force, workers) for model in found]
+        raise ConfigError(
+            f"one --name for {len(found)} models", fix="leave it out, or name one file"
+        )
+    configs = [EvaluateConfig(model, split, name, force, workers) for model in told_apart(found)]
     if not all(model.is_tflite for model in found):
         use_backend(backend)
     dataset = load_data(data, size=size)
@@ -63,14 +65,15 @@ def evaluate(
 def _print_runs(runs: Sequence[Run], split: str) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     if not runs:
         return
     data = runs[0].manifest["data"]
     title = escape(f"{data['title']}, {split}")
     heads = (r"accuracy % \[95 %]", "AUC", "macro F1", "ECE", "worst class recall %", "images/s")
-    table = Table("model", *heads, title=title)
+    # Names whose ends differ must not lose them on a narrow terminal.
+    table = Table(Column("model", overflow="fold"), *heads, title=title)
     for run in runs:
         table.add_row(escape(str(run.manifest["model"]["reference"])), *_cells(run, split))
     Console().print(table)
@@ -111,6 +114,14 @@ def predict(
         Path | None,
         typer.Option("--sheet", help="Also draw the images, the least sure first, into this PNG."),
     ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(
+            "--crop",
+            help="Use the central square of so many pixels of each file, the whole by default; 200 "
+            "for the pictures that BloodMNIST was cut from.",
+        ),
+    ] = None,
     backend: options.Backend = None,
     force: Annotated[bool, typer.Option("--force", help="Replace --csv and --sheet.")] = False,
 ) -> None:
@@ -126,7 +137,7 @@ def predict(
 
     reference = find_model(model)
     shown = top if top is not None or as_json else _TABLE_TOP
-    config = PredictConfig(reference, tuple(images), None if csv else shown)
+    config = PredictConfig(reference, tuple(images), None if csv else shown, crop)
     check_free(csv, sheet, force=force)
     if not reference.is_tflite:
         use_backend(backend)
@@ -134,7 +145,7 @@ def predict(
     if csv:
         write_csv(predictions, csv)
     if sheet:
-        write_sheet(predictions, sheet)
+        write_sheet(predictions, sheet, crop=crop)
     predictions = [replace(p, ranked=p.ranked[:shown]) for p in predictions]
     if as_json:
         print(json.dumps([prediction.to_json() for prediction in predictions], indent=2))

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bloodedge.cli import options
-from bloodedge.cli.starting import optional_teaching, start_training
+from bloodedge.cli.starting import optional_teaching, refuse_unheeded, start_training
 from bloodedge.cli.weight_figures import print_weights
 
 if TYPE_CHECKING:
     from bloodedge.compress.channels.plan import Plan
 
+# What only one way to prune heeds, and what fine-tuning alone does.
+_CHANNELS = ("--macs", "--kb", "--ratio", "--importance", "--floor", "--renorm", "--dry-run")
+_WEIGHTS = ("--sparsity", "--pattern", "--layer")
+_FIT = ("--batch", "--lr", "--ema", "--precision")
+
 
 def prune(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A run's name, a path, or a model of the zoo.")],
     channels: Annotated[
         bool, typer.Option("--channels", help="Remove whole channels: smaller and faster.")
@@ -74,10 +80,12 @@ def prune(
     from bloodedge.compress.sparsity import SparsityConfig, sparsify
     from bloodedge.errors import ConfigError
     from bloodedge.references import find_model
+    from bloodedge.runs import usual_name
     from bloodedge.train.recipes import fine_tuning, wide_augmentation
 
     if channels == weights:
         raise ConfigError("prune what?", expected="--channels or --weights")
+    _refuse_others(context, weights=weights, fits=epochs != 0)
     found = find_model(model)
     fit = fine_tuning(
         epochs=epochs or None,
@@ -89,16 +97,12 @@ def prune(
         augment=wide_augmentation(found.manifest),
     )
     teaching = optional_teaching(
-        teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
+        context, teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
     )
     if weights:
-        if (macs, kb, ratio) != (None, None, None) or dry_run or epochs == 0:
-            raise ConfigError(
-                "--weights takes no budget, --dry-run or --epochs 0", expected="--sparsity"
-            )
         zeros = SparsityConfig(
             model=model,
-            name=name or f"{found.name}-{_suffix(pattern, sparsity)}",
+            name=name or usual_name(f"{found.name}-{_suffix(pattern, sparsity)}"),
             fit=fit,
             teaching=teaching,
             layers=tuple(layers or ()),
@@ -110,11 +114,9 @@ def prune(
         images = start_training(data, size=size, backend=backend, devices=devices, batch=fit.batch)
         print_weights(sparsify(zeros, images))
         return
-    if sparsity is not None or layers or pattern != "unstructured":
-        raise ConfigError("--sparsity, --pattern and --layer are for --weights", fix="drop them")
     config = PruneConfig(
         model,
-        name or f"{found.name}-pruned",
+        name or usual_name(f"{found.name}-pruned"),
         fit,
         macs,
         kb,
@@ -132,6 +134,22 @@ def prune(
         _print_plan(plan_channels(config, images))
     else:
         print_run(prune_channels(config, images))
+
+
+def _refuse_others(context: typer.Context, *, weights: bool, fits: bool) -> None:
+    """Refuse what the chosen way to prune does not heed."""
+    from bloodedge.errors import ConfigError
+
+    if weights:
+        refuse_unheeded(context, _CHANNELS, "with --weights", expected="--channels")
+        if not fits:
+            raise ConfigError(
+                "--epochs 0 with --weights", expected="at least 1: the zeros come with the epochs"
+            )
+        return
+    refuse_unheeded(context, _WEIGHTS, "with --channels", expected="--weights")
+    if not fits:
+        refuse_unheeded(context, _FIT, "with --epochs 0", fix="fine-tune, or leave them out")
 
 
 def _suffix(pattern: str, sparsity: float | None) -> str:

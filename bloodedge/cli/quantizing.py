@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bloodedge.cli import options
-from bloodedge.cli.starting import optional_teaching, start_training
+from bloodedge.cli.starting import TEACHING, optional_teaching, refuse_unheeded, start_training
 
 if TYPE_CHECKING:
     from bloodedge.compress.quantize import QatConfig
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from bloodedge.runs import Run
 
 _MODES = ("qat", "float16", "dynamic", "int8", "int16x8", "mixed")
+# What only qat heeds, and only the modes after training.
+_TUNING = ("--epochs", "--batch", "--lr", "--teacher", "--backend", "--resume", "--preserve")
+_POST_TRAINING = ("--calibration", "--percentile", "--float-layers", "--audit")
 
 Model = Annotated[str, typer.Argument(help="A run, a file or a zoo model.")]
 PerClass = Annotated[
@@ -24,6 +27,7 @@ PerClass = Annotated[
 
 
 def quantize(
+    context: typer.Context,
     model: Model,
     mode: Annotated[
         str, typer.Option("--mode", help="qat, or after training: " + ", ".join(_MODES[1:]) + ".")
@@ -74,32 +78,38 @@ def quantize(
     """
     from bloodedge.errors import ConfigError
     from bloodedge.references import find_model
+    from bloodedge.runs import usual_name
 
     if mode not in _MODES:
         raise ConfigError(f"--mode {mode!r}", expected=", ".join(_MODES))
-    tuning = {"--epochs": epochs, "--batch": batch, "--lr": lr, "--teacher": teacher,
-              "--backend": backend, "--resume": resume or None,
-              "--preserve": None if preserve == "auto" else preserve}  # fmt: skip
-    given = [option for option, value in tuning.items() if value is not None]
-    if mode != "qat" and given:
-        raise ConfigError(f"{', '.join(given)} with --mode {mode}", expected="--mode qat")
+    if mode == "qat":
+        refuse_unheeded(
+            context,
+            _POST_TRAINING,
+            "with --mode qat",
+            expected="one of the modes after training",
+            fix="quantize the result of qat again with --mode int8",
+        )
+    else:
+        unheeded = (*_TUNING, *TEACHING)
+        refuse_unheeded(context, unheeded, f"with --mode {mode}", expected="--mode qat")
     if percentile is not None and calibration != "percentile":
         raise ConfigError(
             f"--percentile with --calibration {calibration}", expected="--calibration percentile"
         )
-    if mode == "qat" and (audit or float_layers is not None or calibration != "minmax"):
-        raise ConfigError(
-            "--audit, --float-layers and --calibration are for modes after training",
-            fix="quantize the result of qat again with --mode int8",
-        )
     found = find_model(model)
-    name = name or f"{found.name}-{mode}"
+    name = name or usual_name(f"{found.name}-{mode}")
     if mode == "qat":
         from bloodedge.compress.quantize import QatConfig
         from bloodedge.train.recipes import qat_tuning, wide_augmentation
 
         teaching = optional_teaching(
-            teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
+            context,
+            teacher,
+            method=method,
+            temperature=temperature,
+            alpha=alpha,
+            views=teacher_views,
         )
         fit = qat_tuning(
             epochs=epochs,
@@ -155,6 +165,12 @@ def _qat(config: QatConfig, data: Dataset) -> None:
 
 def _print_audit(run: Run) -> None:
     for variant, found in run.manifest["metrics"].get("audit", {}).items():
+        if found["std"] is None:
+            print(
+                f"{variant}: val accuracy {100 * found['mean']:.2f} %, whatever the draw of "
+                "calibration images: each is all of train"
+            )
+            continue
         print(
             f"{variant}: val accuracy over {len(found['draws'])} draws of calibration images "
             f"{100 * found['mean']:.2f} % (standard deviation {100 * found['std']:.2f}, "
@@ -182,8 +198,9 @@ def sensitivity(
     from bloodedge.compress.sensitivity import SensitivityConfig
     from bloodedge.compress.sensitivity import sensitivity as run
     from bloodedge.references import find_model
+    from bloodedge.runs import usual_name
 
-    name = name or f"{find_model(model).name}-sensitivity"
+    name = name or usual_name(f"{find_model(model).name}-sensitivity")
     config = SensitivityConfig(model, name, sparsity, images, per_class, seed, force)
     split = start_training(data, size=size, backend=backend)
     _print_rows(run(config, split))
