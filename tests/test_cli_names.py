@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from bloodedge.backend import use_backend
 from bloodedge.cli.app import app
+from bloodedge.compress.chain.recipe import RecipeConfig
 from bloodedge.errors import RunError
+from bloodedge.variants import Recipe
 
 
 class HandedError(Exception):
@@ -54,3 +56,8 @@ def test_a_file_of_any_name_gives_a_run_one_it_can_have(
     assert isinstance(refused.exception, RunError)
     assert "'out soft' cannot be a run's name" in str(refused.exception)
     assert "choose another --name" in str(refused.exception)
+
+
+def test_a_recipe_names_its_results_so_too(tiny_file: Path, tmp_path: Path):
+    file = shutil.copy(tiny_file, tmp_path / ".out soft(1.keras")
+    assert RecipeConfig(str(file), Recipe.parse("int8")).start.base == "out_soft_1"

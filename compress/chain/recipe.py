@@ -10,7 +10,7 @@ from bloodedge.compress.targets import KdConfig
 from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.errors import ConfigError
 from bloodedge.references import find_model
-from bloodedge.runs import check_name
+from bloodedge.runs import check_name, usual_name
 from bloodedge.train.recipes import wide_augmentation
 from bloodedge.train.registry import spec
 from bloodedge.variants import Recipe, Step, Variant
@@ -133,7 +133,7 @@ class RecipeConfig:
         """What the results' names begin with."""
         if self.begins_anew:
             return Variant(self.name or self.student, self.width)
-        return Variant.parse(self.name or find_model(self.source).name)
+        return Variant.parse(self.name or usual_name(find_model(self.source).name))
 
     @property
     def teaching(self) -> TeachingConfig | None:
