@@ -58,8 +58,12 @@ def test_the_manifest_figures_are_those_of_the_saved_model(colours: Dataset):
     assert accuracy == pytest.approx(run.manifest["metrics"]["val"]["accuracy"])
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(colours: Dataset, monkeypatch):
-    whole = quick_train(colours, "whole")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    optimizer: str, colours: Dataset, monkeypatch
+):
+    fit = replace(QUICK, optimizer=optimizer)
+    whole = quick_train(colours, "whole", fit)
     save = Checkpoints.save_if_due
 
     def stop_after_two(self, progress):
@@ -70,13 +74,13 @@ def test_an_interrupted_run_resumes_to_the_same_weights(colours: Dataset, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save_if_due", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
-            quick_train(colours, "broken")
+            quick_train(colours, "broken", fit)
     assert not (whole.path.parent / "broken").exists()
     with pytest.raises(RunError, match="--resume"):
-        quick_train(colours, "broken")
+        quick_train(colours, "broken", fit)
     with pytest.raises(RunError, match="epochs"):
-        quick_train(colours, "broken", FitConfig(4, 16, 5e-3), resume=True)
-    resumed = quick_train(colours, "broken", resume=True)
+        quick_train(colours, "broken", replace(fit, epochs=4), resume=True)
+    resumed = quick_train(colours, "broken", fit, resume=True)
     assert resumed.manifest["resumed"] == 1
     first, second = (restore(find_model(n)).get_weights() for n in ("whole", "broken"))
     for a, b in zip(first, second, strict=True):

@@ -10,7 +10,7 @@ from bloodedge.errors import ConfigError
 from bloodedge.train.augment import AugmentConfig
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-OPTIMIZERS = ("adamw", "sgd")
+OPTIMIZERS = ("adamw", "sgd", "muon")
 Phases = tuple[tuple[int, int], ...]
 
 
@@ -23,7 +23,8 @@ class FitConfig:
         batch: images a step.
         learning_rate: the peak, reached after the warm-up and then decayed by a cosine.
         final_rate: the share of the peak that the cosine ends at; 1 keeps the rate as it is.
-        optimizer: `adamw` (Adam where there is no decay) or `sgd` (Nesterov momentum 0.9).
+        optimizer: `adamw` (Adam where there is no decay), `sgd` (Nesterov momentum 0.9), or `muon`
+            for the kernels of convolutions and AdamW for all else (`bloodedge.train.muon`).
         weight_decay: the decoupled decay (Loshchilov & Hutter 2019); biases and batch-norm
             parameters are exempt.
         clip: the largest norm of a weight's gradient; None for no limit.
@@ -66,7 +67,7 @@ class FitConfig:
         _check("--lr", self.learning_rate, 1e-8, 10)
         _check("final rate", self.final_rate, 0, 1)
         if self.optimizer not in OPTIMIZERS:
-            raise ConfigError(f"--optimizer {self.optimizer!r}", expected=" or ".join(OPTIMIZERS))
+            raise ConfigError(f"optimizer {self.optimizer!r}", expected=" or ".join(OPTIMIZERS))
         if self.precision not in PRECISIONS:
             raise ConfigError(f"--precision {self.precision!r}", expected=" or ".join(PRECISIONS))
         _check("--ema", self.ema, 0, 0.99999)

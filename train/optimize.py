@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from bloodedge.train.config import FitConfig
+from bloodedge.train.muon import muon
 
 
 def make_optimizer(config: FitConfig, steps: int) -> Any:
@@ -25,25 +26,29 @@ def make_optimizer(config: FitConfig, steps: int) -> Any:
         warmup_target=config.learning_rate,
         warmup_steps=warmup,
     )
-    average: dict[str, Any] = {}
+    kind, options = _kind(config)
     if config.ema:
-        average = {"use_ema": True, "ema_momentum": config.ema}
-    if config.optimizer == "sgd":
-        optimizer = _keeping_weights(keras.optimizers.SGD)(
-            rate,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=config.weight_decay or None,
-            clipnorm=config.clip,
-            **average,
-        )
-    else:
-        optimizer = _keeping_weights(keras.optimizers.AdamW)(
-            rate, weight_decay=config.weight_decay, clipnorm=config.clip, **average
-        )
+        options |= {"use_ema": True, "ema_momentum": config.ema}
+    optimizer = _keeping_weights(kind)(rate, clipnorm=config.clip, **options)
     if config.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def _kind(config: FitConfig) -> tuple[Any, dict[str, Any]]:
+    """Return the optimizer's class and its own options."""
+    import keras
+
+    decay = config.weight_decay
+    if config.optimizer == "sgd":
+        return keras.optimizers.SGD, {
+            "momentum": 0.9,
+            "nesterov": True,
+            "weight_decay": decay or None,
+        }
+    if config.optimizer == "muon":
+        return muon(), {"weight_decay": decay, "adam_weight_decay": decay}
+    return keras.optimizers.AdamW, {"weight_decay": decay}
 
 
 def learning_rate(config: FitConfig, steps: int, step: int) -> float:

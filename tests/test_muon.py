@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bloodedge.backend import use_backend
+from bloodedge.train.config import FitConfig
+from bloodedge.train.optimize import make_optimizer
+
+RATE = 0.01
+# A constant rate from the first step on, but for that one: the warm-up takes at least one.
+FIT = FitConfig(10, learning_rate=RATE, weight_decay=0.0, clip=None, final_rate=1.0, warmup=0.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def backend():
+    use_backend()
+
+
+def steps(optimizer: str, shape: tuple[int, ...], gradients: list[np.ndarray]) -> np.ndarray:
+    """Return how a weight moves in each step, the first of which has a rate of 0."""
+    import keras
+
+    weight = keras.Variable(np.zeros(shape, np.float32), name="weight")
+    by: Any = make_optimizer(FitConfig(**{**vars(FIT), "optimizer": optimizer}), 10)
+    by.build([weight])
+    found = []
+    for gradient in gradients:
+        before = np.array(weight)
+        by.apply([keras.ops.convert_to_tensor(gradient)], [weight])
+        found.append(np.array(weight) - before)
+    return np.stack(found)
+
+
+def gradients(shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Return gradients, as a matrix mostly of one direction."""
+    rng = np.random.default_rng(0)
+    loud = np.multiply.outer(rng.normal(size=shape[:-1]), rng.normal(size=shape[-1]))
+    return [(loud + 0.1 * rng.normal(size=shape)).astype(np.float32) for _ in range(3)]
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 8, 16), (1, 1, 8, 32)])
+def test_a_kernel_moves_as_far_in_every_direction(shape: tuple[int, ...]):
+    given = gradients(shape)
+    flat = (-1, shape[-1])
+    for step, gradient in zip(steps("muon", shape, given)[1:], given[1:], strict=True):
+        _, lengths, _ = np.linalg.svd(step.reshape(flat))
+        usual = RATE * 0.2 * np.sqrt(max(step.reshape(flat).shape))
+        assert (lengths > 0.5 * usual).all()
+        assert (lengths < 1.5 * usual).all()
+        assert np.linalg.cond(gradient.reshape(flat)) > 10
+        assert (step * gradient).sum() < 0
+
+
+@pytest.mark.parametrize("shape", [(16,), (8, 16), (3, 3, 16, 1)])
+def test_all_else_goes_by_adamw(shape: tuple[int, ...]):
+    given = gradients(shape) if len(shape) > 1 else [np.ones(shape, np.float32)] * 3
+    np.testing.assert_allclose(steps("muon", shape, given), steps("adamw", shape, given), rtol=1e-5)
