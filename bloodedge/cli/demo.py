@@ -34,8 +34,10 @@ def demo(
 ) -> None:
     """Run the whole way on synthetic cells in a few minutes: train, distill, export, report.
 
-    The teacher is a VGG-16 with a quarter of its channels; every figure says synthetic.
+    The teacher is a VGG-16 with a quarter of its channels; every figure says synthetic. Runs of an
+    earlier demo are replaced; a folder with runs on other images is refused.
     """
+    _refuse_others(folder)
     environment = {**os.environ, "BLOODEDGE_RUNS": str(folder)}
     started = time.monotonic()
     for number, step in enumerate(_STEPS, start=1):
@@ -49,3 +51,18 @@ def demo(
     minutes = (time.monotonic() - started) / 60
     report = folder / "report" / "report.html"
     print(f"\nAll on synthetic images, in {minutes:.1f} minutes. Open {report}")
+
+
+def _refuse_others(folder: Path) -> None:
+    """Refuse a folder with runs on real images: the demo replaces runs of the names it uses."""
+    from bloodedge.errors import ConfigError
+    from bloodedge.runs import MANIFEST, load_run
+
+    for path in sorted(folder.glob(f"[!.]*/{MANIFEST}")):
+        data = load_run(path.parent).manifest["data"]
+        if not (isinstance(data, dict) and data.get("synthetic")):
+            raise ConfigError(
+                f"{folder} holds {path.parent.name}, a run on other images than the demo's",
+                expected="a new folder, or an earlier demo's",
+                fix="choose another --out",
+            )
