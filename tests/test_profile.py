@@ -221,4 +221,4 @@ def test_a_litert_without_a_profiler_says_so(
 def test_a_browser_gives_no_profile_and_is_refused_before_anything_starts() -> None:
     done = CliRunner().invoke(app, ["benchmark", "cnn_se", "--profile", "--browser"])
     assert done.exit_code != 0
-    assert "browsers give none" in str(done.exception or done.output)
+    assert "--profile with --browser" in str(done.exception or done.output)
