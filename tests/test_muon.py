@@ -28,9 +28,9 @@ def steps(optimizer: str, shape: tuple[int, ...], gradients: list[np.ndarray]) -
     by.build([weight])
     found = []
     for gradient in gradients:
-        before = np.array(weight)
+        before = keras.ops.convert_to_numpy(weight)
         by.apply([keras.ops.convert_to_tensor(gradient)], [weight])
-        found.append(np.array(weight) - before)
+        found.append(keras.ops.convert_to_numpy(weight) - before)
     return np.stack(found)
 
 
