@@ -25,7 +25,7 @@ def muon() -> Any:
     class ConvMuon(keras.optimizers.Muon):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             # Keras' own would take dense kernels, the last layer's among them, which wants AdamW.
-            super().__init__(*args, exclude_layers=[""], **kwargs)
+            super().__init__(*args, **{**kwargs, "exclude_layers": [""]})
 
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
             """Take a step of one weight, by Muon or by AdamW."""
