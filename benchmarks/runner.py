@@ -1169,7 +1169,9 @@ def benchmark(args: argparse.Namespace) -> int:
         loops += last_look(args, module)
         complete = True
     except KeyboardInterrupt:
-        say("interrupted: writing what is complete")
+        # Who gave the facts runs this as a part of its own and cannot go on from there.
+        later = "" if args.facts else "; --resume goes on from there"
+        say("interrupted: writing what is complete" + later)
     except RunnerError:
         journal.close(finished=True)
         raise

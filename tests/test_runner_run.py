@@ -164,7 +164,10 @@ def figures(result: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("stop_before", [0, 1, 5])
 def test_an_interrupted_run_goes_on_to_the_same_result(
-    stop_before: int, device: Device, monkeypatch: pytest.MonkeyPatch
+    stop_before: int,
+    device: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     options = ("--threads", "1", "--repeats", "3")
     assert device.run(*options, "--force") == 0
@@ -175,6 +178,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
 
     device.stop_before = stop_before
     assert device.run(*options) == 130
+    assert "; --resume goes on from there" in capsys.readouterr().err
     partial = device.result()
     check_schema(partial)
     assert partial["complete"] is False
