@@ -83,6 +83,29 @@ def test_a_fused_norm_computes_what_keras_does(make: Callable[[], Any]):
     assert any((a != b).any() for a, b in zip(before, net.get_weights(), strict=True))
 
 
+@pytest.mark.parametrize("channels", [8, 16, 40, 64])
+def test_a_fused_norm_in_half_precision_keeps_its_statistics_in_single(channels: int):
+    import tensorflow as tf
+
+    x = tf.cast(RNG.normal(3, 2, (16, 8, 8, channels)), "bfloat16")
+    image = keras.Input((8, 8, channels), dtype="bfloat16")
+    norm = keras.layers.BatchNormalization(dtype="mixed_bfloat16", momentum=0.0)
+    fused = with_fused_norms(keras.Model(image, norm(image)))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = fused(x, training=True)
+        loss = tf.reduce_sum(tf.cast(y, "float32") ** 2)
+    values = np.asarray(tf.cast(x, "float32"))
+    mean, variance = values.mean((0, 1, 2)), values.var((0, 1, 2))
+    assert y.dtype == x.dtype
+    np.testing.assert_allclose(norm.moving_mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance, variance, rtol=1e-4)
+    whitened = (values - mean) / np.sqrt(variance + norm.epsilon)
+    np.testing.assert_allclose(np.asarray(tf.cast(y, "float32")), whitened, rtol=1e-2, atol=1e-2)
+    slope = np.asarray(tape.gradient(loss, norm.gamma.value))
+    np.testing.assert_allclose(slope, 2 * (whitened**2).sum((0, 1, 2)), rtol=1e-2)
+
+
 def test_a_fused_norm_leaves_a_frozen_one_as_it_is():
     net = fresh()
     for layer in net.layers:

@@ -54,8 +54,10 @@ def _fused_norm() -> type:
             if not (training and norm.trainable):
                 return norm(x, training=False)
             channels = x.shape[-1:]
+            # oneDNN is slow in half precision unless it can take 16 channels at a time.
+            native = x.shape[-1] % 16 == 0
             y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-                x=tf.cast(x, "float32"),
+                x=x if native else tf.cast(x, "float32"),
                 scale=norm.gamma if norm.scale else tf.ones(channels),
                 offset=norm.beta if norm.center else tf.zeros(channels),
                 mean=[],
