@@ -47,7 +47,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], title: str, path: Pa
         axis.grid(alpha=0.3)
         axis.legend()
     axes[0].set_yscale("log")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     save_figure(figure, path)
 
 
@@ -63,11 +63,11 @@ def confusion_figure(
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     _number_cells(axis, counts, share)
     ticks = range(len(class_names))
-    axis.set_xticks(ticks, class_names, rotation=45, ha="right")
-    axis.set_yticks(ticks, class_names)
+    axis.set_xticks(ticks, class_names, rotation=45, ha="right", parse_math=False)
+    axis.set_yticks(ticks, class_names, parse_math=False)
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
-    axis.set_title(title)
+    axis.set_title(title, parse_math=False)
     figure.colorbar(image, label="share of the true class")
     save_figure(figure, path)
 

@@ -101,7 +101,15 @@ class BankFile:
 
 
 def write_bank(bank: BankFile, path: Path) -> None:
-    """Write teacher logits with what they belong to: an .npz of plain arrays."""
+    """Write teacher logits with what they belong to: an .npz of plain arrays.
+
+    Raises:
+        DataError: there is another file.
+    """
+    if path.exists() and "teachers" not in read_arrays(path):
+        raise DataError(
+            f"{path} exists and holds no teacher logits", fix="choose another --teacher-logits"
+        )
     arrays = {f"view{i}": bank.logits[:, i] for i in range(bank.logits.shape[1])}
     about = {"teachers": np.array(bank.teachers), "data": np.array(bank.data)}
     _write(path, {**arrays, **about})
@@ -158,5 +166,6 @@ def _views(arrays: dict[str, NDArray[Any]]) -> list[Bank]:
 
 
 def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    with atomic_path(path) as temporary:
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+    # By a handle, as NumPy would add .npz to a name that ends otherwise.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]

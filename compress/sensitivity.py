@@ -63,6 +63,8 @@ class SensitivityConfig:
             raise ConfigError(f"--sparsity {self.sparsity}", expected="between 0 and 1")
         if self.images < 0:
             raise ConfigError(f"--images {self.images}", expected="0 for all, or more")
+        if not 0 <= self.seed <= 2**31:
+            raise ConfigError(f"--seed {self.seed} is out of range", expected=f"0 to {2**31}")
         if not 1 <= self.per_class <= 10_000:
             raise ConfigError(
                 f"--calibration-per-class {self.per_class} is out of range", expected="1 to 10000"
@@ -188,11 +190,11 @@ def _draw(rows: list[Row], title: str, path: Path) -> None:
     place = np.arange(len(rows))
     axis.barh(place - 0.2, [r.int8_error for r in rows], 0.4, label="int8")
     axis.barh(place + 0.2, [r.pruned_error for r in rows], 0.4, label="pruned")
-    axis.set_yticks(place, [r.layer for r in rows])
+    axis.set_yticks(place, [r.layer for r in rows], parse_math=False)
     axis.invert_yaxis()
     axis.set_xscale("log")
     axis.set_xlabel("relative change of the logits when this layer alone is changed")
-    axis.set_title(title)
+    axis.set_title(title, parse_math=False)
     axis.grid(axis="x", alpha=0.3)
     axis.legend()
     save_figure(figure, path)

@@ -64,6 +64,11 @@ class TeachingConfig:
             raise ConfigError(
                 f"--method feature with {len(self.teachers)} teachers", expected="one --teacher"
             )
+        if self.kd.method == "feature" and self.logits:
+            raise ConfigError(
+                "--method feature with --teacher-logits, which keeps no features",
+                fix="leave out --teacher-logits",
+            )
         if self.kd.method == "patient" and not self.live:
             raise ConfigError("patient distillation needs a live teacher", fix="add --live")
         if self.live and (self.logits or not self.teachers):

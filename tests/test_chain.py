@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 
 from bloodedge.backend import use_backend
 from bloodedge.cli.app import app
+from bloodedge.cli.recipe_figures import print_rows
 from bloodedge.compress.chain.recipe import RecipeConfig
 from bloodedge.compress.chain.run import State, run_chain
 from bloodedge.compress.channels.stage import PruneConfig, prune_channels
@@ -24,7 +27,7 @@ from bloodedge.deploy import variant
 from bloodedge.deploy.lint.rule import Severity
 from bloodedge.deploy.recipe.rows import Row
 from bloodedge.deploy.recipe.stage import compress, links, lint_recipe, lint_result, plan
-from bloodedge.errors import ConfigError, ModelError, RunError
+from bloodedge.errors import ConfigError, DataError, ModelError, RunError
 from bloodedge.files import sha256_of
 from bloodedge.references import find_model
 from bloodedge.runs import load_run, runs_root
@@ -195,6 +198,23 @@ def test_a_chain_interrupted_in_every_step_goes_on_to_its_end(
     assert [run.manifest.get("resumed") for run in runs] == [1, 1, 1, 1, 1, 0]
     for parent, run in itertools.pairwise(runs):
         assert run.manifest["parents"]["parent"] == sha256_of(parent.path / "model.keras")
+
+
+def test_a_fit_of_batches_in_parts_is_another(
+    source: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    link, export = links(asked("qat"))
+    fitted = {"data": colours.describe(), "config": json.loads(json.dumps(asdict(link.config)))}
+    exported = {"data": colours.describe(), "config": json.loads(json.dumps(asdict(export.config)))}
+    assert link.settings_that_differ(fitted, colours) == []
+    monkeypatch.setattr("bloodedge.compress.chain.link.batch_parts", lambda: 2)
+    assert link.settings_that_differ(fitted, colours) == ["devices is 1, not 2"]
+    # A file is the same however many devices are there.
+    assert export.settings_that_differ(exported, colours) == []
+    fitted["config"]["devices"] = 2
+    assert link.settings_that_differ(fitted, colours) == []
+    monkeypatch.undo()
+    assert link.settings_that_differ(fitted, colours) == ["devices is 2, not 1"]
 
 
 @pytest.mark.slow
@@ -382,7 +402,37 @@ def test_a_dry_run_shows_the_steps_and_writes_nothing(
     assert digests(runs_root()) == before
 
 
-@pytest.mark.parametrize("text", ["kd", "=5", "slim=x", "1,slim=2.5"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("float16 --epochs 5 --batch 3", "--epochs, --batch without a step that trains"),
+        ("qat --importance bn --floor 0.2", "--importance, --floor without slim"),
+        ("slim+float32 --calibration-per-class 3", "--calibration-per-class with float32"),
+        ("slim --method dkd --alpha 0.5", "--method, --alpha without kd or --teacher"),
+        ("kd --method dist --temperature 2", "--temperature with --method dist"),
+    ],
+)
+def test_what_no_step_heeds_is_refused(words: str, message: str, source: Path):
+    with pytest.raises(ConfigError, match=message):
+        raise run("big", "--recipe", *words.split()).exception
+
+
+def test_qat_and_the_usual_format_are_calibrated(source: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bloodedge.data.sources.load_data", Mock(side_effect=DataError("enough")))
+    for words in ("slim", "qat+float32 --yes-really"):
+        with pytest.raises(DataError, match="enough"):
+            raise run("big", "--recipe", *words.split(), "--calibration-per-class", "3").exception
+
+
+def test_names_keep_their_ends_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.setenv("COLUMNS", "70")
+    name = "cnn_se-w1.0-kd-slim50-sparse60-cluster16"
+    print_rows([Row("qat", f"{name}-qat", 1500, 1000, False, 3_000_000, 0.9, (0.85, 0.95))])
+    folded = re.findall(r"^ (?:qat \*|     )   (\S+)", capsys.readouterr().out, re.MULTILINE)
+    assert "".join(folded) == f"{name}-qat"
+
+
+@pytest.mark.parametrize("text", ["kd", "=5", "slim=x", "1,slim=2.5", "5,10", "slim=1,slim=2"])
 def test_epochs_by_step_in_another_form_are_refused(text: str, source: Path):
     with pytest.raises(ConfigError, match="such as kd=40,qat=5"):
         raise run("big", "--recipe", "slim", "--epochs", text).exception

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bloodedge.cli.app import app
 from bloodedge.compress.channels.stage import PruneConfig, plan_channels, prune_channels
 from bloodedge.compress.distill import DistillConfig, distill
 from bloodedge.compress.teaching import TeachingConfig
-from bloodedge.data.dataset import Dataset
+from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
 from bloodedge.deploy.export import ExportConfig, export
 from bloodedge.errors import ConfigError, ModelError, RunError
@@ -148,6 +149,23 @@ def test_new_statistics_are_part_of_the_cut(parent: Path, colours: Dataset):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
     kept = [np.asarray(m.get_layer("conv3_bn").moving_mean) for m in (first, second)]
     assert np.abs(kept[0] - kept[1]).max() > 0
+
+
+def test_new_statistics_are_of_mixed_batches_where_train_is_sorted_by_class(
+    parent: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    train = colours["train"]
+    order = np.argsort(train.labels, kind="stable")
+    ordered = Split(train.images[order], train.labels[order])
+    label_of = dict(zip(map(bytes, ordered.images), ordered.labels.tolist(), strict=True))
+    given: list[Any] = []
+    monkeypatch.setattr(
+        "bloodedge.compress.channels.stage.renorm", lambda net, images: given.extend(images)
+    )
+    data = replace(colours, splits={**colours.splits, "train": ordered})
+    pruned(data, fine_tune=False, importance="l1")
+    assert len(given) == len(train)
+    assert {label_of[bytes(image)] for image in given[:32]} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("content", ['{"kept": {"stem": [99]}}', '{"kept": 3}', "{}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from bloodedge import cli
 
 COMMANDS = (
     "",
@@ -108,6 +111,15 @@ def test_a_usage_error_exits_with_2():
 )
 def test_bad_input_is_one_clear_line(arguments: tuple[str, ...], words: str):
     assert words in one_line_error(*arguments)
+
+
+def test_names_that_the_terminal_cannot_show_are_printed_all_the_same(monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(cli, "app", lambda: print("caf\udce9"))
+    cli.main()
+    terminal.flush()
+    assert terminal.buffer.getvalue() == b"caf\\udce9\n"  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

@@ -115,6 +115,9 @@ def test_the_audit_is_printed(
             "--mode int8 --method dkd --temperature -5 --alpha 3 --teacher-views 77",
             "--method, --temperature, --alpha, --teacher-views with --mode int8",
         ),
+        ("--mode float16 --calibration-per-class 3", "class with float16; expected int8, mixed"),
+        ("--mode dynamic --calibration-per-class 32", "--calibration-per-class with dynamic"),
+        ("--mode qat --teacher x --method dist --temperature 2", "--temperature with --method"),
         # Typed is typed, even as it is by default.
         ("--mode float16 --method kd", "--method with --mode float16"),
         ("--mode qat --method nonsense --epochs 1", "--method without --teacher"),

@@ -171,9 +171,30 @@ def test_the_two_ways_to_prune_are_kept_apart(options: str, message: str, tiny_f
             "prune {} --channels --macs 0.5 --epochs 0 --lr 9 --batch 4 --precision float32",
             "--batch, --lr, --precision with --epochs 0",
         ),
+        (
+            "cluster {0} --teacher {0} --method dist --temperature 4",
+            "--temperature with --method dist",
+        ),
+        (
+            "distill --student cnn_se --teacher {} --method dist --temperature 2",
+            "--temperature with --method dist",
+        ),
+        (
+            "distill --student cnn_se --teacher {} --live --teacher-views 2",
+            "--teacher-views with a live teacher",
+        ),
+        (
+            "distill --student cnn_se --teacher-logits x --teacher-views 2",
+            "--teacher-views without --teacher",
+        ),
+        (
+            "export {} --variants float32,dynamic --calibration-per-class 3",
+            "--calibration-per-class with float32, dynamic",
+        ),
     ],
 )
 def test_options_that_would_change_nothing_are_refused(line: str, message: str, tiny_file: Path):
+    use_backend()
     result = CliRunner().invoke(app, line.format(tiny_file).split())
     assert isinstance(result.exception, ConfigError)
     assert message in str(result.exception)

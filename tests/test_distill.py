@@ -317,17 +317,33 @@ def test_a_teacher_computes_in_the_precision_of_the_fit(colours: Dataset):
 
 def test_kept_logits_teach_without_the_teacher(colours: Dataset, tmp_path):
     quick_train(colours, "teacher", FitConfig(1, 16))
-    kept = str(tmp_path / "logits.npz")
+    # A file of any name.
+    kept = str(tmp_path / "logits.bin")
     with_teacher = teach(TeachingConfig(("teacher",), logits=kept), colours, QUICK)
     alone = teach(TeachingConfig((), logits=kept), colours, QUICK)
     index, views = np.arange(8), np.arange(8)
     np.testing.assert_array_equal(
         alone.for_batch(index, views), with_teacher.for_batch(index, views)
     )
-    assert read_bank(tmp_path / "logits.npz", colours).teachers == ("teacher",)
+    assert read_bank(tmp_path / "logits.bin", colours).teachers == ("teacher",)
+    assert [path.name for path in tmp_path.glob("*logits*")] == ["logits.bin"]
+    assert not list(tmp_path.glob(".partial-*"))
     other = {n: type(s)(s.images[::-1].copy(), s.labels) for n, s in colours.splits.items()}
     with pytest.raises(DataError, match="belong to other images"):
         teach(TeachingConfig((), logits=kept), replace(colours, splits=other), QUICK)
+
+
+def test_kept_logits_replace_no_other_file(tmp_path):
+    path = tmp_path / "cells.npz"
+    np.savez(path, images=np.zeros(3))
+    bank = BankFile(np.zeros((4, 1, 3), np.float16), ("t",), "data")
+    with pytest.raises(DataError, match=r"exists and holds no teacher logits; .*another"):
+        write_bank(bank, path)
+    with np.load(path) as arrays:
+        assert arrays.files == ["images"]
+    path.unlink()
+    for _ in range(2):
+        write_bank(bank, path)
 
 
 @pytest.mark.parametrize(
@@ -355,6 +371,10 @@ def test_damaged_logits_are_refused(arrays, message: str, colours: Dataset, tmp_
         ({"teachers": ()}, "no teacher"),
         ({"teachers": ("a", "b"), "kd": KdConfig(method="feature")}, "feature with 2 teachers"),
         ({"teachers": (), "logits": "f", "kd": KdConfig(method="feature")}, "with 0 teachers"),
+        (
+            {"teachers": ("a",), "logits": "f", "kd": KdConfig(method="feature")},
+            "keeps no features",
+        ),
         ({"teachers": ("a",), "kd": KdConfig(4.0, 1.0, "patient")}, "live teacher"),
         ({"teachers": (), "logits": "f", "live": True}, "answers for itself"),
         ({"teachers": ("a",), "views": 3}, "--teacher-views 3"),

@@ -67,6 +67,19 @@ def predictions(run: Run) -> tuple[np.ndarray, np.ndarray]:
         return arrays["probabilities"], arrays["labels"]
 
 
+@pytest.mark.parametrize("variants", [5, {"int8": "x"}, {"int8": {"file": []}}])
+def test_damaged_metrics_beside_a_file_do_not_hinder(
+    variants: object, tflite: Path, colours: Dataset
+) -> None:
+    with open_run("exported") as run:
+        shutil.copy(tflite, run.path / "a.tflite")
+        names = {"class_names": list(colours.class_names)}
+        metrics: Any = {"variants": variants}
+        run.commit(Manifest("export", "exported", {}, {}, {}, names, metrics, 0, 0.0))
+    made = evaluate(EvaluateConfig("exported"), colours)
+    assert made.manifest["model"]["run"] == {"kind": "export", "name": "exported"}
+
+
 def test_a_tflite_file(tflite: Path, colours: Dataset) -> None:
     run = evaluate(EvaluateConfig(str(tflite)), colours)
     assert (run.name, run.manifest["kind"]) == ("brightest-test", "evaluate")
@@ -230,6 +243,17 @@ def test_what_was_finished_is_shown_before_the_error(
     assert "100.00" in done.stdout
     two = command("evaluate", tflite, bad, "--data", npz, "--name", "both")
     assert isinstance(two.exception, ConfigError)
+
+
+@pytest.mark.usefixtures("trained")
+def test_options_that_no_model_heeds_are_refused(tflite: Path, npz: Path) -> None:
+    for model, option, message in (
+        (tflite, ("--backend", "jax"), "--backend without a Keras model"),
+        ("small", ("--workers", "2"), "--workers without a .tflite file"),
+    ):
+        done = command("evaluate", model, "--data", npz, *option)
+        assert isinstance(done.exception, ConfigError)
+        assert message in str(done.exception)
 
 
 def test_an_unknown_model_is_one_line(npz: Path) -> None:

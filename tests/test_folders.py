@@ -177,6 +177,13 @@ def test_bad_folders(cells: Path, case: str) -> None:
         load_data(str(cells), size=8)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "\udcff", " "])
+def test_class_names_that_no_label_can_hold(cells: Path, name: str) -> None:
+    (cells / "blast").rename(cells / name)
+    with pytest.raises(DataError, match="expected a name that can be printed"):
+        load_data(str(cells), size=8)
+
+
 def test_class_missing_in_a_given_split(split_cells: Path) -> None:
     (split_cells / "val" / "b").rename(split_cells / "val" / "c")
     with pytest.raises(DataError, match="lacks the class 'c'"):

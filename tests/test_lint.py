@@ -469,6 +469,14 @@ def test_what_cannot_be_linted_is_refused(words: list[str], message: str):
         raise run(*words).exception
 
 
+def test_a_size_that_nothing_takes_is_refused(tmp_path: Path):
+    (tmp_path / "a.tflite").write_bytes(b"x")
+    for words in (["--recipe", "qat+int8"], [str(tmp_path / "a.tflite")]):
+        refused = run(*words, "--size", "28")
+        assert isinstance(refused.exception, ConfigError)
+        assert "--size with" in str(refused.exception)
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path):
     path = tmp_path / "broken.tflite"
     path.write_bytes(b"\x10\0\0\0TFL3" + b"\xff" * 40)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +33,7 @@ from bloodedge.deploy.pipeline.presets import (
     Teacher,
     taught_by,
 )
-from bloodedge.deploy.pipeline.scores import preferred, table
+from bloodedge.deploy.pipeline.scores import preferred, table, teacher_scores
 from bloodedge.deploy.pipeline.stage import finish_all, plan, train_all
 from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.files import sha256_of
@@ -344,6 +344,36 @@ def test_another_backend_trains_and_leaves_the_files_to_tensorflow(
         "--name=own",
         "--backend=tensorflow",
     ]
+
+
+def test_a_dry_run_compares_how_many_devices_share_a_batch(
+    monkeypatch: pytest.MonkeyPatch, colours: Dataset
+):
+    monkeypatch.setattr("bloodedge.cli.starting.start_training", lambda *a, **k: colours)
+    monkeypatch.setattr("bloodedge.compress.chain.link.batch_parts", lambda: 2)
+    link = steps(PRESETS["quick"])[0]
+    folder = runs_root() / link.name
+    folder.mkdir(parents=True)
+    entry = {"schema_version": 1, "kind": "train", "name": link.name, "model": {}, "metrics": {}}
+    entry |= {"data": colours.describe(), "config": json.loads(json.dumps(asdict(link.config)))}
+    (folder / "manifest.json").write_text(json.dumps(entry))
+    words = ["pipeline", "--preset", "quick", "--dry-run", "--devices", "2"]
+    done = RUNNER.invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "devices is 1, not 2" in done.stdout
+
+
+def test_a_class_without_test_images_is_not_the_worst():
+    test = {"accuracy": 0.5, "accuracy_95ci": [0.1, 0.9], "recall": [0.5, 0.0]}
+    test["confusion"] = [[1, 1], [0, 0]]
+    model = {"file": {"bytes": 1, "gzip_bytes": 1}}
+    for name, metrics in (("big", {"val": {"accuracy": 0.5}}), ("big-test", {"test": test})):
+        (runs_root() / name).mkdir(parents=True)
+        entry = {"schema_version": 1, "kind": "x", "name": name, "model": model, "data": {}}
+        text = json.dumps({**entry, "metrics": metrics})
+        (runs_root() / name / "manifest.json").write_text(text)
+    (score,) = teacher_scores(Teacher("big", "vgg16", 1))
+    assert score.worst == 50.0
 
 
 def test_times_read_as_people_say_them():

@@ -270,6 +270,12 @@ def test_the_table(model: Path, content: bytes, images: Path) -> None:
     assert "99.3" in lines[0]
 
 
+def test_a_backend_for_no_keras_model_is_refused(model: Path, images: Path) -> None:
+    done = run(model, images, "--backend", "jax")
+    assert isinstance(done.exception, ConfigError)
+    assert "--backend without a Keras model" in str(done.exception)
+
+
 def test_a_model_of_the_zoo_by_name(
     content: bytes, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

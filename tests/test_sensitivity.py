@@ -92,6 +92,7 @@ def test_bad_settings_are_refused(colours: Dataset, tmp_path):
         ({"sparsity": 1.0}, "--sparsity"),
         ({"images": -1}, "--images"),
         ({"per_class": 0}, "--calibration-per-class"),
+        ({"seed": -1}, "--seed -1"),
     ]:
         with pytest.raises(ConfigError, match=message):
             SensitivityConfig("x", "y", **changes)

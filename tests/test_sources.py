@@ -76,6 +76,8 @@ def test_blood_classes_and_digests_agree_with_medmnist() -> None:
         ("synthetic:0", None, "1 to 10000"),
         ("synthetic:99999", None, "1 to 10000"),
         ("synthetic:1", 4, "16 pixels or more"),
+        ("synthetic:10000", 1024, "take more than 16 GiB"),
+        ("synthetic:1", 100_000, "24 images of 100000x100000 pixels take more than 16 GiB"),
     ],
 )
 def test_what_cannot_be_loaded_says_why(reference: str, size: int | None, message: str) -> None:

@@ -141,6 +141,15 @@ def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None
         VerifyConfig(models[0], models[0])
 
 
+def test_a_backend_for_no_keras_model_is_refused(tmp_path: Path) -> None:
+    files = [tmp_path / "a.tflite", tmp_path / "b.tflite"]
+    for file in files:
+        file.write_bytes(b"x")
+    done = CliRunner().invoke(app, ["verify", *map(str, files), "--backend", "jax"])
+    assert isinstance(done.exception, ConfigError)
+    assert "--backend without a Keras model" in str(done.exception)
+
+
 @pytest.mark.slow
 def test_the_command_exits_with_1_when_the_gate_fails(
     pair: dict[str, Any], colours: Dataset, monkeypatch: pytest.MonkeyPatch

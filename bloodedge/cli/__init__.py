@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import NoReturn
 
@@ -14,6 +15,9 @@ EXIT_INTERRUPTED = 130
 
 def main() -> None:
     """Run `bloodedge` and exit with its code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The name of a file or folder may hold bytes that are no character of the terminal's.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except BloodedgeError as error:

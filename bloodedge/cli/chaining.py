@@ -13,13 +13,18 @@ from bloodedge.cli.recipe_figures import print_plan, print_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bloodedge.compress.chain.recipe import RecipeConfig
     from bloodedge.deploy.lint.rule import Finding
 
 Number = TypeVar("Number", int, float)
 _PER_STEP = "for all steps, or by step, such as kd=40,qat=5."
+# What only steps that train heed, and what slim alone does.
+_FIT = ("--epochs", "--lr", "--batch")
+_SLIM = ("--importance", "--floor")
 
 
 def compress(
+    context: typer.Context,
     recipe: Annotated[
         str,
         typer.Option(
@@ -117,6 +122,7 @@ def compress(
     )
     # Settings that no step takes are refused before anything heavy is imported.
     links(config)
+    _refuse_others(context, config)
     anyway = yes_really or dry_run
     _heed(lint_recipe(config, runtime), anyway=anyway)
     images = load_data(data, size=size)
@@ -128,6 +134,28 @@ def compress(
         return
     _, rows = run(config, images, force=force, allow_failing=allow_failing)
     print_rows(rows)
+
+
+def _refuse_others(context: typer.Context, config: RecipeConfig) -> None:
+    """Refuse what no step of the recipe heeds."""
+    from bloodedge.cli.starting import (
+        TEACHING,
+        refuse_calibration,
+        refuse_temperature,
+        refuse_unheeded,
+    )
+    from bloodedge.deploy.recipe.stage import DEFAULT_FORMATS
+
+    kinds = config.recipe.kinds()
+    if not kinds:
+        refuse_unheeded(context, _FIT, "without a step that trains")
+    if "slim" not in kinds:
+        refuse_unheeded(context, _SLIM, "without slim in the recipe")
+    if "qat" not in kinds:
+        refuse_calibration(context, config.recipe.formats or DEFAULT_FORMATS)
+    if config.teaching is None:
+        refuse_unheeded(context, TEACHING, "without kd or --teacher")
+    refuse_temperature(context, config.kd.method)
 
 
 def _heed(found: Sequence[Finding], *, anyway: bool) -> None:
@@ -142,7 +170,7 @@ def per_step(option: str, text: str, number: Callable[[str], Number]) -> dict[st
     """Read `5`, `kd=40,qat=5` or `5,qat=10`: a number by kind of step, one for all others.
 
     Raises:
-        ConfigError: the text has another form.
+        ConfigError: the text has another form, or two numbers for the same steps.
     """
     from bloodedge.compress.chain.recipe import EVERY_STEP
     from bloodedge.errors import ConfigError
@@ -150,10 +178,11 @@ def per_step(option: str, text: str, number: Callable[[str], Number]) -> dict[st
     found = {}
     for part in (part.strip() for part in text.split(",") if part.strip()):
         kind, equals, value = part.rpartition("=")
+        key = kind.strip() if equals else EVERY_STEP
         try:
-            if equals and not kind:
+            if key in found or (equals and not kind):
                 raise ValueError
-            found[kind.strip() if equals else EVERY_STEP] = number(value)
+            found[key] = number(value)
         except ValueError:
             raise ConfigError(
                 f"{option} {text!r}", expected="a number, or by step such as kd=40,qat=5"

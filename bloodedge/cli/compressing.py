@@ -7,10 +7,16 @@ from typing import Annotated
 import typer
 
 from bloodedge.cli import options
-from bloodedge.cli.starting import start_training, teaching_config
+from bloodedge.cli.starting import (
+    refuse_temperature,
+    refuse_unheeded,
+    start_training,
+    teaching_config,
+)
 
 
 def distill(
+    context: typer.Context,
     student: Annotated[str, typer.Option("--student", help="A model, such as cnn_se.")],
     teacher: options.Teachers = None,
     method: options.Method = "kd",
@@ -87,6 +93,10 @@ def distill(
         logits=teacher_logits,
         live=live or patient,
     )
+    refuse_temperature(context, method)
+    if teaching.live or not teacher:
+        why = "with a live teacher" if teaching.live else "without --teacher"
+        refuse_unheeded(context, ("--teacher-views",), why)
     config = DistillConfig(teaching, student, fit, name or student, width, force, resume, attention)
     parents(teaching)
     images = start_training(data, size=size, backend=backend, devices=devices, batch=fit.batch)

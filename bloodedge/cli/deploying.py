@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def export(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Argument(help="A run, a file or a zoo model; by default the newest run.")
     ] = None,
@@ -69,6 +70,7 @@ def export(
 ) -> None:
     """Convert a trained model to TFLite and check every file against its parent on val."""
     from bloodedge.backend import use_backend
+    from bloodedge.cli.starting import refuse_calibration
     from bloodedge.console import say
     from bloodedge.data.sources import load_data
     from bloodedge.errors import ConfigError
@@ -108,15 +110,17 @@ def export(
         c_array=c_array,
         snippets=snippets,
     )
+    refuse_calibration(context, chosen)
     print_variants(run(config, load_data(data, size=size)))
 
 
 def print_variants(run: Run) -> None:
     """Print the size and the figures of every variant of an export."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=str(run.path))
+    table = Table(title=escape(str(run.path)))
     table.add_column("variant")
     for heading in ("KB", "KB gzip", "agreement", "largest difference", "val accuracy", "gate"):
         table.add_column(heading, justify="right")

@@ -19,6 +19,7 @@ _TABLE_TOP = 3
 
 
 def evaluate(
+    context: typer.Context,
     models: Annotated[
         list[str],
         typer.Argument(
@@ -38,6 +39,7 @@ def evaluate(
 ) -> None:
     """Evaluate models on one split; each becomes a run folder with its predictions."""
     from bloodedge.backend import use_backend
+    from bloodedge.cli.starting import refuse_unheeded
     from bloodedge.data.sources import load_data
     from bloodedge.deploy.evaluate import EvaluateConfig, told_apart
     from bloodedge.deploy.evaluate import evaluate as run
@@ -50,7 +52,11 @@ def evaluate(
             f"one --name for {len(found)} models", fix="leave it out, or name one file"
         )
     configs = [EvaluateConfig(model, split, name, force, workers) for model in told_apart(found)]
-    if not all(model.is_tflite for model in found):
+    if not any(model.is_tflite for model in found):
+        refuse_unheeded(context, ("--workers",), "without a .tflite file")
+    if all(model.is_tflite for model in found):
+        refuse_unheeded(context, ("--backend",), "without a Keras model")
+    else:
         use_backend(backend)
     dataset = load_data(data, size=size)
     done: list[Run] = []
@@ -101,6 +107,7 @@ def _cells(run: Run, split: str) -> list[str]:
 
 
 def predict(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A run, a model file, or a model of the zoo.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[
@@ -130,6 +137,7 @@ def predict(
     from dataclasses import replace
 
     from bloodedge.backend import use_backend
+    from bloodedge.cli.starting import refuse_unheeded
     from bloodedge.deploy.predict import PredictConfig
     from bloodedge.deploy.predict import predict as run
     from bloodedge.deploy.predict_files import check_free, write_csv, write_sheet
@@ -139,7 +147,9 @@ def predict(
     shown = top if top is not None or as_json else _TABLE_TOP
     config = PredictConfig(reference, tuple(images), None if csv else shown, crop)
     check_free(csv, sheet, force=force)
-    if not reference.is_tflite:
+    if reference.is_tflite:
+        refuse_unheeded(context, ("--backend",), "without a Keras model")
+    else:
         use_backend(backend)
     predictions = run(config)
     if csv:

@@ -18,6 +18,7 @@ _WORDS = ("note", "warning", "useless")
 
 
 def lint(
+    context: typer.Context,
     model: Annotated[
         str | None,
         typer.Argument(
@@ -41,6 +42,7 @@ def lint(
     """
     import json
 
+    from bloodedge.cli.starting import refuse_unheeded
     from bloodedge.deploy.lint.check import lint as check
     from bloodedge.deploy.lint.check import recipe_case, useless
     from bloodedge.errors import ConfigError
@@ -50,8 +52,10 @@ def lint(
     if model is None and steps is None:
         raise ConfigError("lint what?", expected="a model, --recipe, or both")
     cases = [recipe_case(steps, runtime)] if steps else []
-    if model is not None:
-        cases += _model_cases(model, steps.formats if steps else (), runtime, size)
+    if model is None:
+        refuse_unheeded(context, ("--size",), "without a model")
+    else:
+        cases += _model_cases(context, model, steps.formats if steps else (), runtime, size)
     found = check(cases)
     if as_json:
         print(json.dumps([_entry(finding) for finding in found], indent=2))
@@ -63,7 +67,10 @@ def lint(
         raise typer.Exit(1)
 
 
-def _model_cases(name: str, formats: Sequence[str], runtime: str, size: int) -> list[Case]:
+def _model_cases(
+    context: typer.Context, name: str, formats: Sequence[str], runtime: str, size: int
+) -> list[Case]:
+    from bloodedge.cli.starting import refuse_unheeded
     from bloodedge.deploy.lint.check import check_runtime, file_case, model_cases
     from bloodedge.errors import ModelError
     from bloodedge.references import find_models
@@ -79,6 +86,7 @@ def _model_cases(name: str, formats: Sequence[str], runtime: str, size: int) -> 
         references = []
     files = [found for found in references if found.is_tflite]
     if files:
+        refuse_unheeded(context, ("--size",), f"with {name}, whose images have a size")
         named = [(found, Variant.parse(found.name).format) for found in files]
         return [file_case(found.path, runtime, form) for found, form in named]
     from bloodedge.backend import use_backend

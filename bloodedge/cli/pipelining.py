@@ -55,13 +55,17 @@ def pipeline(
     from bloodedge.train.config import FitConfig
 
     wanted = find_preset(preset).changed(name=name, seeds=seeds)
-    if dry_run:
+    if dry_run and devices == "1":
         print_plan(plan(wanted, load_data(data, size=size)))
         return
     chosen = check_backend(backend)
     # What follows training would otherwise fail after hours.
     check_backend(_NEEDS)
     images = start_training(data, size=size, backend=chosen, devices=devices, batch=FitConfig.batch)
+    if dry_run:
+        # How many devices share a batch is known now, and compared with finished runs.
+        print_plan(plan(wanted, images))
+        return
     if chosen == _NEEDS:
         finish_all(wanted, images, force=force)
         print_scores(wanted)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bloodedge.cli import options
-from bloodedge.cli.starting import TEACHING, optional_teaching, refuse_unheeded, start_training
+from bloodedge.cli.starting import (
+    TEACHING,
+    optional_teaching,
+    refuse_calibration,
+    refuse_unheeded,
+    start_training,
+)
 
 if TYPE_CHECKING:
     from bloodedge.compress.quantize import QatConfig
@@ -93,6 +99,7 @@ def quantize(
     else:
         unheeded = (*_TUNING, *TEACHING)
         refuse_unheeded(context, unheeded, f"with --mode {mode}", expected="--mode qat")
+        refuse_calibration(context, (mode,))
     if percentile is not None and calibration != "percentile":
         raise ConfigError(
             f"--percentile with --calibration {calibration}", expected="--calibration percentile"
@@ -208,11 +215,13 @@ def sensitivity(
 
 def _print_rows(run: Run) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     metrics = run.manifest["metrics"]
     table = Table(
-        title=f"{run.path}: val accuracy {100 * metrics['float_accuracy_val']:.2f} % in float, "
+        title=f"{escape(str(run.path))}: val accuracy "
+        f"{100 * metrics['float_accuracy_val']:.2f} % in float, "
         f"{100 * metrics['int8_accuracy_val']:.2f} % in int8"
     )
     table.add_column("layer")
@@ -220,7 +229,7 @@ def _print_rows(run: Run) -> None:
         table.add_column(heading, justify="right")
     for row in metrics["layers"]:
         table.add_row(
-            row["layer"],
+            escape(row["layer"]),
             f"{row['weights']:,}",
             f"{100 * row['int8_accuracy']:.2f} %",
             f"{100 * row['int8_error']:.2f} %",

@@ -30,9 +30,10 @@ def print_rows(rows: Sequence[Row]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("step", "run", box=SIMPLE_HEAD, pad_edge=False)
+    # Names whose ends differ must not lose them on a narrow terminal.
+    table = Table("step", Column("run", overflow="fold"), box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("KB", "KB gzip", "kMACs", r"val accuracy % \[95 %]"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:

@@ -47,6 +47,37 @@ def refuse_unheeded(
         raise ConfigError(f"{', '.join(given)} {why}", expected=expected, fix=fix)
 
 
+def refuse_calibration(context: typer.Context, formats: Sequence[str]) -> None:
+    """Refuse --calibration-per-class where nothing is calibrated.
+
+    Args:
+        context: of the command.
+        formats: of the files to write.
+
+    Raises:
+        ConfigError: it was typed, and none of them is calibrated.
+    """
+    from bloodedge.deploy.audit import CALIBRATED
+
+    if not set(formats) & set(CALIBRATED):
+        refuse_unheeded(
+            context,
+            ("--calibration-per-class",),
+            f"with {', '.join(formats)}",
+            expected=", ".join(CALIBRATED),
+        )
+
+
+def refuse_temperature(context: typer.Context, method: str) -> None:
+    """Refuse --temperature with a method that has none.
+
+    Raises:
+        ConfigError: it was typed.
+    """
+    if method == "dist":
+        refuse_unheeded(context, ("--temperature",), "with --method dist", fix="leave it out")
+
+
 def start_training(
     data: str,
     *,
@@ -133,6 +164,7 @@ def optional_teaching(
             context, TEACHING, "without --teacher", fix="name a teacher, or leave them out"
         )
         return None
+    refuse_temperature(context, method)
     config = teaching_config(
         teachers, method=method, temperature=temperature, alpha=alpha, views=views
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def verify(
+    context: typer.Context,
     parent: Annotated[str, typer.Argument(help="The model to keep up with: run, file or zoo.")],
     child: Annotated[str, typer.Argument(help="The model to check.")],
     data: options.Data = "bloodmnist",
@@ -34,6 +35,7 @@ def verify(
     Exits with 1 when the child loses more than the limits; the run is written all the same.
     """
     from bloodedge.backend import use_backend
+    from bloodedge.cli.starting import refuse_unheeded
     from bloodedge.data.sources import load_data
     from bloodedge.deploy.verify_pair import VerifyConfig, verify_pair
     from bloodedge.references import find_model
@@ -42,7 +44,9 @@ def verify(
     config = VerifyConfig(
         *pair, split, images, name, max_drop, max_class_drop, max_ece, seed, force
     )
-    if not all(model.is_tflite for model in pair):
+    if all(model.is_tflite for model in pair):
+        refuse_unheeded(context, ("--backend",), "without a Keras model")
+    else:
         use_backend(backend)
     run = verify_pair(config, load_data(data, size=size))
     _print_run(run, split)

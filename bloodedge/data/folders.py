@@ -106,6 +106,10 @@ def _classes(folders: list[Path], where: Path, least: int) -> tuple[dict[str, li
         )
     classes, skipped = {}, 0
     for sub in folders:
+        if not sub.name.strip() or not sub.name.isprintable():
+            raise DataError(
+                f"{where} has the class {sub.name!r}", expected="a name that can be printed"
+            )
         inner, files, more = _children(sub)
         if inner:
             raise DataError(f"{inner[0]} is a folder inside a class folder", expected="images")

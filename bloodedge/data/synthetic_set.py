@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bloodedge.console import say
 from bloodedge.data.dataset import SPLITS, Dataset, Labels, Split, check_split
-from bloodedge.data.npz import BLOODMNIST_CLASSES, load_npz
+from bloodedge.data.npz import BLOODMNIST_CLASSES, MAX_BYTES, load_npz
 from bloodedge.errors import BloodedgeError, ConfigError, DataError
 from bloodedge.files import atomic_path
 
@@ -47,6 +47,12 @@ def load_synthetic(per_class: int = PER_CLASS, size: int = 64, seed: int = 0) ->
     if seed < 0:
         raise DataError(f"the seed is {seed}", expected="0 or more")
     counts = synthetic_counts(per_class)
+    total = sum(counts.values()) * len(BLOODMNIST_CLASSES)
+    if total * size * size * 3 > MAX_BYTES:
+        raise DataError(
+            f"{total:,} images of {size}x{size} pixels take more than 16 GiB",
+            fix="choose a smaller --size, or fewer images",
+        )
     generator = _generator_version()
     splits = _read_or_draw(counts, size, seed, generator)
     for name, split in splits.items():

@@ -11,6 +11,7 @@ from bloodedge.compress.teaching import TeachingConfig, parents
 from bloodedge.data.dataset import Dataset
 from bloodedge.references import find_model
 from bloodedge.runs import Run
+from bloodedge.train.device import batch_parts
 
 # What says where a run is and how it is started, not what it is. Models and teachers are
 # compared by their digests.
@@ -57,6 +58,10 @@ class Link:
         recorded = dict(_flat(manifest.get("config", {})))
         aside = _ASIDE if _failed(manifest) else _ASIDE | {"allow_failing"}
         wanted = dict(_flat(json.loads(json.dumps(asdict(self.config)))))
+        if "fit" in asdict(self.config):
+            # A batch in parts gives batch norm other statistics; a whole one leaves no entry.
+            recorded = {"devices": 1, **recorded}
+            wanted["devices"] = batch_parts()
         found = [
             f"{key} is {_word(recorded.get(key))}, not {_word(value)}"
             for key, value in wanted.items()

@@ -170,8 +170,9 @@ def _renorm(config: PruneConfig, net: Any, train: Split) -> int:
     """Take batch norm's statistics anew, if asked for; return how many layers have some."""
     if not config.renorm:
         return 0
+    # Left in the drawn order: where train is sorted by class, so would be the batches.
     index = np.random.default_rng(config.fit.seed).permutation(len(train))[:IMAGES]
-    return renorm(net, train.images[np.sort(index)])
+    return renorm(net, train.images[index])
 
 
 def _accuracy(net: Any, val: Split) -> float:

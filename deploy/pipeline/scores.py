@@ -74,6 +74,8 @@ def _score(file: str, val: float, tested: str, *, failed: bool = False) -> Score
     manifest = load_run(runs_root() / tested).manifest
     entry, test = manifest["model"]["file"], manifest["metrics"]["test"]
     low, high = (100 * bound for bound in test["accuracy_95ci"])
+    # A class without images has no recall, and so cannot be the worst.
+    seen = [r for r, row in zip(test["recall"], test["confusion"], strict=True) if sum(row)]
     return Score(
         file,
         entry["bytes"],
@@ -81,7 +83,7 @@ def _score(file: str, val: float, tested: str, *, failed: bool = False) -> Score
         100 * val,
         100 * test["accuracy"],
         (low, high),
-        100 * min(test["recall"]),
+        100 * min(seen),
         failed,
     )
 
