@@ -91,6 +91,8 @@ def convert(
             else:
                 content = to_mixed(content, calibration, float_layers, io=io)
             return faster(content, float_input=float_input)
+    except ConfigError:
+        raise
     # The converter raises whatever MLIR, Keras or the calibrator meet.
     except Exception as error:
         operation, layer = unknown_operation(model, str(error))

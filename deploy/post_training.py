@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bloodedge.data.calibration import pinned
 from bloodedge.deploy.ranges import RangeConfig, Ranges, measure
 from bloodedge.deploy.runtimes import find_runtime
+from bloodedge.errors import ConfigError
 
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
 _GAIN_IMAGES = 32
@@ -81,7 +82,13 @@ def to_mixed(
         images: `(N, S, S, 3)`; the gain is measured on up to `_GAIN_IMAGES` of them.
         float_layers: how many stay in float; by default a tenth, at least one.
         io: the type of what it takes and gives.
+
+    Raises:
+        ConfigError: there are fewer layers.
     """
+    layers = len(_layers(content))
+    if (float_layers or 0) > layers:
+        raise ConfigError(f"--float-layers {float_layers}", expected=f"at most {layers}")
     gains = gain_of_float(content, images)
     count = float_layers or max(1, round(len(gains) / 10))
     best = sorted(gains, key=lambda name: -gains[name])[:count]

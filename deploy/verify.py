@@ -116,8 +116,8 @@ def check(variant: str, lines: Sequence[str]) -> None:
     more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
     raise VerificationError(
         f"{variant}: {lines[0]}{more}; nothing was written",
-        fix="leave the variant out of --variants, give int8 more --calibration-per-class, or "
-        "write it marked as failing with --allow-failing",
+        fix="give int8 more --calibration-per-class; `bloodedge export` can also leave the variant "
+        "out of --variants, or write it marked as failing with --allow-failing",
     )
 
 

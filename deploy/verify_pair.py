@@ -59,6 +59,8 @@ class VerifyConfig:
             raise ConfigError(f"--split {self.split!r}", expected=", ".join(SPLITS))
         if self.images < 0:
             raise ConfigError(f"--images {self.images}", expected="0 for all, or more")
+        if not 0 <= self.seed <= 2**31:
+            raise ConfigError(f"--seed {self.seed} is out of range", expected=f"0 to {2**31}")
         if self.parent.path.resolve() == self.child.path.resolve():
             raise ConfigError(f"{self.child.path} is compared with itself", expected="two models")
         check_name(self.run_name)

@@ -233,8 +233,8 @@ def test_a_finished_step_that_was_made_otherwise_is_an_error_that_says_how(
         with pytest.raises(RunError, match=rf"slim75 is finished as big-slim75, .*{message}"):
             compress(other, colours)
         assert plan(other, colours)[0].state is State.DIFFERS
-    recoloured = replace(colours, title="other cells")
-    recoloured.splits["val"] = colours["test"]
+    others = {**colours.splits, "val": colours["test"]}
+    recoloured = replace(colours, title="other cells", splits=others)
     with pytest.raises(RunError, match="its data is synthetic colours, not other cells"):
         compress(config, recoloured)
     assert digests(runs_root()) == before

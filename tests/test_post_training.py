@@ -267,6 +267,12 @@ def test_every_variant_loads_and_agrees_and_16_bits_match_float_closely(
 
 
 @pytest.mark.slow
+def test_more_float_layers_than_there_are_is_an_error(trained: Trained):
+    with pytest.raises(ConfigError, match="--float-layers 5; expected at most 4"):
+        convert(trained.model, "mixed", trained.calibration, float_layers=5)
+
+
+@pytest.mark.slow
 def test_mixed_keeps_the_layer_in_float_that_int8_harms_most(trained: Trained):
     import keras
 

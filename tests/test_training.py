@@ -186,6 +186,9 @@ def test_half_precision_weights_restore_to_the_same_predictions(colours: Dataset
     np.testing.assert_allclose(
         predict_logits(again, images), predict_logits(model, images), atol=0.05
     )
+    np.savez(zoo / "small.f16.npz", w0=np.array(["no weight"]))
+    with pytest.raises(ModelError, match="does not fit"):
+        restore(find_model(str(zoo / "small.f16.npz")))
 
 
 @pytest.mark.parametrize(

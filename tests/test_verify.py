@@ -130,6 +130,7 @@ def test_labels_in_another_order_are_refused(pair: dict[str, Any], colours: Data
     [
         ({"split": "all"}, "--split"),
         ({"images": -1}, "--images"),
+        ({"seed": -1}, "--seed -1"),
         ({"max_drop": 2.0}, "--max-drop"),
     ],
 )

@@ -143,7 +143,7 @@ def _restained(x: Any, change: Any) -> Any:
 
 
 def _gained(x: Any, gain: Any) -> Any:
-    """Multiply the channels, a row of pixels at once: TensorFlow is slow to repeat three numbers."""
+    """Multiply the channels, a row of pixels at once: repeating three numbers is slow."""
     from keras import ops
 
     _, height, width, channels = x.shape

@@ -79,8 +79,8 @@ def _from_half_weights(path: Path, manifest: Mapping[str, Any]) -> Any:
     config = entry_config(manifest.get("model", {}))
     model = build(config, size=config.size)
     arrays = read_arrays(path)
-    weights: list[NDArray[Any]] = [arrays[k].astype(np.float32) for k in sorted(arrays)]
     try:
+        weights: list[NDArray[Any]] = [arrays[k].astype(np.float32) for k in sorted(arrays)]
         model.set_weights(weights)
     except ValueError as error:
         raise ModelError(f"{path} does not fit {config.name}: {error}") from error
