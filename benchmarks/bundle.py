@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ START = Path(__file__).with_name("start.py")
 _PROGRAMS = (SCRIPT, "run.py", "runner.py")
 # How many files an error names.
 _NAMED = 3
+_MAX_NAME = 200
 _RUN = """\
 #!/bin/sh
 # The same as `python3 run.py`, by another Python where PYTHON names one.
@@ -159,7 +160,7 @@ def bundle_models(names: tuple[str, ...], data: Dataset) -> dict[str, ModelRefer
 
     Raises:
         ModelError: a name means no TFLite model, or one does not fit the data.
-        ConfigError: two models would have one name.
+        ConfigError: two models would have one name, or one has a name that `is_allowed` refuses.
     """
     found = [m for name in names for m in find_models(name) if m.is_tflite]
     if not found:
@@ -174,8 +175,17 @@ def bundle_models(names: tuple[str, ...], data: Dataset) -> dict[str, ModelRefer
         name = f"{model.path.resolve().parent.name}-{model.path.name}" if twice else model.path.name
         if name in named:
             raise ConfigError(f"two models are called {name}", fix="rename one of the files")
+        if not is_allowed(f"models/{name}"):
+            raise ConfigError(f"{name!r} is no name for every device", fix="rename the file")
         named[name] = model
     return named
+
+
+def is_allowed(name: str) -> bool:
+    """Return whether a bundle may hold a file of that name: every device takes it as it is."""
+    parts = PurePosixPath(name).parts
+    plain = name.isprintable() and "\\" not in name and ":" not in name and len(name) <= _MAX_NAME
+    return plain and bool(parts) and ".." not in parts and "/".join(parts) == name
 
 
 def _readme(models: Mapping[str, ModelReference], data: Dataset, images: int) -> str:

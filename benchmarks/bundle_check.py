@@ -8,14 +8,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from bloodedge.benchmarks.bundle import SUMS, write_folder
+from bloodedge.benchmarks.bundle import SUMS, is_allowed, write_folder
 from bloodedge.errors import ConfigError, DataError
 
 MAX_FILES = 1000
 MAX_BYTES = 2 << 30
-_MAX_NAME = 200
 # What the runner writes into an unpacked bundle.
 RESULTS = ("result.json", "result.json.partial")
 
@@ -110,9 +109,7 @@ def _check_bounds(count: int, size: int) -> None:
 
 
 def _check_name(name: str) -> None:
-    parts = PurePosixPath(name).parts
-    plain = name.isprintable() and "\\" not in name and ":" not in name and len(name) <= _MAX_NAME
-    if not plain or not parts or name.startswith("/") or ".." in parts or "/".join(parts) != name:
+    if not is_allowed(name):
         raise ValueError(f"the name {name[:80]!r} is not allowed")
 
 

@@ -10,6 +10,8 @@ from typing import Any
 MAX_TEXT = 1000
 # Beyond it a float no longer tells neighbours apart.
 MAX_COUNT = 1 << 53
+# No time, speed or share that somebody measured is smaller, and no axis of a plot reaches as far.
+_LEAST = 1e-9
 
 
 def text(values: Mapping[str, Any], key: str) -> str:
@@ -53,7 +55,7 @@ def number(values: Mapping[str, Any], key: str, *, most: float = math.inf) -> fl
     """Return a finite number in 0..`most`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or so small that it was never measured.
     """
     value = values.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -61,4 +63,6 @@ def number(values: Mapping[str, Any], key: str, *, most: float = math.inf) -> fl
     # The bound on the integer comes first: a huge one does not fit a float.
     if not 0 <= value <= most or not value <= sys.float_info.max:
         raise ValueError(f"`{key}` is not in 0..{most:g}")
+    if 0 < value < _LEAST:
+        raise ValueError(f"`{key}` is neither 0 nor at least {_LEAST:g}")
     return float(value)

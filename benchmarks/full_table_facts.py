@@ -56,7 +56,7 @@ def facts_of(runs: Iterable[Run]) -> dict[str, Facts]:
 def _files(run: Run) -> Iterator[tuple[str, Facts]]:
     manifest = run.manifest
     variants = entry(manifest.get("metrics"), "variants").values()
-    tried = {v.get("file"): entry(v, "runtimes") for v in variants if isinstance(v, dict)}
+    tried = {str(v.get("file")): entry(v, "runtimes") for v in variants if isinstance(v, dict)}
     files = dict(entry(manifest, "files"))
     evaluated = entry(manifest.get("model"), "file")
     if manifest["kind"] == "evaluate":

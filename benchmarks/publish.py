@@ -41,23 +41,31 @@ def teacher(reference: str, name: Name, out: Out) -> None:
     use_backend()
     from bloodedge.train.restore import restore, save_half_weights
 
-    found = find_model(reference)
+    found = _of_a_run(find_model(reference))
+    model = restore(found)
     folder = _new_folder(out, name)
     path = folder / f"{folder.name}{WEIGHTS_SUFFIX}"
-    save_half_weights(restore(found), path)
+    save_half_weights(model, path)
     _write_manifest(folder, path, found)
 
 
 @app.command()
 def student(reference: str, name: Name, out: Out) -> None:
     """Copy an exported .tflite."""
-    found = find_model(str(runs_root() / reference))
+    found = _of_a_run(find_model(str(runs_root() / reference)))
     if not found.is_tflite:
         raise ModelError(f"{found.path} is no .tflite")
     folder = _new_folder(out, name)
     path = folder / f"{name}.tflite"
     shutil.copyfile(found.path, path)
     _write_manifest(folder, path, found)
+
+
+def _of_a_run(source: ModelReference) -> ModelReference:
+    """Refuse a file whose run is unknown: a zoo with no manifest for one model lists none."""
+    if not source.manifest:
+        raise ModelError(f"{source.path} has no manifest beside it", fix="name a run's own file")
+    return source
 
 
 def _new_folder(out: Path, name: str) -> Path:

@@ -15,11 +15,11 @@ import sys
 from pathlib import Path
 
 
-def damaged() -> "list[str]":
-    """Return the bundle's files that are not as SHA256SUMS says."""
-    lines = Path("SHA256SUMS").read_text(encoding="utf-8").splitlines()
+def damaged(folder: Path) -> "list[str]":
+    """Return the files of the bundle in a folder that are not as SHA256SUMS says."""
+    lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     listed = [line.partition("  ")[::2] for line in lines]
-    return [name for digest, name in listed if not _has(Path(name), digest)]
+    return [name for digest, name in listed if not _has(folder / name, digest)]
 
 
 def _has(path: Path, digest: str) -> bool:
@@ -64,10 +64,11 @@ def main() -> None:
         found = ".".join(map(str, sys.version_info[:3]))
         print("error: Python 3.8 or newer is needed, this is " + found, file=sys.stderr)
         sys.exit(2)
-    os.chdir(str(Path(__file__).resolve().parent))
+    # Not the current folder: from there the user's own --out is meant.
+    here = Path(__file__).resolve().parent
     try:
-        wrong = damaged()
-    except OSError:
+        wrong = damaged(here)
+    except (OSError, ValueError):
         wrong = ["SHA256SUMS"]
     if wrong:
         said = "error: " + wrong[0] + " is damaged or missing: copy the bundle again"
@@ -77,9 +78,11 @@ def main() -> None:
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, hang_up)
     sys.stderr = Screen(sys.stderr.buffer, errors="backslashreplace", line_buffering=True)
-    models = sorted(str(path) for path in Path("models").iterdir())
-    sys.argv[1:1] = [*models, "--sample", "sample.npz", "--out", "result.json"]
-    runpy.run_path("runner.py", run_name="__main__")
+    # macOS puts ._NAME beside each file that it copies to a stick or an SD card.
+    models = sorted(str(path) for path in (here / "models").glob("[!.]*"))
+    ours = "--sample", str(here / "sample.npz"), "--out", str(here / "result.json")
+    sys.argv[1:1] = [*models, *ours]
+    runpy.run_path(str(here / "runner.py"), run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -104,7 +104,8 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     """Write a table as CSV, whole or not at all."""
     with (
         atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
+        # The name of a file may hold bytes that are no UTF-8.
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

@@ -43,7 +43,8 @@ class ModelReference:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, empty when unknown."""
-        return tuple(self.manifest.get("model", {}).get("class_names", ()))
+        names = self.manifest.get("model", {}).get("class_names", ())
+        return tuple(names) if isinstance(names, list | tuple) else ()
 
     @property
     def sha256(self) -> str:
@@ -153,9 +154,10 @@ def latest_run(kinds: tuple[str, ...]) -> str:
 
 def _from_file(path: Path) -> ModelReference:
     beside = path.parent / MANIFEST
-    manifest = read_json(beside) if beside.is_file() else {}
-    if path.name not in manifest.get("files", {}):
-        manifest = {}
+    manifest: Mapping[str, Any] = read_json(beside) if beside.is_file() else {}
+    files = manifest.get("files")
+    listed = isinstance(files, dict) and path.name in files
+    manifest = load_run(path.parent).manifest if listed else {}
     stem = path.name
     for suffix in _SUFFIXES:
         stem = stem.removesuffix(suffix)

@@ -33,6 +33,8 @@ MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9._+-]+")
+# What of a manifest holds more fields.
+_OBJECTS = ("config", "data", "files", "metrics", "model", "parents")
 _PACKAGES = (
     "numpy",
     "keras",
@@ -170,6 +172,9 @@ def load_run(folder: Path, name: str = MANIFEST) -> Run:
     missing = [key for key in ("kind", "name", "model", "data", "metrics") if key not in manifest]
     if missing:
         raise RunError(f"{folder / name} lacks {', '.join(missing)}")
+    wrong = [key for key in _OBJECTS if not isinstance(manifest.get(key, {}), dict)]
+    if wrong:
+        raise RunError(f"{folder / name} is damaged: {', '.join(wrong)} is no JSON object")
     return Run(folder, manifest)
 
 

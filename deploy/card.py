@@ -145,7 +145,10 @@ def _manifests() -> Iterator[Mapping[str, Any]]:
 def _steps(manifest: Manifest, parent: ModelReference) -> str:
     """Follow the digests of parents from this export back to a model trained from nothing."""
     by_file = {
-        entry.get("sha256"): made for made in _manifests() for entry in made["files"].values()
+        str(entry.get("sha256")): made
+        for made in _manifests()
+        for entry in made.get("files", {}).values()
+        if isinstance(entry, dict)
     }
     lines = [f"`{manifest.name}` (export): {', '.join(manifest.metrics['variants'])}"]
     pending = [(parent.sha256, parent.manifest)]

@@ -209,7 +209,8 @@ def _inherited(reference: ModelReference) -> dict[str, Any]:
     kept = {key: entry[key] for key in ("config", "parameters") if key in entry}
     if made := {key: manifest[key] for key in ("kind", "name") if key in manifest}:
         kept["run"] = made
-    for variant, inside in manifest.get("metrics", {}).get("variants", {}).items():
-        if inside.get("file") == reference.path.name:
+    variants = manifest.get("metrics", {}).get("variants")
+    for variant, inside in variants.items() if isinstance(variants, dict) else ():
+        if isinstance(inside, dict) and inside.get("file") == reference.path.name:
             kept["variant"] = variant
     return {**kept, "reference": reference.name}

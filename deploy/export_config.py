@@ -100,6 +100,10 @@ class ExportConfig:
             _in_range("--float-layers", self.float_layers, 1, 10_000)
         _in_range("--audit", self.audit, 0, 100)
         chosen = set(self.variants)
+        if self.io != IO_TYPES[0] and not chosen & {"int8", "mixed"}:
+            raise ConfigError(
+                f"--io {self.io} is for int8 and mixed, not for {', '.join(self.variants)}"
+            )
         if self.ranges != MINMAX and not chosen & {"int8", "mixed"}:
             raise ConfigError(
                 f"--calibration {self.ranges.method} is for int8 and mixed, not for "

@@ -69,7 +69,8 @@ def here(path):
 
 if words[0] == "push":
     source, target = Path(words[1]), here(words[2])
-    if state.get("full"):
+    full = state.get("full")
+    if full is True or (full and source.is_dir()):
         die("adb: error: failed to copy: remote couldn't create file: No space left on device")
     if source.is_dir():
         shutil.copytree(source, target / source.name if target.exists() else target)
@@ -378,6 +379,15 @@ def test_a_full_device_is_one_clear_error(device: Device, measure: Measure) -> N
     device.set(full=True)
     with pytest.raises(DataError, match=r"No space left on device.*free some space"):
         measure()
+
+
+def test_a_device_without_room_for_the_images_is_timed_all_the_same(
+    device: Device, measure: Measure, capfd: pytest.CaptureFixture[str]
+) -> None:
+    device.set(full="for folders")
+    (row,) = measure()[1].rows
+    assert (row.median_us, row.accuracy) == (201.0, None)
+    assert "No space left on device" in capfd.readouterr().err
 
 
 # ---- which device, which program ----

@@ -27,7 +27,7 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
 from bloodedge.deploy.convert import VARIANTS, convert
 from bloodedge.deploy.interpreter import Classifier
-from bloodedge.errors import BloodedgeError
+from bloodedge.errors import BloodedgeError, DataError
 
 CHROMIUM = next((p for n in ("chromium", "chromium-browser") if (p := shutil.which(n))), None)
 SECONDS = 300.0
@@ -235,3 +235,30 @@ def test_accuracy_equals_the_hosts_for_every_variant(
         assert 0 < row.median_us < 1e5
         assert all(run["count"] * run["block"] >= 50 for run in raw["runs"])
     check_page(chromium.page(), result.rows, repeats=2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("litertjs", "chromium")
+@pytest.mark.skipif(sys.platform != "linux", reason="drives Debian's chromium")
+def test_a_page_that_fails_does_not_keep_the_computer_waiting(
+    variants: dict[str, Path],
+    colours: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("bloodedge.deploy.interpreter.probe", interpreter.check_file)
+    served, ended = driver_module.page_files, []
+
+    def without_the_model(*words: Any) -> dict[str, bytes]:
+        return {name: content for name, content in served(*words).items() if "models" not in name}
+
+    monkeypatch.setattr(driver_module, "page_files", without_the_model)
+    # Without end, if the page stayed alive.
+    monkeypatch.setattr(
+        driver_module, "_wait", lambda server, _: ended.append(server.finished.wait(60))
+    )
+    config = DriverConfig((str(variants["float32"]),), "phone", images=3, repeats=1)
+    with pytest.raises(DataError, match="nothing was measured"):
+        benchmark_elsewhere(config, colours, Browser(BrowserConfig(address="127.0.0.1")))
+    assert ended == [True]
+    assert "the page stopped: models/0.tflite: 404" in capsys.readouterr().err

@@ -20,7 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bloodedge.benchmarks import bundle_check
-from bloodedge.benchmarks.bundle import BundleConfig, bundle, write_folder, zip_of
+from bloodedge.benchmarks.bundle import START, BundleConfig, bundle, write_folder, zip_of
 from bloodedge.benchmarks.bundle_check import check_bundle, unpack_bundle
 from bloodedge.benchmarks.model_work import model_work
 from bloodedge.cli.app import app
@@ -135,6 +135,34 @@ def test_an_old_python_is_one_line(packed: Path, tmp_path: Path) -> None:
     assert done.stderr.startswith("error: Python 3.8 or newer is needed")
 
 
+def test_it_starts_from_any_folder_and_measures_its_own_models_alone(tmp_path: Path) -> None:
+    device, elsewhere = tmp_path / "the device", tmp_path / "elsewhere"
+    (device / "models").mkdir(parents=True)
+    elsewhere.mkdir()
+    # macOS leaves the second beside the first on a FAT stick or SD card.
+    for name in ("net.tflite", "._net.tflite"):
+        (device / "models" / name).write_bytes(b"x")
+    (device / "run.py").write_bytes(START.read_bytes())
+    (device / "SHA256SUMS").write_text("")
+    runner = "import json, os, sys\nprint(json.dumps([os.getcwd(), *sys.argv[1:]]))\n"
+    (device / "runner.py").write_text(runner)
+    command = [sys.executable, str(device / "run.py"), "--out", "mine.json"]
+    done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=True)
+    usual = "--sample", str(device / "sample.npz"), "--out", str(device / "result.json")
+    # The user's own --out comes last, so that it counts, and is of the folder he is in.
+    expected = [str(elsewhere), str(device / "models" / "net.tflite"), *usual, "--out", "mine.json"]
+    assert json.loads(done.stdout) == expected
+
+
+def test_sums_that_are_no_text_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_bytes(START.read_bytes())
+    (tmp_path / "SHA256SUMS").write_bytes(b"\xff\xfe\n")
+    command = [sys.executable, str(tmp_path / "run.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "SHA256SUMS is damaged or missing" in done.stderr
+
+
 def test_what_a_run_leaves_in_a_bundle_does_not_damage_it(packed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "device"
     unpack_bundle(packed, folder)
@@ -152,6 +180,16 @@ def test_files_of_one_name_keep_their_folders(
     config = BundleConfig((str(model), str(second), str(model)), tmp_path / "folder", images=3)
     names = sorted(p.name for p in (bundle(config, colours) / "models").iterdir())
     assert names == ["first-brightest.tflite", "second-brightest.tflite"]
+
+
+@pytest.mark.parametrize("name", ["a:b", "a\nb", "a\\b", "x" * 190])
+def test_a_name_that_its_check_would_refuse_is_not_packed(
+    name: str, model: Path, colours: Dataset, tmp_path: Path
+) -> None:
+    odd = model.rename(tmp_path / f"{name}.tflite")
+    with pytest.raises(ConfigError, match="no name for every device"):
+        bundle(BundleConfig((str(odd),), tmp_path / "out.zip", images=3), colours)
+    assert not (tmp_path / "out.zip").exists()
 
 
 def test_a_folder_is_replaced_only_when_asked(

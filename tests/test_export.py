@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import verify
 from bloodedge.deploy.agreement import compare
-from bloodedge.deploy.card import CARD
+from bloodedge.deploy.card import CARD, write_card
 from bloodedge.deploy.compat import check_compatible
 from bloodedge.deploy.convert import VARIANTS, convert
 from bloodedge.deploy.export import ExportConfig, export
@@ -31,6 +32,7 @@ from bloodedge.deploy.tried import try_runtimes
 from bloodedge.errors import ConfigError, ModelError, RunError, VerificationError
 from bloodedge.files import gzip_size, sha256_of
 from bloodedge.metrics import softmax
+from bloodedge.references import find_model
 from bloodedge.runs import Manifest, Run, load_run, open_run
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.modelio import fixed_size, model_entry, save_model
@@ -288,6 +290,22 @@ def test_the_card_tells_use_limits_data_and_figures(exported: Exported, cells: D
         assert f"{100 * recall:.1f} [" in row
 
 
+@pytest.mark.parametrize("files", [{"a": 5}, {"a": {"sha256": []}}])
+def test_a_damaged_run_elsewhere_does_not_keep_a_card_from_being_written(
+    files: dict[str, object], isolated_runs: Path, tmp_path: Path
+) -> None:
+    recorded = Path(__file__).parent.parent / "benchmarks/results/manifests/cnn_se-s0-tflite.json"
+    value = json.loads(recorded.read_text())
+    manifest = Manifest(**{field.name: value[field.name] for field in fields(Manifest)})
+    (isolated_runs / "other").mkdir(parents=True)
+    other = {"schema_version": 1, "kind": "train", "name": "other", "files": files}
+    text = json.dumps({**other, "model": {}, "data": {}, "metrics": {}})
+    (isolated_runs / "other" / "manifest.json").write_text(text)
+    (tmp_path / "own.tflite").write_bytes(b"x")
+    write_card(tmp_path, manifest, find_model(str(tmp_path / "own.tflite")))
+    assert "whose run is not at hand" in (tmp_path / CARD).read_text()
+
+
 @pytest.mark.slow
 def test_the_card_tells_the_bytes_and_the_runtimes_that_were_tried(exported: Exported) -> None:
     card = (exported.run.path / CARD).read_text()
@@ -388,6 +406,7 @@ def test_the_scaling_is_left_alone_where_padding_matters() -> None:
         ({"seed": -1}, "--seed"),
         ({"batch": 0}, "--batch"),
         ({"io": "int4"}, "--io"),
+        ({"io": "int8", "variants": ("float32", "int16x8")}, "--io int8 is for int8 and mixed"),
         ({"compat": "tflite"}, "--compat"),
         ({"max_drop": 1.5}, "--max-drop"),
         ({"max_class_drop": -0.1}, "--max-class-drop"),

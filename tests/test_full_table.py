@@ -139,6 +139,16 @@ def test_a_model_whose_channels_were_cut_has_no_count_of_the_whole_one(tmp_path:
     assert (line["MMAC"], line["seeds, mean ± sd"]) == ("not counted", "1 seed")
 
 
+def test_a_damaged_name_of_a_file_costs_its_arena_alone(tmp_path: Path):
+    student(tmp_path, 1, 270)
+    path = tmp_path / "pico-s1-qat-tflite.json"
+    manifest = json.loads(path.read_text())
+    manifest["metrics"]["variants"]["int8"]["file"] = ["x"]
+    path.write_text(json.dumps(manifest))
+    (line,) = shown(tmp_path)
+    assert (line["KB"], line["arena KB"]) == ("11.2", "not measured")
+
+
 def test_what_micro_said_is_read_back():
     assert recorded_arena({"x": "runs", "tflite-micro 1.2": "loads, arena 1,234 bytes"}) == 1234
     assert recorded_arena({"tflite-micro 1.2": "refused"}) == 0

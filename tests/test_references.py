@@ -103,6 +103,25 @@ def test_a_damaged_manifest_is_one_clear_error():
         find_model("vgg16")
 
 
+@pytest.mark.parametrize("damage", [{"model": None}, {"files": 5}, {"metrics": []}])
+def test_a_manifest_of_other_types_is_one_clear_error(damage: dict[str, object]):
+    path = make_run("vgg16")
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | damage))
+    with pytest.raises(RunError, match="is no JSON object"):
+        find_model("vgg16")
+    # Beside a file that it does not list it may be anything.
+    (path / "own.tflite").write_bytes(b"x")
+    assert dict(find_model(str(path / "own.tflite")).manifest) == {}
+
+
+def test_class_names_that_are_no_list_are_unknown():
+    path = make_run("vgg16")
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | {"model": {"class_names": 5}}))
+    assert find_model(str(path / "model.keras")).class_names == ()
+
+
 def test_the_latest_run_of_a_kind():
     make_run("first")
     second = make_run("second", "distill")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -166,6 +167,16 @@ def test_a_damaged_manifest_is_one_clear_error(content: bytes, isolated_runs: Pa
         load_run(run.path)
 
 
+@pytest.mark.parametrize("key", ["config", "data", "files", "metrics", "model", "parents"])
+@pytest.mark.parametrize("value", [None, 5, []])
+def test_a_manifest_whose_parts_are_no_objects_is_damaged(key: str, value: object):
+    run = make_run("a")
+    path = run.path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(RunError, match=f"damaged: {key} is no JSON object"):
+        load_run(run.path)
+
+
 def test_an_oversized_json_is_refused(tmp_path: Path, monkeypatch):
     path = tmp_path / "big.json"
     path.write_text(json.dumps({"a": "x" * 100}))
@@ -181,6 +192,12 @@ def test_a_write_is_whole_or_absent(tmp_path: Path):
         files.write_json(target, {"a": float("nan")})
     assert json.loads(target.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.json"]
+
+
+def test_a_table_takes_names_that_are_no_utf8(tmp_path: Path):
+    path = tmp_path / "table.csv"
+    files.write_csv(path, ("image",), [(os.fsdecode(b"caf\xe9.png"),)])
+    assert path.read_text(encoding="utf-8") == "image\ncaf\\udce9.png\n"
 
 
 def test_gzip_size_is_what_gzip_takes(tmp_path: Path):

@@ -54,7 +54,10 @@ class Parity:
         """
         classifier = Classifier(model)
         images = self._material.images
-        inputs = self._push_inputs(classifier)
+        try:
+            inputs = self._push_inputs(classifier)
+        except DataError as error:
+            raise ValueError(str(error)) from error
         name, side = classifier.input_name, classifier.input_size
         if not _NAME.fullmatch(name):
             raise ValueError("the model's input has a name that no command line takes")

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from bloodedge.benchmarks.browser.session import RefusedError, Session
 from bloodedge.benchmarks.elsewhere import Material
+from bloodedge.benchmarks.runner import one_line
 from bloodedge.console import say
 from bloodedge.errors import BloodedgeError
 
@@ -142,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
             "start": self._start,
             "alive": lambda message: {},
             "job": self._job,
-            "finish": lambda message: {"complete": session.complete},
+            "finish": self._finish,
         }
         name = self._name()
         if name not in actions:
@@ -166,6 +167,11 @@ class _Handler(BaseHTTPRequestHandler):
         line, reply = self.server.session.add(message)
         say(line)
         return reply
+
+    def _finish(self, message: dict[str, Any]) -> dict[str, Any]:
+        if "stopped" in message:
+            say(f"the page stopped: {one_line(message['stopped'])}")
+        return {"complete": self.server.session.complete}
 
     def _name(self) -> str | None:
         """Return what is asked for below the token; None without the token."""

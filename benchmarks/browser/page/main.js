@@ -6,6 +6,7 @@ const element = (id) => document.getElementById(id);
 const say = (text) => { element("status").textContent = text; };
 const results = new Map();
 let key = "";
+let alive = 0;
 
 function note(text) {
   const item = document.createElement("li");
@@ -149,7 +150,7 @@ async function main() {
   const about = { user_agent: navigator.userAgent, cores, isolated: crossOriginIsolated, timer_us: timer };
   const { key: mine, jobs, backends } = await post("start", { ...about, backends: wanted, missing });
   key = mine;
-  const alive = setInterval(() => post("alive", {}).catch(() => {}), ALIVE_MS);
+  alive = setInterval(() => post("alive", {}).catch(() => {}), ALIVE_MS);
   await navigator.wakeLock?.request("screen").catch(() => {});
   say("fetching the test images");
   const images = await (await get("images.bin")).arrayBuffer();
@@ -171,4 +172,9 @@ async function main() {
   say("done: the results are on the computer, and this page can be closed");
 }
 
-main().catch((error) => say(`stopped: ${error.message}`));
+main().catch((error) => {
+  say(`stopped: ${error.message}`);
+  // The computer would wait for ever for what still seems alive.
+  clearInterval(alive);
+  if (key) post("finish", { stopped: error.message }).catch(() => {});
+});
