@@ -45,6 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "constant": {"final_rate": 1.0},
     "to-a-tenth": {"final_rate": 0.1},
     "no-decay": {"weight_decay": 0.0},
+    "bfloat16": {"precision": "bfloat16"},
 }
 
 

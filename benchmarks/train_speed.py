@@ -1,12 +1,13 @@
 """Compare our training loop with the obvious Keras one, in one run on whatever hardware is there.
 
     python -m bloodedge.benchmarks.train_speed [--models cnn_se,vgg16] [--batch 64] [--seconds 2]
-        [--backend B] [--precision P]
+        [--backend B] [--precision P] [--our-precision P]
 
 For each model, in turns, images a second of: Keras' `fit` on tf.data with the same augmentation by
 tf.image, image by image; our loop; the same with `--devices all`, on a CPU with TensorFlow; and
 `fit` on one constant batch, whose input costs nothing. The last column is the arithmetic of our
-loop in percent of a large matrix product's.
+loop in percent of a large matrix product's. `--our-precision` changes our loop alone: Keras' is
+float32 unless one asks for another.
 """
 
 from __future__ import annotations
@@ -172,15 +173,15 @@ def gemm_macs_per_second(kind: str) -> float:
     return side**3 / min(seconds_of(lambda: product.predict_on_batch(x)) for _ in range(10))
 
 
-def compare(name: str, batch: int, seconds: float, kind: str, peak: float) -> str:
-    """Measure one model and return a row of the table."""
+def compare(name: str, batch: int, seconds: float, kind: str, ours: str, peak: float) -> str:
+    """Measure one model, our loop in a precision of its own, and return a row of the table."""
     config = ModelConfig(name, CLASSES, SIDE)
 
-    def fresh() -> Any:
-        with precision(kind):
+    def fresh(its: str) -> Any:
+        with precision(its):
             return build(config, size=SIDE)
 
-    pilot = our_epoch(fresh(), random_split(2 * batch), batch)
+    pilot = our_epoch(fresh(ours), random_split(2 * batch), batch)
     pilot()
     steps = max(2, min(_MOST_IMAGES // batch, round(2 * seconds / seconds_of(pilot))))
     split = random_split(steps * batch)
@@ -188,13 +189,14 @@ def compare(name: str, batch: int, seconds: float, kind: str, peak: float) -> st
     if util.find_spec("tensorflow"):
         makers["tf.data"] = tf_data_epoch
     with ExitStack() as stack:
-        epochs = {label: make(fresh(), split, batch) for label, make in makers.items()}
+        kinds = {label: ours if label == "ours" else kind for label in makers}
+        epochs = {label: make(fresh(kinds[label]), split, batch) for label, make in makers.items()}
         if can_share(batch):
-            worker = shared_epoch(name, len(split), batch, kind)
+            worker = shared_epoch(name, len(split), batch, ours)
             epochs["shared"] = stack.enter_context(worker)
         taken = in_turns(epochs)
     rate = {label: len(split) / median(times) for label, times in taken.items()}
-    return row(name, rate, count_macs(fresh()), peak)
+    return row(name, rate, count_macs(fresh(kind)), peak)
 
 
 def can_share(batch: int) -> bool:
@@ -241,22 +243,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="a round, about [2]")
     parser.add_argument("--backend", help="tensorflow, jax or torch")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    parser.add_argument("--our-precision", choices=PRECISIONS, help="of our loop [as --precision]")
     args = parser.parse_args()
     # Keras warns that it does not shuffle what comes shuffled.
     warnings.filterwarnings("ignore", message=".*shuffle=True.*")
     keras = use_backend(args.backend)
     kind = resolve_precision(args.precision)
-    peak = gemm_macs_per_second(kind)
+    ours = resolve_precision(args.our_precision or args.precision)
+    peak = gemm_macs_per_second(ours)
     print(
-        f"{keras.backend.backend()}, {kind}, batch {args.batch}; a large matrix product: "
-        f"{peak / 1e9:,.0f} GMAC/s\n\n"
+        f"{keras.backend.backend()}, {kind}, ours {ours}, batch {args.batch}; "
+        f"a large matrix product: {peak / 1e9:,.0f} GMAC/s\n\n"
         "| model | MACs | tf.data, images/s | ours | ratio | ours, all devices | ratio "
         "| constant | ours to it | of peak |\n"
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         flush=True,
     )
     for name in args.models.split(","):
-        print(compare(name, args.batch, args.seconds, kind, peak), flush=True)
+        print(compare(name, args.batch, args.seconds, kind, ours, peak), flush=True)
 
 
 if __name__ == "__main__":
