@@ -24,7 +24,7 @@ from bloodedge.benchmarks.host import RUNNER
 from bloodedge.benchmarks.model_work import known_work
 from bloodedge.benchmarks.stage import balanced_indices, write_sample
 from bloodedge.console import say
-from bloodedge.data.dataset import Dataset
+from bloodedge.data.dataset import Dataset, images_licence
 from bloodedge.deploy.evaluate import check_fit
 from bloodedge.deploy.predict import open_model
 from bloodedge.errors import ConfigError, DataError, ModelError
@@ -68,7 +68,7 @@ terminal that is closed ends it with what is complete; `nohup python3 run.py &` 
     bloodedge report --benchmark result.json
 
 puts the figures beside those of the other runs. Results are for research; this is no diagnostic
-device. The images keep the licence of their source: {licence}.
+device. Licence of the images: {licence}.
 """
 
 
@@ -194,7 +194,7 @@ def _readme(models: Mapping[str, ModelReference], data: Dataset, images: int) ->
         images=images,
         title=data.title,
         synthetic=" (synthetic)" if data.synthetic else "",
-        licence=data.details.get("licence") or "not recorded in the data file",
+        licence=images_licence(data.describe()),
     )
 
 

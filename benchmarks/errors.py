@@ -1,6 +1,6 @@
 """The errors that remain: every test image that any of several models misreads.
 
-    python -m bloodedge.benchmarks.errors --data D MODEL... [--out FOLDER]
+    python -m bloodedge.benchmarks.errors --data D MODEL... [--size S] [--out FOLDER]
 
 MODEL is what `bloodedge evaluate` takes. For each image that at least one model misreads: the
 truth, what each model says with its probability, and how many agree on one other class. An image is
@@ -32,7 +32,13 @@ COMMAND = "python -m bloodedge.benchmarks.errors"
 SPLIT = "test"
 
 
-def errors(names: Sequence[str], reference: str, out: Path, workers: int | None) -> dict[str, Any]:
+def errors(
+    names: Sequence[str],
+    reference: str,
+    out: Path,
+    workers: int | None,
+    size: int | None = None,
+) -> dict[str, Any]:
     """Ask the models about test, write every file, and return the recorded JSON.
 
     Args:
@@ -40,6 +46,7 @@ def errors(names: Sequence[str], reference: str, out: Path, workers: int | None)
         reference: the data, as for `--data`.
         out: the folder to write into.
         workers: TFLite interpreters side by side; None for one per core.
+        size: as for `--size`.
 
     Raises:
         ModelError: a model is unknown or damaged, or does not fit the data.
@@ -55,7 +62,8 @@ def errors(names: Sequence[str], reference: str, out: Path, workers: int | None)
     from bloodedge.deploy.evaluate import file_entry
     from bloodedge.files import write_csv
 
-    data = load_data(reference)
+    data = load_data(reference, size=size)
+    chosen = [reference] if size is None else [reference, "--size", str(size)]
     models = open_models(names, data)
     said = {}
     for name, model in models.items():
@@ -64,7 +72,7 @@ def errors(names: Sequence[str], reference: str, out: Path, workers: int | None)
     misread = find_errors(data[SPLIT].labels, said)
     found = {
         "schema": "bloodedge-errors/1",
-        "command": f"{COMMAND} --data {shlex.join([reference, *names])}",
+        "command": f"{COMMAND} --data {shlex.join([*chosen, *names])}",
         "data": data.describe(),
         "split": SPLIT,
         "images": len(data[SPLIT]),
@@ -90,12 +98,13 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("models", nargs="+", metavar="MODEL", help="as for `bloodedge evaluate`")
     parser.add_argument("--data", required=True, help="as for `bloodedge train`")
+    parser.add_argument("--size", type=int, help="side of the images, as for `bloodedge train`")
     parser.add_argument("--workers", type=int, help="TFLite interpreters side by side [all cores]")
     parser.add_argument("--out", type=Path, help="[errors, among the runs]")
     args = parser.parse_args(words)
     if args.workers is not None and args.workers < 1:
         parser.error("--workers must be at least 1")
-    errors(args.models, args.data, args.out or runs_root() / STEM, args.workers)
+    errors(args.models, args.data, args.out or runs_root() / STEM, args.workers, args.size)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ RULE = (
     f"label, and each gives it a probability of at least {CONFIDENT}."
 )
 _SHORT = 16
+_SHEET = re.compile(r"gallery-(0[1-9]|[1-9][0-9]+)\.png")
 
 
 def table_rows(found: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
@@ -133,7 +135,9 @@ def draw_gallery(found: Mapping[str, Any], images: Images, folder: Path) -> list
     Sheets of an earlier, longer gallery are deleted.
     """
     for old in folder.glob("gallery-*.png"):
-        old.unlink()
+        # Others are not ours.
+        if _SHEET.fullmatch(old.name):
+            old.unlink()
     names, paths = found["data"]["class_names"], []
     note = "synthetic data, " if found["data"]["synthetic"] else ""
     misread = found["misread"]

@@ -64,12 +64,14 @@ def found_in(names: Sequence[str]) -> tuple[ReportData, dict[str, Facts]]:
 
 
 def render(data: ReportData, facts: dict[str, Facts], command: str) -> str:
-    """Return the table as Markdown."""
+    """Return the table as Markdown, without sections that have no line."""
     parts = ["# Every model", f"`{command}`. {NOTE}"]
     for section in data.sections:
+        lines = lines_of(section)
+        if not lines:
+            continue
         parts.append(f"## {md(section.title)}")
         parts += [f"**{SYNTHETIC}**"] if section.synthetic else []
-        lines = lines_of(section)
         places = sorted({one.row.latency.column for one in lines if one.row.latency})
         several = len(places) > 1
         if len(places) == 1:
@@ -96,17 +98,23 @@ def _values(section: Section, row: Row, facts: dict[str, Facts]) -> list[object]
     return [*raw_values(section, row), known.macs_of(row), known.arena or None]
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Write both files and print the table."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Write both files and print the table; 1 where there is nothing for it."""
     parser = argparse.ArgumentParser(prog=COMMAND)
     parser.add_argument("names", nargs="*", metavar="NAME", help="[all runs]")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parsed = parser.parse_args(words)
     data, facts = found_in(parsed.names)
+    bare = [section for section in data.sections if not lines_of(section)]
+    for section in bare:
+        say(f"{section.title}: nothing was evaluated on test or timed, so the table has no line")
+    if len(bare) == len(data.sections):
+        return 1
     shown = render(data, facts, " ".join([COMMAND, *parsed.names]))
     write_text(parsed.out / f"{STEM}.md", shown)
     write_text(parsed.out / f"{STEM}.csv", spreadsheet(data, facts))
     print(shown)
+    return 0
 
 
 if __name__ == "__main__":

@@ -10,10 +10,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bloodedge.benchmarks.result import BenchmarkResult, load_result
+from bloodedge.benchmarks.start import silence
 from bloodedge.errors import ConfigError, DataError
 
 RUNNER = Path(__file__).with_name("runner.py")
@@ -38,6 +42,7 @@ class BenchmarkConfig:
         quick: a rough look, with the runner's own short repeats and seconds.
         force: replace `out` where it exists.
         facts: a `bundle.json` with what the models cost, for their rows.
+        resume: go on from the journal that an interrupted run left beside `out`.
 
     Raises:
         ConfigError: a value is out of range, or two contradict each other.
@@ -53,6 +58,7 @@ class BenchmarkConfig:
     quick: bool = False
     force: bool = False
     facts: Path | None = None
+    resume: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what the runner could not do, before anything starts."""
@@ -110,6 +116,8 @@ def _check_files(config: BenchmarkConfig) -> None:
 
 def _command(config: BenchmarkConfig) -> list[str]:
     command = [sys.executable, str(RUNNER), "--out", str(config.out), "--seed", str(config.seed)]
+    # Killed, we can tell it nothing any more.
+    command += ["--tied"]
     command += ["--threads", ",".join(str(count) for count in config.threads)]
     if config.quick:
         command += ["--quick"]
@@ -121,20 +129,54 @@ def _command(config: BenchmarkConfig) -> list[str]:
         command += ["--facts", str(config.facts)]
     if config.force:
         command += ["--force"]
+    if config.resume:
+        command += ["--resume"]
     # After `--` a file whose name starts with a dash is no option.
     return [*command, "--", *(str(model) for model in config.models)]
 
 
 def _wait(runner: subprocess.Popen[bytes]) -> int:
-    """Return the runner's exit code; on Ctrl-C let it write what it has."""
-    try:
-        return runner.wait()
-    except KeyboardInterrupt:
-        # A terminal has sent it the signal too; the runner takes only the first.
-        runner.send_signal(signal.SIGINT)
+    """Return the runner's exit code; whatever tells us to stop, let it write what it has."""
+    with _stoppable():
         try:
-            runner.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            runner.kill()
-            runner.wait()
-        raise
+            return runner.wait()
+        except KeyboardInterrupt:
+            # A terminal has sent it the signal too; the runner takes only the first.
+            runner.send_signal(signal.SIGINT)
+            try:
+                runner.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                runner.kill()
+                runner.wait()
+            raise
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let a kill, such as that of `timeout`, and a closed terminal do what Ctrl-C does.
+
+    Left alone they would end us and not the runner, which would go on measuring for nobody. What
+    is ignored, as a closed terminal is under nohup, stays so.
+    """
+    # Python takes signals in its main thread alone.
+    here = threading.current_thread() is threading.main_thread()
+    ways = {"SIGTERM": signal.default_int_handler, "SIGHUP": _hang_up} if here else {}
+    # Windows has but the first.
+    known = {getattr(signal, name): way for name, way in ways.items() if hasattr(signal, name)}
+    usual = {number: signal.getsignal(number) for number in known}
+    taken = [number for number in known if usual[number] != signal.SIG_IGN]
+    for number in taken:
+        signal.signal(number, known[number])
+    try:
+        yield
+    finally:
+        for number in taken:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, usual[number] or signal.SIG_DFL)
+
+
+def _hang_up(signum: int, frame: object) -> None:
+    """Stop once, for the shell may say so again, and write to nobody from here on."""
+    signal.signal(signum, signal.SIG_IGN)
+    silence()
+    raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bloodedge.benchmarks.report_figures import Figure
+from bloodedge.files import csv_cell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,11 +51,6 @@ def csv_text(rows: Sequence[Sequence[object]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows([csv_cell(value) for value in row] for row in rows)
     return out.getvalue()
-
-
-def csv_cell(value: object) -> object:
-    """A spreadsheet would run text that starts like a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" and value else value
 
 
 def terminal_tables(part: Part, width: int) -> Iterator[Table]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import gc
 import hashlib
 import importlib
@@ -61,6 +62,7 @@ DRIFT_LIMIT = 0.10  # of one model's processes
 SPREAD_LIMIT = 0.05  # of most models' processes: what two runs are to agree within
 JITTER_LIMIT = 0.10  # of a loop that does the same every time
 SAMPLE_LIMIT_BYTES = 1 << 30
+NAME_LIMIT = 1000
 TIMED_IMAGES = 64  # timing cycles over these: real data, without filling a small device's memory
 TIMED_BYTES = 8 << 20  # for as much memory as this
 START_SECONDS = 1.0  # Python, the runtime and the model: only for the first estimate
@@ -234,6 +236,8 @@ def open_sample(path: Path, whole: bool = False) -> Sample:
         RunnerError: the file is missing, too large, pickled, or of the wrong shape or type.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no ordinary file")
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
             if size > SAMPLE_LIMIT_BYTES:
@@ -1010,10 +1014,15 @@ def run_job(spec: dict[str, Any], timeout: float) -> dict[str, Any]:
 
 
 def say(text: str, done: bool = True) -> None:
-    """Write a line to stderr; on a terminal a line that is not done is replaced by the next."""
+    """Write a line to stderr; on a terminal a line that is not done is replaced by the next.
+
+    Who reads it may have gone, and the terminal with them: what was measured is written all the
+    same.
+    """
     live = sys.stderr.isatty()
     end = "" if live and not done else "\n"
-    print(f"\r\033[K{text}" if live else text, end=end, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        print(f"\r\033[K{text}" if live else text, end=end, file=sys.stderr, flush=True)
 
 
 def span(seconds: float) -> str:
@@ -1069,6 +1078,8 @@ def measure(
         if key not in errors:
             answer = known.get((job.model, job.threads, job.repeat))
             if answer is None:
+                if args.tied and os.getppid() != args.parent:
+                    raise KeyboardInterrupt
                 fresh += 1
                 spec = worker_spec(args, module, job, passed, len(jobs) - done + 1)
                 each = args.seconds + args.warmup
@@ -1175,7 +1186,7 @@ def benchmark(args: argparse.Namespace) -> int:
     except RunnerError:
         journal.close(finished=True)
         raise
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    on_stop(signal.SIG_IGN)
     rows = make_rows({m: {**f, **work_of(work, f)} for m, f in files.items()}, runs, errors)
     result = {
         "schema": SCHEMA,
@@ -1272,7 +1283,7 @@ def mean_and_std(text: str) -> list[float]:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check the arguments and add `names` (model name to path) and `images` to them.
+    """Check the arguments and add `names` (model name to path), `images` and `parent` to them.
 
     Raises:
         RunnerError: a value is out of range, a file missing, damaged, or in the way of `out`.
@@ -1286,9 +1297,16 @@ def check(args: argparse.Namespace) -> None:
             raise RunnerError(f"model {path} does not exist")
     if len({path.resolve() for path in args.models}) < len(args.models):
         raise RunnerError("a model is given twice")
+    args.parent = os.getppid()
     files = [path.name for path in args.models]
     args.names = {str(p) if files.count(p.name) > 1 else p.name: p for p in args.models}
+    for name in args.names:
+        # Whoever reads the result refuses others.
+        if not name.isprintable() or len(name) > NAME_LIMIT:
+            raise RunnerError(f"model {one_line(name)}: rename it, no result can hold its name")
     args.images = open_sample(args.sample, whole=True).shape[0] if args.sample else 0
+    if not args.out.name or args.out.is_dir():
+        raise RunnerError(f"--out {args.out} is a folder: name a file in it")
     if not os.access(args.out.parent, os.W_OK):
         raise RunnerError(f"the folder of {args.out} does not exist or cannot be written")
     partial = journal_path(args.out)
@@ -1322,6 +1340,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--runtime", choices=names, help="which runtime, where there are several")
     scaling = "float32 inputs take (pixel - MEAN) / STD, for models without preprocessing [0,1]"
     add("--scaling", type=mean_and_std, default=[0.0, 1.0], metavar="MEAN,STD", help=scaling)
+    add("--tied", action="store_true", help="stop when the process that started this is gone")
     add("--facts", type=Path, help="a bundle.json: what the models cost [the one beside this file]")
     args = parser.parse_args(argv)
     usual: dict[str, tuple[Any, Any]] = {"repeats": (5, 2), "seconds": (2.0, 0.2)}
@@ -1334,8 +1353,20 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def interrupt(signum: int, frame: object) -> None:
     """Raise KeyboardInterrupt once: a second Ctrl-C must not cut the writing short."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    on_stop(signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def on_stop(handler: Any) -> None:
+    """Choose what Ctrl-C, a kill and a closed terminal do.
+
+    The last is left alone where it is ignored, as under nohup, or seen to, as in a bundle.
+    """
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+    # Windows has none.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) in (signal.SIG_DFL, interrupt):
+        signal.signal(signal.SIGHUP, handler)
 
 
 def main(argv: list[str]) -> int:
@@ -1343,8 +1374,7 @@ def main(argv: list[str]) -> int:
     if argv[:1] == ["--worker"]:
         return worker_main(argv[1])
     args = parse(argv)
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
+    on_stop(interrupt)
     try:
         check(args)
         return benchmark(args)

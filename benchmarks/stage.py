@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -42,6 +43,7 @@ class BenchmarkStageConfig:
         seconds: the least time of timed inferences in each; by default the runner's 2.
         quick: a rough look, whose repeats and seconds are the runner's own.
         profile: whether to find out where each model's time goes, by operator.
+        resume: continue an interrupted run.
 
     Raises:
         ConfigError: a value out of range, or repeats or seconds of a quick look.
@@ -57,6 +59,7 @@ class BenchmarkStageConfig:
     seed: int = 0
     force: bool = False
     profile: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         check_asked(self.models, self.name, self.images)
@@ -89,10 +92,12 @@ def check_asked(models: Sequence[str], name: str, images: int) -> None:
 def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, BenchmarkResult]:
     """Measure the models and write a run folder with the runner's `benchmark.json`.
 
-    After Ctrl-C the run holds what is complete, as on every other device.
+    After Ctrl-C the run holds what is complete, as on every other device. What was measured before
+    anything else ended it lies in the partial folder, from which `resume` continues.
 
     Raises:
         ModelError: a name means no TFLite model.
+        RunError: the run exists, or was interrupted and is not to be continued.
         ConfigError, DataError: see `bloodedge.benchmarks.host.run_benchmark`.
         KeyboardInterrupt: Ctrl-C before anything was complete, or in the place of a finished run.
     """
@@ -100,7 +105,9 @@ def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, Benchma
     models = {reference.path.resolve(): reference for reference in found}
     parents = {path.name: reference.sha256 for path, reference in models.items()}
     watch = Stopwatch()
-    with open_run(config.name, force=config.force) as run:
+    opened = open_run(config.name, force=config.force, resumable=True, resume=config.resume)
+    with opened as run, _only_measured_left(run.path):
+        continued = journal_path(run.path / RESULT_FILE).exists()
         sample = run.path / ".sample.npz"
         count = _write_sample(sample, data, config.images, config.seed)
         facts = run.path / ".facts.json"
@@ -113,8 +120,21 @@ def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, Benchma
             seconds = 0.5 if config.quick else used["seconds"]
             save_profiles(_profiles(result, tuple(models), seconds), run.path)
         manifest = benchmark_manifest(run.name, config, data, parents, result, count, watch)
-        manifest = replace(manifest, config={**manifest.config, **used})
+        settings = {**manifest.config, **used}
+        manifest = replace(manifest, config=settings, resumed=int(continued))
         return run.commit(manifest), result
+
+
+@contextmanager
+def _only_measured_left(folder: Path) -> Iterator[None]:
+    """Leave nothing of a measurement that fails but what the runner can go on from."""
+    try:
+        yield
+    except BaseException:
+        for path in list(folder.glob("*")):
+            if path != journal_path(folder / RESULT_FILE):
+                path.unlink()
+        raise
 
 
 def _measure(config: BenchmarkConfig, run: RunFolder) -> BenchmarkResult:
@@ -124,9 +144,13 @@ def _measure(config: BenchmarkConfig, run: RunFolder) -> BenchmarkResult:
     except KeyboardInterrupt:
         found = load_result(config.out) if config.out.is_file() else None
         if found is None or not found.rows:
+            if found is not None and not config.resume:
+                # Nothing was measured that one could go on from.
+                journal_path(config.out).unlink(missing_ok=True)
             raise
         if run.final.exists():
             say(f"{run.final} stays as it was: a part does not replace it")
+            say("the same with --force --resume goes on")
             raise
     say("keeping what is complete")
     journal_path(config.out).unlink(missing_ok=True)
@@ -196,6 +220,7 @@ def _runner_config(
         quick=config.quick,
         force=True,
         facts=facts,
+        resume=config.resume,
         **config.timing(),
     )
 

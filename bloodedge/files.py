@@ -101,15 +101,20 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table as CSV, whole or not at all."""
+    """Write a table as CSV that no spreadsheet takes for formulas, whole or not at all."""
     with (
         atomic_path(path) as temporary,
         # The name of a file may hold bytes that are no UTF-8.
         temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerow([csv_cell(value) for value in header])
+        writer.writerows([csv_cell(value) for value in row] for row in rows)
+
+
+def csv_cell(value: object) -> object:
+    """A spreadsheet would run text that starts like a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" and value else value
 
 
 def read_json(path: Path) -> dict[str, Any]:

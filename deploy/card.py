@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bloodedge.data.dataset import images_licence
 from bloodedge.errors import RunError
 from bloodedge.files import write_text
 from bloodedge.metrics import wilson_interval
@@ -60,11 +61,9 @@ def _cell(text: str) -> str:
 def _data(manifest: Manifest) -> str:
     data, config = manifest.data, manifest.config
     images = ", ".join(f"{count:,} {split}" for split, count in data["images"].items())
-    unknown = "nobody's, they are drawn" if data["synthetic"] else (
-        "as their source says; not recorded in the data file")  # fmt: skip
     lines = [
         f"{data['title']}: {images} images of {data['size']}x{data['size']} pixels.",
-        f"Licence of the images: {data.get('licence') or unknown}.",
+        f"Licence of the images: {images_licence(data)}.",
         f"Fingerprint (SHA-256): `{data['fingerprint']}`.",
         "",
         f"Author of the model: {config['author'] or 'not given (`--author`)'}. "

@@ -53,6 +53,11 @@ def export(config: ExportConfig, data: Dataset) -> Run:
     """
     reference = find_model(config.model)
     watch = Stopwatch()
+    if config.batch > 1:
+        say(
+            f"--batch {config.batch}: these files take no single image, so benchmark cannot "
+            "measure them, here or in a bundle; predict, evaluate and verify can use them"
+        )
     with open_run(config.name, force=config.force) as run:
         parent = _load_parent(config, reference, data)
         variants = {v: make(v, config, parent, data) for v in config.variants}

@@ -18,8 +18,11 @@ def check_free(table: Path | None, sheet: Path | None, *, force: bool) -> None:
     """Refuse what could not be written, before anything is classified.
 
     Raises:
-        ConfigError: a file exists and `force` is not given, or the sheet's name is no PNG's.
+        ConfigError: a file exists and `force` is not given, both are one file, or the sheet's name
+            is no PNG's.
     """
+    if table is not None and sheet is not None and table.resolve() == sheet.resolve():
+        raise ConfigError(f"--csv and --sheet are both {sheet}", expected="two files")
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise ConfigError(f"--sheet {sheet}", expected="a name ending in .png")
     for path in (table, sheet):

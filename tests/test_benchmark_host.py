@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -171,8 +172,11 @@ def test_a_wrong_field_is_one_clear_error(key: str, value: object, tmp_path: Pat
         load_result(write(tmp_path / "r.json", {**RESULT, "rows": [row]}))
 
 
-@pytest.mark.parametrize("value", [float("inf"), 10**400])
-def test_a_number_that_is_not_finite_is_refused(value: object, tmp_path: Path) -> None:
+# The last two are so small that no axis of a plot reaches as far.
+@pytest.mark.parametrize("value", [float("inf"), 10**400, 1e-300, 5e-324])
+def test_a_number_that_is_not_finite_or_no_measurement_is_refused(
+    value: object, tmp_path: Path
+) -> None:
     rows = [{**MEASURED, "median_us": value}]
     with pytest.raises(DataError, match="`median_us`"):
         load_result(write(tmp_path / "r.json", {**RESULT, "rows": rows}))
@@ -272,24 +276,75 @@ def test_missing_files_are_named_before_anything_starts(tmp_path: Path) -> None:
         run_benchmark(BenchmarkConfig((tmp_path / "absent.tflite",), None, tmp_path / "r.json"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
-def test_ctrl_c_waits_for_the_runner_to_write(model: Path, tmp_path: Path) -> None:
-    out = tmp_path / "r.json"
+def measuring(model: Path, out: Path, hang_up: str = "SIG_DFL") -> subprocess.Popen[str]:
+    """Return a process that measures, after its first job; SIGHUP is to it what is said here."""
     code = (
-        "import sys; from pathlib import Path; from bloodedge.benchmarks.host import *;"
-        "m, o = map(Path, sys.argv[1:]);"
+        "import signal, sys; from pathlib import Path; from bloodedge.benchmarks.host import *;"
+        f"signal.signal(signal.SIGHUP, signal.{hang_up}); m, o = map(Path, sys.argv[1:]);"
         "run_benchmark(BenchmarkConfig((m,), None, o, threads=(1,), repeats=50, seconds=0.1))"
     )
     command = [sys.executable, "-c", code, str(model), str(out)]
     # In the repository's root, which `python -c` would import from, `bloodedge` has no stages.
-    options: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
-    with subprocess.Popen(command, **options) as process:
+    options: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "cwd": out.parent}
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("[1/50]"):
+            break
+    return process
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_kill_wait_for_the_runner_to_write(
+    number: signal.Signals, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "r.json"
+    with measuring(model, out) as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("[1/50]"):
-                break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.stderr.read().rstrip().endswith("KeyboardInterrupt")
     result = load_result(out)
     assert result.complete is False
     assert len(result.rows) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGHUP")
+@pytest.mark.parametrize("everybody", [False, True])
+def test_a_closed_terminal_waits_for_the_runner_to_write(
+    everybody: bool, model: Path, tmp_path: Path
+) -> None:
+    with measuring(model, tmp_path / "r.json") as process:
+        assert process.stderr is not None
+        if everybody:
+            process.stderr.close()
+            os.killpg(process.pid, signal.SIGHUP)
+        else:
+            process.send_signal(signal.SIGHUP)
+    result = load_result(tmp_path / "r.json")
+    assert result.complete is False
+    assert len(result.rows) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_the_runner_ends_when_nobody_waits_for_it(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    with measuring(model, out) as process:
+        assert process.stderr is not None
+        process.kill()
+        # To the end: until the runner, which writes there as well, is gone.
+        process.stderr.read()
+    assert load_result(out).complete is False
+    # What --resume goes on from.
+    assert out.with_name("r.json.partial").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGHUP")
+def test_under_nohup_a_closed_terminal_ends_nothing(model: Path, tmp_path: Path) -> None:
+    with measuring(model, tmp_path / "r.json", "SIG_IGN") as process:
+        assert process.stderr is not None
+        os.killpg(process.pid, signal.SIGHUP)
+        assert any(line.startswith("[3/50]") for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+    assert load_result(tmp_path / "r.json").complete is False

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from bloodedge.benchmarks.stage import BenchmarkStageConfig, balanced_indices, b
 from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.synthetic_set import write_npz
-from bloodedge.errors import ConfigError, ModelError
+from bloodedge.errors import ConfigError, DataError, ModelError, RunError
 from bloodedge.files import read_json, sha256_of, write_json
-from bloodedge.runs import Manifest, open_run
+from bloodedge.runs import Manifest, Run, open_run
 
 
 @given(st.lists(st.integers(0, 3), min_size=4, max_size=80), st.integers(1, 80), st.integers(0, 9))
@@ -138,7 +139,55 @@ def test_ctrl_c_puts_no_part_in_the_place_of_a_finished_run(
     with pytest.raises(KeyboardInterrupt):
         benchmark(interrupted(1, force=True), colours)
     assert (isolated_runs / "bench" / "benchmark.json").read_text() == "whole"
-    assert "bench stays as it was" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "bench stays as it was" in said
+    assert "--force --resume goes on" in said
+    assert [p.name for p in (isolated_runs / ".bench.partial").iterdir()] == [
+        "benchmark.json.partial"
+    ]
+
+
+def test_what_a_killed_benchmark_measured_is_not_measured_again(
+    colours: Dataset,
+    brightest_tflite: bytes,
+    isolated_runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+):
+    path = tmp_path / "brightest.tflite"
+    path.write_bytes(brightest_tflite)
+    usual: dict[str, Any] = {"images": 30, "threads": (1,), "repeats": 3, "seconds": 0.01}
+    journal = isolated_runs / ".bench.partial" / "benchmark.json.partial"
+
+    def start(**settings: Any) -> tuple[Run, BenchmarkResult]:
+        config = BenchmarkStageConfig((str(path),), "bench", **{**usual, **settings})
+        return benchmark(config, colours)
+
+    def killed(runner: subprocess.Popen[bytes]) -> int:
+        while not (journal.exists() and '"answer"' in journal.read_text()):
+            time.sleep(0.01)
+        runner.kill()
+        return runner.wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("bloodedge.benchmarks.host._wait", killed)
+        with pytest.raises(DataError, match="died"):
+            start()
+    measured = journal.read_text()
+    assert list(journal.parent.iterdir()) == [journal]
+    with pytest.raises(RunError, match="add --resume to continue it"):
+        start()
+    for other, what in (({"seed": 1}, "seed, sample"), ({"repeats": 4}, "repeats")):
+        with pytest.raises(ConfigError, match="see its message above"):
+            start(resume=True, **other)
+        assert f"is of another run ({what} differ)" in capfd.readouterr().err
+        assert journal.read_text() == measured
+    run, result = start(resume=True)
+    assert (result.complete, run.manifest["resumed"]) == (True, 1)
+    (note,) = read_json(run.path / "benchmark.json")["notes"]
+    assert note.startswith("resumed after ")
+    assert {p.name for p in run.path.iterdir()} == {"benchmark.json", "manifest.json"}
 
 
 @pytest.mark.slow
@@ -169,6 +218,7 @@ def test_ctrl_c_in_the_command_keeps_its_promises(
         ("--serial x --delegate cpu", "--serial, --delegate without --adb"),
         ("--adb --keep", "--keep without --ssh"),
         ("--ssh pi@pi --device mine", "--device without --browser or --adb"),
+        ("--ssh pi@pi --resume", "--resume with --ssh; expected it here alone"),
         ("--browser --threads 1 --profile", "--threads, --profile with --browser"),
         ("--quick --repeats 9 --seconds 5", "--quick with --repeats and --seconds"),
         ("--quick --seconds 2", "--quick with --seconds"),

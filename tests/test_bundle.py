@@ -71,6 +71,8 @@ def test_it_holds_models_a_balanced_sample_and_the_runner(
     assert described["sample"] == {"split": "test", "images": 9, "seed": 0}
     assert b"(synthetic)" in files["README.md"]
     assert b"--resume" in files["README.md"]
+    # As the model card says.
+    assert b"Licence of the images: nobody's, they are drawn." in files["README.md"]
     with zipfile.ZipFile(packed) as archive:
         assert archive.getinfo("run.sh").external_attr >> 16 & 0o111
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}

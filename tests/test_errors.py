@@ -104,10 +104,13 @@ def test_wrong_labels_are_found_and_every_file_is_written(
     out = tmp_path / "out"
     out.mkdir()
     (out / "gallery-07.png").write_bytes(b"of an earlier gallery")
+    mine = {"gallery-7.png", "gallery-best.png", "gallery-01-marked.png", "gallery-00.png"}
+    for name in mine:
+        (out / name).write_bytes(b"the user's own")
     main([*models, "--data", data, "--out", str(out)])
     said = capsys.readouterr()
     files = {path.name for path in out.iterdir()}
-    assert files == {"errors.json", "errors.csv", "errors.md", "gallery-01.png"}
+    assert files == {"errors.json", "errors.csv", "errors.md", "gallery-01.png", *mine}
     found = json.loads((out / "errors.json").read_text())
     assert found["command"] == f"{COMMAND} --data {data} {' '.join(models)}"
     assert [one["index"] for one in found["misread"]] == [0, 1]
@@ -118,6 +121,17 @@ def test_wrong_labels_are_found_and_every_file_is_written(
     assert rows[1:] == [[str(cell) for cell in row] for row in table_rows(found)]
     assert rows[1][1] != rows[1][4] == rows[1][6] == rows[1][8]
     assert "gallery-01.png: shows cells; not to be published" in said.err
+
+
+def test_the_size_is_heeded_and_recorded(
+    models: list[str], data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*models, "--data", data, "--out", str(tmp_path / "out"), "--size"]
+    main([*words, "16"])
+    found = json.loads((tmp_path / "out" / "errors.json").read_text())
+    assert found["command"] == f"{COMMAND} --data {data} --size 16 {' '.join(models)}"
+    assert exit_code(lambda: main([*words, "8"])) == 2
+    assert "holds images of 16x16 pixels, not 8x8" in capsys.readouterr().err
 
 
 def test_the_text_says_what_was_found(models: list[str], data: str, tmp_path: Path) -> None:

@@ -419,6 +419,19 @@ def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None
         ExportConfig("model", "name", **changes)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_files_that_cannot_be_measured_are_told_of(
+    batch: int, cells: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise ModelError("enough")
+
+    monkeypatch.setattr("bloodedge.deploy.export._load_parent", stop)
+    with pytest.raises(ModelError, match="enough"):
+        export(ExportConfig("cnn_se_pico", "x", batch=batch), cells)
+    assert ("so benchmark cannot measure them" in capsys.readouterr().err) == (batch > 1)
+
+
 def test_calibration_is_balanced_seeded_and_sorted() -> None:
     labels = np.repeat([0, 1, 2], [100, 30, 3]).astype(np.int64)
     index = calibration_indices(labels, 5, seed=7)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bloodedge.benchmarks import full_table
+from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.benchmarks.full_table import found_in, main, render, spreadsheet
 from bloodedge.benchmarks.report import ReportConfig, report
 from bloodedge.deploy.tried import recorded_arena
@@ -180,6 +181,27 @@ def test_a_damaged_manifest_costs_only_itself(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "broken.json").write_text("{")
     assert len(shown(tmp_path)) == 1
     assert "left out broken.json" in capsys.readouterr().err
+
+
+def test_a_data_set_without_test_figures_is_left_out_and_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = {"config": PICO, "parameters": PICO_PARAMETERS}
+    file = {"model.keras": {"bytes": 25_000, "sha256": digest("x")}}
+    write(tmp_path, "x", "train", model=model, files=file, metrics={"val": figures(200)})
+    out = tmp_path / "out"
+    assert exit_code(lambda: main([str(tmp_path), "--out", str(out)])) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "Cells: nothing was evaluated on test or timed" in said.err
+    assert not out.exists()
+    other = {"title": "Others", "fingerprint": "e" * 64, "class_names": list(CELLS)}
+    figured = {"metrics": {"test": figures(290)}, "data": other}
+    write(tmp_path, "y", "train", model=model, files=file, **figured)
+    assert exit_code(lambda: main([str(tmp_path), "--out", str(out)])) == 0
+    text = (out / "full_table.md").read_text()
+    assert ("## Others" in text, "## Cells" in text) == (True, False)
 
 
 def test_nothing_to_show_is_one_clear_error(tmp_path: Path):

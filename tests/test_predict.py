@@ -201,6 +201,16 @@ def test_the_csv_holds_every_probability(model: Path, images: Path, tmp_path: Pa
     assert run(model, images, "--csv", out, "--force").exit_code == 0
 
 
+def test_one_file_is_not_both_table_and_sheet(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bloodedge.deploy.predict.open_model", lambda _: pytest.fail("opened"))
+    monkeypatch.chdir(tmp_path)
+    done = run(model, images, "--csv", "x.png", "--sheet", tmp_path / "x.png", "--force")
+    assert isinstance(done.exception, ConfigError)
+    assert "--csv and --sheet are both" in str(done.exception)
+
+
 def test_the_sheet_shows_the_least_sure_first(
     model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,21 @@ def test_the_zoo_is_listed_with_what_is_known_of_each_file(tmp_path: Path, monke
     assert f"{100 * rows['cnn_se_pico']['val_accuracy']:.2f}" in shown
 
 
+@pytest.mark.parametrize(
+    "variants", [["int8"], {"int8": 5}, {"int8": {"bytes": 24, "accuracy_val": "high"}}]
+)
+def test_a_damaged_manifest_of_the_zoo_is_one_line(variants, monkeypatch):
+    own = make_run("cnn_se", "export", ("cnn_se.tflite",))
+    assert (own / "cnn_se.tflite").stat().st_size == 24
+    manifest = json.loads((own / "manifest.json").read_text())
+    damaged = {**manifest, "metrics": {"variants": variants}}
+    (own / "manifest.json").write_text(json.dumps(damaged))
+    monkeypatch.setenv("BLOODEDGE_ZOO", str(own.parent))
+    done = CliRunner().invoke(app, ["zoo"])
+    assert isinstance(done.exception, RunError)
+    assert f"{own / 'manifest.json'} is damaged" in str(done.exception)
+
+
 def test_an_unknown_name_suggests_the_nearest():
     make_run("cnn_se-kd")
     with pytest.raises(ModelError, match="did you mean 'cnn_se-kd'"):

@@ -300,6 +300,18 @@ def test_a_cell_that_is_damaged_or_of_something_else_is_asked_again(
     assert {name: (folder / f"{name}.json").read_bytes() for name in DAMAGES} == before
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_the_size_is_heeded_and_recorded(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    main([*words, "--size", "16", "--out", str(out)])
+    found = json.loads((out / "robustness.json").read_text())
+    assert found["command"] == f"{COMMAND} {' '.join([*words[:4], '--size', '16', *words[4:]])}"
+    assert exit_code(lambda: main([*words, "--size", "8", "--out", str(out)])) == 2
+    assert "holds images of 16x16 pixels, not 8x8" in capsys.readouterr().err
+
+
 def test_settings_are_checked_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for bad, why in (
         ({"strengths": 6}, "1 to 5"),

@@ -398,6 +398,8 @@ BAD_ARGUMENTS = {
     "same model twice": ["m.tflite", "./m.tflite", "--out", "r.json"],
     "out exists": ["m.tflite", "--out", "taken.json"],
     "no folder for out": ["m.tflite", "--out", "absent/r.json"],
+    "out is this folder": ["m.tflite", "--out", "."],
+    "out is another folder": ["m.tflite", "--out", "..", "--force"],
     "too many threads": ["m.tflite", "--out", "r.json", "--threads", "100000"],
     "threads no number": ["m.tflite", "--out", "r.json", "--threads", "all"],
     "no repeats": ["m.tflite", "--out", "r.json", "--repeats", "0"],
@@ -416,13 +418,12 @@ def test_bad_arguments_exit_2_and_touch_nothing(
     monkeypatch.chdir(tmp_path)
     Path("m.tflite").write_bytes(b"model")
     Path("taken.json").write_text("mine")
-    previous = signal.getsignal(signal.SIGINT)
+    # What it does to them would meet the tests that follow.
+    monkeypatch.setattr(runner, "on_stop", lambda handler: None)
     try:
         code = runner.main(BAD_ARGUMENTS[name])
     except SystemExit as stop:  # argparse's own errors
         code = int(str(stop.code))
-    finally:
-        signal.signal(signal.SIGINT, previous)
     assert code == 2
     assert "error: " in capsys.readouterr().err
     assert Path("taken.json").read_text() == "mine"
@@ -437,6 +438,16 @@ def test_models_of_one_name_in_two_folders_keep_their_paths(tmp_path: Path) -> N
     args = runner.parse([*map(str, models), "--out", str(tmp_path / "r.json")])
     runner.check(args)
     assert list(args.names) == [str(models[0]), str(models[1]), "other.tflite"]
+
+
+@pytest.mark.parametrize("name", ["a\nb.tflite", os.fsdecode(b"caf\xe9.tflite")])
+def test_a_name_that_a_reader_of_the_result_refuses_is_not_measured(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"model")
+    args = runner.parse([str(tmp_path / name), "--out", str(tmp_path / "r.json")])
+    with pytest.raises(runner.RunnerError, match="tflite: rename it"):
+        runner.check(args)
 
 
 def test_quick_fills_in_only_what_was_not_given() -> None:
@@ -669,3 +680,23 @@ def test_ctrl_c_keeps_what_is_complete(folder: Path, tmp_path: Path) -> None:
     assert {row["model"] for row in result["rows"]} == {"float.tflite", "int8.tflite"}
     assert all(row["repeats"] >= 1 for row in result["rows"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.json", "r.json.partial"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGHUP")
+def test_a_closed_terminal_keeps_what_is_complete(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    settings = ["--threads", "1", "--quick", "--repeats", "100", "--out", str(out)]
+    command = [sys.executable, str(RUNNER), str(folder / "int8.tflite"), *settings]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True,
+        # Under nohup, which the runner respects, the signal would mean nothing.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert any(line.startswith("[2/100]") for line in process.stderr)
+        process.stderr.close()
+        for _ in range(2):  # the terminal says it, and its shell once more
+            process.send_signal(signal.SIGHUP)
+    assert process.returncode == 130
+    result = json.loads(out.read_text())
+    assert (result["complete"], len(result["rows"])) == (False, 1)

@@ -90,6 +90,13 @@ def test_corrupt_sample(model: Path, sample: Path, tmp_path: Path) -> None:
     refused(done, f"sample {sample} cannot be read: images.npy in it is damaged", tmp_path)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such file")
+def test_a_sample_is_an_ordinary_file(model: Path, tmp_path: Path) -> None:
+    # Of /dev/zero, which never ends, all would be read.
+    done = start(command(tmp_path, str(model), "--sample", os.devnull))
+    refused(done, f"sample {os.devnull} cannot be read: it is no ordinary file", tmp_path)
+
+
 def test_a_pickle_for_a_sample_is_not_run(model: Path, tmp_path: Path) -> None:
     class Hostile:
         def __reduce__(self) -> tuple[object, tuple[str, str]]:

@@ -64,7 +64,8 @@ class Device:
     def run(self, *options: object) -> int:
         """Run the runner's command line over all models, and return its exit code."""
         models = [str(self.folder / name) for name in self.invoke_s]
-        handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        handlers = {s: signal.getsignal(s) for s in stops}
         try:
             command = [*models, "--out", str(self.out), *map(str, options)]
             return runner.main(command)

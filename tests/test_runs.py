@@ -200,6 +200,12 @@ def test_a_table_takes_names_that_are_no_utf8(tmp_path: Path):
     assert path.read_text(encoding="utf-8") == "image\ncaf\\udce9.png\n"
 
 
+def test_no_spreadsheet_takes_a_table_for_formulas(tmp_path: Path):
+    path = tmp_path / "table.csv"
+    files.write_csv(path, ("image", "@class"), [("=1+1.png", -0.5), ("-2.png", "+a"), ("b", "")])
+    assert path.read_text() == "image,'@class\n'=1+1.png,-0.5\n'-2.png,'+a\nb,\n"
+
+
 def test_gzip_size_is_what_gzip_takes(tmp_path: Path):
     import gzip
 

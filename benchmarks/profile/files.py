@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bloodedge.benchmarks.profile.table import Operator, Profile
 from bloodedge.figures import can_draw, new_figure, save_figure
-from bloodedge.files import write_text
+from bloodedge.files import csv_cell, write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +39,7 @@ def save_profiles(profiles: Sequence[Profile], folder: Path) -> None:
         for place, operator in enumerate(profile.operators):
             share = operator.us / profile.total_us if profile.total_us else 0.0
             values = (operator.kind, operator.name, round(operator.us, 4), round(share, 6))
-            writer.writerow([*map(_cell, (*start, place, *values)), profile.invoke_us])
+            writer.writerow([*map(csv_cell, (*start, place, *values)), profile.invoke_us])
     write_text(folder / CSV_FILE, out.getvalue())
     if can_draw():
         for number, profile in enumerate(profiles, 1):
@@ -66,11 +66,6 @@ def figure_name(profile: Profile, number: int) -> str:
     """Return a chart's file name: of models whose names are alike the number tells them apart."""
     stem = re.sub(r"[^A-Za-z0-9_.-]", "-", profile.model.removesuffix(".tflite")).lstrip(".")
     return f"profile-{number}-{stem[:80]}.png"
-
-
-def _cell(value: object) -> object:
-    """A spreadsheet would run text that starts like a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" and value else value
 
 
 def lines(profile: Profile) -> list[tuple[str, int | None, float]]:

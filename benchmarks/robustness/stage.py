@@ -38,6 +38,7 @@ class RobustnessConfig:
         strengths: how many of the five strengths, from the weakest.
         seed: of every random draw.
         workers: TFLite interpreters side by side; by default one per core.
+        size: as for `--size`.
 
     Raises:
         ConfigError: no model, or a number out of range.
@@ -49,6 +50,7 @@ class RobustnessConfig:
     strengths: int = STRENGTHS
     seed: int = 0
     workers: int | None = None
+    size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could not be measured, before anything is loaded."""
@@ -65,6 +67,7 @@ class RobustnessConfig:
     def command(self) -> str:
         """The command that measures this, without where it puts it and how fast."""
         words = [*self.models, "--data", self.data]
+        words += ["--size", str(self.size)] if self.size is not None else []
         words += ["--strengths", str(self.strengths)] if self.strengths != STRENGTHS else []
         words += ["--seed", str(self.seed)] if self.seed else []
         return f"{COMMAND} {shlex.join(words)}"
@@ -78,7 +81,7 @@ def robustness(config: RobustnessConfig) -> Mapping[str, Any]:
         DataError: the data is unknown or damaged.
         BloodedgeError: the folder cannot be written.
     """
-    data = load_data(config.data)
+    data = load_data(config.data, size=config.size)
     models = open_models(config.models, data)
     wanted = conditions(CORRUPTIONS, config.strengths)
     labels = data[SPLIT].labels

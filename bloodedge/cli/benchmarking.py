@@ -107,11 +107,12 @@ def benchmark(
         str, typer.Option("--device", help="With --browser or --adb: what to call the device.")
     ] = "",
     seed: options.Seed = 0,
+    resume: options.Resume = False,
     force: options.Force = False,
 ) -> None:
     """Measure accuracy and latency of TFLite models in the same run, here or on another device.
 
-    Ctrl-C keeps what is complete.
+    Ctrl-C keeps what is complete; a run here that was killed goes on with --resume.
     """
     from rich.console import Console
 
@@ -141,7 +142,7 @@ def benchmark(
         driver = Browser(BrowserConfig(litertjs, address, port, timeout, device))
         run = _elsewhere(models, name or "benchmark-browser", settings, quick, driver)
     else:
-        settings |= {"profile": profile}
+        settings |= {"profile": profile, "resume": resume}
         run = _here(models, name or "benchmark", settings, quick, _thread_counts(threads))
     folder, result = run(load_data(data, size=size))
     Console().print(_table(result))
@@ -159,6 +160,8 @@ def _refuse(context: typer.Context, way: str) -> None:
     for ways, unheeded in _WAYS.items():
         if way not in ways:
             refuse_unheeded(context, unheeded, f"without {' or '.join(ways)}")
+    if way:
+        refuse_unheeded(context, ("--resume",), f"with {way}", expected="it here alone")
     if way == "--browser":
         expected = "them here, or with --adb or --ssh"
         refuse_unheeded(context, ("--threads", "--profile"), "with --browser", expected=expected)

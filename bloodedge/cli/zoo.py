@@ -47,11 +47,22 @@ def _row(model: ModelReference) -> dict[str, Any]:
 
 
 def _val_accuracy(model: ModelReference, size: int) -> float | None:
-    """Return what the manifest says of the model, or of the exported file of that size."""
+    """Return what the manifest says of the model, or of the exported file of that size.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    from bloodedge.errors import RunError
+    from bloodedge.runs import MANIFEST
+
     metrics = model.manifest.get("metrics", {})
-    if not model.is_tflite:
-        found = metrics.get("val", {}).get("accuracy")
-    else:
-        variants = metrics.get("variants", {}).values()
-        found = next((v.get("accuracy_val") for v in variants if v.get("bytes") == size), None)
-    return None if found is None else float(found)
+    try:
+        if not model.is_tflite:
+            found = metrics.get("val", {}).get("accuracy")
+        else:
+            variants = metrics.get("variants", {}).values()
+            found = next((v.get("accuracy_val") for v in variants if v.get("bytes") == size), None)
+        return None if found is None else float(found)
+    except (AttributeError, TypeError, ValueError):
+        manifest = model.path.parent / MANIFEST
+        raise RunError(f"{manifest} is damaged: its metrics are not as bloodedge writes") from None

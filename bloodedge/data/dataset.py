@@ -84,6 +84,15 @@ class Dataset:
         }
 
 
+def images_licence(described: Mapping[str, Any]) -> str:
+    """Return under which licence images are that `Dataset.describe` tells of."""
+    if described.get("licence"):
+        return str(described["licence"])
+    if described["synthetic"]:
+        return "nobody's, they are drawn"
+    return "as their source says; not recorded in the data file"
+
+
 def fingerprint(splits: Mapping[str, Split]) -> str:
     """Return the SHA-256 over shapes and contents of all splits, in a fixed order."""
     digest = hashlib.sha256()
