@@ -59,11 +59,9 @@ PLANS = {
         16,
         (Conv(32, 2, True), Conv(32), Conv(40, 2, True), Conv(40), Conv(32, 2)),
     ),
-    # In 24 KB and in 12, the 1.2 KB that SE takes are worth more as channels, and nets that small
-    # have little to overfit with: dropout costs them more than it brings.
-    "cnn_se_nano": Plan(
-        8, (Conv(24, 2), Conv(24), Conv(24), Conv(24, 2, True)), attention="none", dropout=0.0
-    ),
+    # In 24 KB and in 12, the 1.2 KB that SE takes are worth more as channels, and the smallest has
+    # little to overfit with: dropout costs it more than it brings.
+    "cnn_se_nano": Plan(8, (Conv(24, 2), Conv(24), Conv(24), Conv(24, 2, True)), attention="none"),
     "cnn_se_pico": Plan(
         16, (Conv(16, 2), Conv(16), Conv(16, 2, True)), attention="none", dropout=0.0
     ),
