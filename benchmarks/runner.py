@@ -330,14 +330,16 @@ def read_facts(path: Path | None) -> dict[str, Any]:
     Raises:
         RunnerError: a file that was asked for is missing or damaged.
     """
-    beside = Path(__file__).with_name("bundle.json")
-    if path is None and not beside.is_file():
-        return {}
+    file = path or Path(__file__).with_name("bundle.json")
+    if not file.is_file():
+        if path is None:
+            return {}
+        raise RunnerError(f"{file} is no ordinary file")
     try:
-        models = json.loads((path or beside).read_text(encoding="utf-8"))["models"].values()
+        models = json.loads(file.read_text(encoding="utf-8"))["models"].values()
         return {model["sha256"]: model["work"] for model in models if model.get("work")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunnerError(f"{path or beside} cannot be read: {one_line(repr(error))}") from error
+        raise RunnerError(f"{file} cannot be read: {one_line(repr(error))}") from error
 
 
 def write_result(result: dict[str, Any], out: Path, force: bool) -> None:

@@ -95,6 +95,8 @@ def test_a_sample_is_an_ordinary_file(model: Path, tmp_path: Path) -> None:
     # Of /dev/zero, which never ends, all would be read.
     done = start(command(tmp_path, str(model), "--sample", os.devnull))
     refused(done, f"sample {os.devnull} cannot be read: it is no ordinary file", tmp_path)
+    done = start(command(tmp_path, str(model), "--facts", os.devnull))
+    refused(done, f"{os.devnull} is no ordinary file", tmp_path)
 
 
 def test_a_pickle_for_a_sample_is_not_run(model: Path, tmp_path: Path) -> None:
