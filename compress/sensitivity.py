@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
 from bloodedge.figures import can_draw, new_figure, save_figure
-from bloodedge.files import atomic_path
+from bloodedge.files import write_csv
 from bloodedge.metrics import Floats
 from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import Manifest, Run, Stopwatch, check_name, open_run
@@ -178,10 +177,7 @@ def pruned(kernels: Sequence[Any], sparsity: float) -> Iterator[None]:
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    write_csv(path, list(asdict(rows[0])), (list(asdict(row).values()) for row in rows))
 
 
 def _draw(rows: list[Row], title: str, path: Path) -> None:

@@ -38,8 +38,7 @@ def evaluate(
     force: options.Force = False,
 ) -> None:
     """Evaluate models on one split; each becomes a run folder with its predictions."""
-    from bloodedge.backend import use_backend
-    from bloodedge.cli.starting import refuse_unheeded
+    from bloodedge.cli.starting import refuse_unheeded, start_backend
     from bloodedge.data.sources import load_data
     from bloodedge.deploy.evaluate import EvaluateConfig, told_apart
     from bloodedge.deploy.evaluate import evaluate as run
@@ -54,10 +53,7 @@ def evaluate(
     configs = [EvaluateConfig(model, split, name, force, workers) for model in told_apart(found)]
     if not any(model.is_tflite for model in found):
         refuse_unheeded(context, ("--workers",), "without a .tflite file")
-    if all(model.is_tflite for model in found):
-        refuse_unheeded(context, ("--backend",), "without a Keras model")
-    else:
-        use_backend(backend)
+    start_backend(context, backend, found)
     dataset = load_data(data, size=size)
     done: list[Run] = []
     try:
@@ -136,8 +132,7 @@ def predict(
     import json
     from dataclasses import replace
 
-    from bloodedge.backend import use_backend
-    from bloodedge.cli.starting import refuse_unheeded
+    from bloodedge.cli.starting import start_backend
     from bloodedge.deploy.predict import PredictConfig
     from bloodedge.deploy.predict import predict as run
     from bloodedge.deploy.predict_files import check_free, write_csv, write_sheet
@@ -147,10 +142,7 @@ def predict(
     shown = top if top is not None or as_json else _TABLE_TOP
     config = PredictConfig(reference, tuple(images), None if csv else shown, crop)
     check_free(csv, sheet, force=force)
-    if reference.is_tflite:
-        refuse_unheeded(context, ("--backend",), "without a Keras model")
-    else:
-        use_backend(backend)
+    start_backend(context, backend, [reference])
     predictions = run(config)
     if csv:
         write_csv(predictions, csv)

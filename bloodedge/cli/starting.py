@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bloodedge.compress.teaching import TeachingConfig
     from bloodedge.data.dataset import Dataset
     from bloodedge.hosts import Hosts
+    from bloodedge.references import ModelReference
 
 
 # What has no meaning unless somebody teaches.
@@ -76,6 +77,22 @@ def refuse_temperature(context: typer.Context, method: str) -> None:
     """
     if method == "dist":
         refuse_unheeded(context, ("--temperature",), "with --method dist", fix="leave it out")
+
+
+def start_backend(
+    context: typer.Context, backend: str | None, models: Sequence[ModelReference]
+) -> None:
+    """Start Keras on a backend if a model needs it.
+
+    Raises:
+        ConfigError: --backend was typed, and none does.
+    """
+    from bloodedge.backend import use_backend
+
+    if all(model.is_tflite for model in models):
+        refuse_unheeded(context, ("--backend",), "without a Keras model")
+    else:
+        use_backend(backend)
 
 
 def start_training(

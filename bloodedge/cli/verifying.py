@@ -34,8 +34,7 @@ def verify(
 
     Exits with 1 when the child loses more than the limits; the run is written all the same.
     """
-    from bloodedge.backend import use_backend
-    from bloodedge.cli.starting import refuse_unheeded
+    from bloodedge.cli.starting import start_backend
     from bloodedge.data.sources import load_data
     from bloodedge.deploy.verify_pair import VerifyConfig, verify_pair
     from bloodedge.references import find_model
@@ -44,10 +43,7 @@ def verify(
     config = VerifyConfig(
         *pair, split, images, name, max_drop, max_class_drop, max_ece, seed, force
     )
-    if all(model.is_tflite for model in pair):
-        refuse_unheeded(context, ("--backend",), "without a Keras model")
-    else:
-        use_backend(backend)
+    start_backend(context, backend, pair)
     run = verify_pair(config, load_data(data, size=size))
     _print_run(run, split)
     if run.manifest["metrics"]["failed"]:

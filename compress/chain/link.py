@@ -57,8 +57,9 @@ class Link:
         """
         recorded = dict(_flat(manifest.get("config", {})))
         aside = _ASIDE if _failed(manifest) else _ASIDE | {"allow_failing"}
-        wanted = dict(_flat(json.loads(json.dumps(asdict(self.config)))))
-        if "fit" in asdict(self.config):
+        config = asdict(self.config)
+        wanted = dict(_flat(json.loads(json.dumps(config))))
+        if "fit" in config:
             # A batch in parts gives batch norm other statistics; a whole one leaves no entry.
             recorded = {"devices": 1, **recorded}
             wanted["devices"] = batch_parts()
