@@ -5,8 +5,9 @@
     python -m bloodedge.benchmarks.students show [--models cnn_se,...] [--seeds 3]
 
 `train` trains each seed and fine-tunes it for int8, on any backend, continuing what was
-interrupted. `finish` needs TensorFlow: it exports, and evaluates each file once on test. `show`
-prints the table of what is there, as Markdown. Any registered model can be named, such as the peers
+interrupted; with `--seed N` that seed alone, so that several processes can share the work.
+`finish` needs TensorFlow: it exports, and evaluates each file once on test. `show` prints the table
+of what is there, as Markdown. Any registered model can be named, such as the peers
 `mobilenet_v2_035` and `mobilenet_v3_small`: all get the recipe of the students, without a teacher.
 The runs have the names of `bloodedge pipeline --preset champion`, and where it trains a model the
 same way they are the same.
@@ -42,6 +43,12 @@ def students(names: Sequence[str], seeds: int, epochs: int | None = None) -> Pre
     )
 
 
+def trainable(preset: Preset, seed: int | None = None) -> list[Link]:
+    """Return the trainings, of one seed or of all."""
+    found = [link for link in steps(preset) if trains(link)]
+    return [link for link in found if seed in (None, link.config.fit.seed)]
+
+
 def finishable(preset: Preset) -> list[Link]:
     """Return the exports and evaluations of the runs that are trained."""
     found: list[Link] = []
@@ -63,8 +70,11 @@ def main() -> None:
     parser.add_argument("--data", help="as for `bloodedge train`")
     parser.add_argument("--models", default=",".join(PLANS), help="[the three students]")
     parser.add_argument("--seeds", type=int, default=3, help="[3]")
+    parser.add_argument("--seed", type=int, help="train this one of the seeds [all]")
     parser.add_argument("--epochs", type=int, help=f"[as the champion, else {EPOCHS}]")
     args = parser.parse_args()
+    if args.seed is not None and (args.action != "train" or not 0 <= args.seed < args.seeds):
+        parser.error(f"--seed {args.seed}: for train alone, from 0 to below --seeds {args.seeds}")
     preset = students(chosen(args.models, tuple(models()), "model"), args.seeds, args.epochs)
     if args.action != "show":
         if not args.data:
@@ -72,7 +82,7 @@ def main() -> None:
         data = load_data(args.data)
         use_backend()
         if args.action == "train":
-            run_chain([link for link in steps(preset) if trains(link)], data)
+            run_chain(trainable(preset, args.seed), data)
         else:
             run_chain(finishable(preset), data)
     print(table(preset))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bloodedge.benchmarks.students import finishable, students
-from bloodedge.deploy.pipeline.plan import steps, trains
+from bloodedge.benchmarks.students import finishable, students, trainable
+from bloodedge.deploy.pipeline.plan import steps
 from bloodedge.deploy.pipeline.presets import PRESETS
 from bloodedge.deploy.pipeline.scores import preferred, table
 from bloodedge.files import write_json
@@ -70,6 +70,15 @@ def test_students_are_trained_as_the_champions_and_peers_like_them() -> None:
     assert students(["cnn_se"], 1, 7).students[0].epochs == 7
 
 
+def test_processes_can_share_the_seeds() -> None:
+    preset = students(["cnn_se", "cnn_se_pico"], 3)
+    of_one = ["cnn_se-s1", "cnn_se-s1-qat", "cnn_se_pico-s1", "cnn_se_pico-s1-qat"]
+    assert [link.name for link in trainable(preset, 1)] == of_one
+    shares = [link for seed in range(3) for link in trainable(preset, seed)]
+    assert shares == trainable(preset)
+    assert len(shares) == 12
+
+
 def test_only_what_is_trained_is_finished() -> None:
     preset = students(["cnn_se", "cnn_se_pico"], 2)
     assert finishable(preset) == []
@@ -82,5 +91,5 @@ def test_only_what_is_trained_is_finished() -> None:
         "cnn_se-s1-float32-test",
         "cnn_se-s1-int8-test",
     ]
-    assert not any(trains(link) for link in finishable(preset))
+    assert not any(link in trainable(preset) for link in finishable(preset))
     assert len(steps(preset)) == 28
