@@ -1,0 +1,29 @@
+"""The comparison of loops that could tell how steady a machine is."""
+
+from __future__ import annotations
+
+import pytest
+
+from bloodedge.benchmarks import steadiness
+
+
+def test_only_steady_processes_count(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = iter([(40.0, 0.0), (41.0, 0.5), (39.9, 0.01), (49.0, 0.02)])
+
+    def measured(_name: str, _seconds: float) -> dict[str, float]:
+        median, jitter = next(figures)
+        return {"median_us": median, "jitter": jitter}
+
+    monkeypatch.setattr(steadiness, "measured", measured)
+    steadiness.main(["--processes", "2"])
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| checksums | 2 of 2 | 39.9 40.0 |",
+        "| additions | 1 of 2 | 49.0 |",
+    ]
+
+
+@pytest.mark.parametrize("loop", steadiness.LOOPS)
+def test_each_loop_is_measured_in_a_process_of_its_own(loop: str) -> None:
+    assert 1 < steadiness.measured(loop, 0.01)["median_us"] < 1e6
