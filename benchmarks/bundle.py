@@ -27,7 +27,7 @@ from bloodedge.console import say
 from bloodedge.data.dataset import Dataset, images_licence
 from bloodedge.deploy.evaluate import check_fit
 from bloodedge.deploy.predict import open_model
-from bloodedge.errors import ConfigError, DataError, ModelError
+from bloodedge.errors import ConfigError, DataError, ModelError, check_range
 from bloodedge.files import atomic_path, read_json
 from bloodedge.references import ModelReference, find_models
 
@@ -99,8 +99,7 @@ class BundleConfig:
             raise ConfigError("no model to bundle", fix="name a run or a .tflite file")
         if self.images < 0:
             raise ConfigError(f"--images {self.images}", expected="0 (all) or more")
-        if not 0 <= self.seed <= 2**31:
-            raise ConfigError(f"--seed {self.seed} is out of range", expected="0 to 2**31")
+        check_range("--seed", self.seed, 0, 2**31)
         if self.out.exists() and not self.force:
             raise ConfigError(f"{self.out} exists", fix="choose another --out, or add --force")
         if self.out.suffix != ".zip":

@@ -25,6 +25,16 @@ class ConfigError(BloodedgeError):
     """A setting, or a combination of settings, that cannot work."""
 
 
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Refuse a value that is not between two others, or not one of them.
+
+    Raises:
+        ConfigError: so it is, under `name`, as the user knows it.
+    """
+    if not low <= value <= high:
+        raise ConfigError(f"{name} {value} is out of range", expected=f"{low} to {high}")
+
+
 class DataError(BloodedgeError):
     """A data set, image or recorded result that is missing, damaged or not what was asked for."""
 

@@ -13,7 +13,7 @@ from bloodedge.compress.choice import choose_layers
 from bloodedge.compress.finetune import FinetuneConfig, Method, Parent, finetune, load_parent
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import ConfigError
+from bloodedge.errors import ConfigError, check_range
 from bloodedge.runs import Run
 
 KIND = "cluster"
@@ -43,8 +43,7 @@ class ClusterConfig(FinetuneConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         # With zero as one of the values, the others are shared between both signs.
-        if not 3 <= self.clusters <= 256:
-            raise ConfigError(f"--clusters {self.clusters} is out of range", expected="3 to 256")
+        check_range("--clusters", self.clusters, 3, 256)
         if self.init not in INITS:
             raise ConfigError(f"--init {self.init!r}", expected=", ".join(INITS))
 

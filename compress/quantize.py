@@ -15,7 +15,7 @@ from bloodedge.compress.teaching import TeachingConfig, parents, teach
 from bloodedge.console import say
 from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import ConfigError
+from bloodedge.errors import ConfigError, check_range
 from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
@@ -62,10 +62,7 @@ class QatConfig:
         check_name(self.name)
         if self.preserve not in PRESERVE:
             raise ConfigError(f"--preserve {self.preserve!r}", expected=", ".join(PRESERVE))
-        if not 1 <= self.per_class <= 10_000:
-            raise ConfigError(
-                f"--calibration-per-class {self.per_class} is out of range", expected="1 to 10000"
-            )
+        check_range("--calibration-per-class", self.per_class, 1, 10_000)
         if self.fit.ema or self.fit.progressive or self.fit.precision == "bfloat16":
             raise ConfigError(
                 "quantization-aware training takes no --ema, smaller images or bfloat16",

@@ -16,7 +16,7 @@ from bloodedge.compress.simulate import Simulation
 from bloodedge.console import say, track
 from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import ConfigError
+from bloodedge.errors import ConfigError, check_range
 from bloodedge.figures import can_draw, new_figure, save_figure
 from bloodedge.files import write_csv
 from bloodedge.metrics import Floats
@@ -62,12 +62,8 @@ class SensitivityConfig:
             raise ConfigError(f"--sparsity {self.sparsity}", expected="between 0 and 1")
         if self.images < 0:
             raise ConfigError(f"--images {self.images}", expected="0 for all, or more")
-        if not 0 <= self.seed <= 2**31:
-            raise ConfigError(f"--seed {self.seed} is out of range", expected=f"0 to {2**31}")
-        if not 1 <= self.per_class <= 10_000:
-            raise ConfigError(
-                f"--calibration-per-class {self.per_class} is out of range", expected="1 to 10000"
-            )
+        check_range("--seed", self.seed, 0, 2**31)
+        check_range("--calibration-per-class", self.per_class, 1, 10_000)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from bloodedge.compress.bridge.runtime import tfmot
 from bloodedge.compress.choice import choose_layers
 from bloodedge.compress.finetune import FinetuneConfig, Method, finetune, load_parent
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import ConfigError
+from bloodedge.errors import ConfigError, check_range
 from bloodedge.runs import Run
 from bloodedge.train.feed import steps_per_epoch
 
@@ -43,10 +43,7 @@ class SparsityConfig(FinetuneConfig):
         super().__post_init__()
         if self.pattern not in PATTERNS:
             raise ConfigError(f"--pattern {self.pattern!r}", expected=" or ".join(PATTERNS))
-        if not 0.01 <= self.sparsity <= 0.99:
-            raise ConfigError(
-                f"--sparsity {self.sparsity} is out of range", expected="0.01 to 0.99"
-            )
+        check_range("--sparsity", self.sparsity, 0.01, 0.99)
         if self.pattern == "2:4" and self.sparsity != 0.5:
             raise ConfigError(
                 f"--pattern 2:4 with --sparsity {self.sparsity}", fix="drop --sparsity"

@@ -10,7 +10,7 @@ from bloodedge.deploy.audit import CALIBRATED
 from bloodedge.deploy.compat import RUNTIMES
 from bloodedge.deploy.convert import ALL_VARIANTS, IO_TYPES, VARIANTS
 from bloodedge.deploy.ranges import MINMAX, RangeConfig
-from bloodedge.errors import ConfigError
+from bloodedge.errors import ConfigError, check_range
 from bloodedge.runs import check_name
 
 _MAX_BATCH = 1024
@@ -78,9 +78,9 @@ class ExportConfig:
                 f"--variants {','.join(self.variants)!r}",
                 expected="each variant once, one at least",
             )
-        _in_range("--calibration-per-class", self.per_class, 1, 10_000)
-        _in_range("--seed", self.seed, 0, 2**31)
-        _in_range("--batch", self.batch, 1, _MAX_BATCH)
+        check_range("--calibration-per-class", self.per_class, 1, 10_000)
+        check_range("--seed", self.seed, 0, 2**31)
+        check_range("--batch", self.batch, 1, _MAX_BATCH)
         if self.verify_images is not None and self.verify_images < 0:
             raise ConfigError(f"{self.verify_images} images to verify on", expected="0 or more")
         if self.io not in IO_TYPES:
@@ -97,8 +97,8 @@ class ExportConfig:
 
     def _check_calibration(self) -> None:
         if self.float_layers is not None:
-            _in_range("--float-layers", self.float_layers, 1, 10_000)
-        _in_range("--audit", self.audit, 0, 100)
+            check_range("--float-layers", self.float_layers, 1, 10_000)
+        check_range("--audit", self.audit, 0, 100)
         chosen = set(self.variants)
         if self.io != IO_TYPES[0] and not chosen & {"int8", "mixed"}:
             raise ConfigError(
@@ -130,11 +130,6 @@ class ExportConfig:
         """The limits that were given instead of the gates' own, by name."""
         given = {name: getattr(self, name) for name in ("max_drop", "max_class_drop", "max_ece")}
         return {name: limit for name, limit in given.items() if limit is not None}
-
-
-def _in_range(option: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
-        raise ConfigError(f"{option} {value} is out of range", expected=f"{least} to {most}")
 
 
 def _check_variant(variant: str) -> None:

@@ -14,7 +14,7 @@ from bloodedge.deploy.agreement import Comparison, compare
 from bloodedge.deploy.changed import Answers, write_changed
 from bloodedge.deploy.evaluate import check_fit, file_entry
 from bloodedge.deploy.predict import open_model
-from bloodedge.errors import ConfigError
+from bloodedge.errors import ConfigError, check_range
 from bloodedge.references import ModelReference
 from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run, usual_name
 
@@ -59,8 +59,7 @@ class VerifyConfig:
             raise ConfigError(f"--split {self.split!r}", expected=", ".join(SPLITS))
         if self.images < 0:
             raise ConfigError(f"--images {self.images}", expected="0 for all, or more")
-        if not 0 <= self.seed <= 2**31:
-            raise ConfigError(f"--seed {self.seed} is out of range", expected=f"0 to {2**31}")
+        check_range("--seed", self.seed, 0, 2**31)
         if self.parent.path.resolve() == self.child.path.resolve():
             raise ConfigError(f"{self.child.path} is compared with itself", expected="two models")
         check_name(self.run_name)

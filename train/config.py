@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bloodedge.errors import ConfigError
+from bloodedge.errors import ConfigError, check_range
 from bloodedge.train.augment import AugmentConfig
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -62,20 +62,20 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check("--epochs", self.epochs, 1, 100_000)
-        _check("--batch", self.batch, 1, 65_536)
-        _check("--lr", self.learning_rate, 1e-8, 10)
-        _check("final rate", self.final_rate, 0, 1)
+        check_range("--epochs", self.epochs, 1, 100_000)
+        check_range("--batch", self.batch, 1, 65_536)
+        check_range("--lr", self.learning_rate, 1e-8, 10)
+        check_range("final rate", self.final_rate, 0, 1)
         if self.optimizer not in OPTIMIZERS:
             raise ConfigError(f"optimizer {self.optimizer!r}", expected=" or ".join(OPTIMIZERS))
         if self.precision not in PRECISIONS:
             raise ConfigError(f"--precision {self.precision!r}", expected=" or ".join(PRECISIONS))
-        _check("--ema", self.ema, 0, 0.99999)
-        _check("--balance", self.balance, 0, 1)
-        _check("weight decay", self.weight_decay, 0, 1)
-        _check("warm-up", self.warmup, 0, 0.5)
-        _check("label smoothing", self.label_smoothing, 0, 0.5)
-        _check("--seed", self.seed, 0, 2**31)
+        check_range("--ema", self.ema, 0, 0.99999)
+        check_range("--balance", self.balance, 0, 1)
+        check_range("weight decay", self.weight_decay, 0, 1)
+        check_range("warm-up", self.warmup, 0, 0.5)
+        check_range("label smoothing", self.label_smoothing, 0, 0.5)
+        check_range("--seed", self.seed, 0, 2**31)
         if sum(epochs for epochs, _ in self.progressive) >= self.epochs:
             raise ConfigError(
                 f"--progressive takes all of the {self.epochs} epochs",
@@ -98,11 +98,6 @@ def switched_on(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     inner = {k: switched_on(v) if isinstance(v, dict) else v for k, v in settings.items()}
     return {key: value for key, value in inner.items() if value}
-
-
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name} {value} is out of range", expected=f"{low} to {high}")
 
 
 def parse_phases(text: str) -> Phases:

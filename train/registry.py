@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bloodedge.errors import ConfigError, ModelError
+from bloodedge.errors import ConfigError, ModelError, check_range
 from bloodedge.train.models.catalog import CATALOG
 from bloodedge.train.models.spec import ModelSpec
 
@@ -35,8 +35,7 @@ class ModelConfig:
     attention: str = ""
 
     def __post_init__(self) -> None:
-        if not 0.05 <= self.width <= 8:
-            raise ConfigError(f"--width {self.width} is out of range", expected="0.05 to 8")
+        check_range("--width", self.width, 0.05, 8)
         if not 2 <= self.classes <= 1000:
             raise ConfigError(f"{self.classes} classes", expected="2 to 1000")
         if not 16 <= self.size <= 512:

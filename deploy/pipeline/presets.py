@@ -11,7 +11,7 @@ from typing import Any
 
 from bloodedge.compress.targets import METHODS, KdConfig
 from bloodedge.compress.teaching import TeachingConfig
-from bloodedge.errors import ConfigError
+from bloodedge.errors import ConfigError, check_range
 from bloodedge.runs import check_name
 from bloodedge.train.registry import spec
 
@@ -83,8 +83,7 @@ class Student:
             raise ConfigError(f"{self.model}: int8 by {self.int8!r}", expected=f"{QAT} or {PTQ}")
         if self.int8 == PTQ and (self.qat_epochs or self.qat_teaching):
             raise ConfigError(f"{self.model}: settings of qat, but int8 by {PTQ}")
-        if not 1 <= self.seeds <= 100:
-            raise ConfigError(f"--seeds {self.seeds} is out of range", expected="1 to 100")
+        check_range("--seeds", self.seeds, 1, 100)
 
 
 @dataclass(frozen=True)
