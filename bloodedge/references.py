@@ -69,21 +69,22 @@ def packaged_zoo() -> Path:
 def find_models(reference: str) -> list[ModelReference]:
     """Return the models a name or path means; an export run means all its variants.
 
+    A name is a run's, also where a file or folder here has it: `./name` means that.
+
     Raises:
         ModelError: nothing of that name is there; names close to it are suggested.
         RunError: the run's manifest is damaged.
     """
     # A file of a run may be named as `run/file`, wherever the runs are.
-    for path in (Path(reference), runs_root() / reference):
+    places = [runs_root() / reference, Path(reference)]
+    if reference.startswith("."):
+        places.reverse()
+    for path in places:
         if path.is_file():
             if not path.name.endswith(_SUFFIXES):
                 raise ModelError(f"{path} is no model", expected=f"a file ending in {_SUFFIXES}")
             return [_from_file(path)]
-    for folder in (
-        Path(reference),
-        runs_root() / reference,
-        *(zoo / reference for zoo in zoo_folders()),
-    ):
+    for folder in (*places, *(zoo / reference for zoo in zoo_folders())):
         if (folder / MANIFEST).is_file():
             return _from_folder(folder)
     raise ModelError(

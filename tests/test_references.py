@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,18 @@ def test_a_run_is_found_by_name_by_folder_and_by_file():
         assert found.path == path / "model.keras"
         assert found.class_names == ("a", "b")
         assert not found.is_tflite
+
+
+def test_a_folder_here_does_not_take_a_runs_name(
+    tmp_path: Path, isolated_runs: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = make_run("s-tflite", "export", ("s-int8.tflite",))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(made, tmp_path / "s-tflite")
+    for name in ("s-tflite", "s-tflite/s-int8.tflite"):
+        assert find_model(name).path == made / "s-int8.tflite"
+        here = find_model(f"./{name}").path
+        assert here.resolve() == tmp_path / "s-tflite/s-int8.tflite"
 
 
 def test_an_export_run_means_all_its_variants():
