@@ -184,7 +184,9 @@ def is_allowed(name: str) -> bool:
     """Return whether a bundle may hold a file of that name: every device takes it as it is."""
     parts = PurePosixPath(name).parts
     plain = name.isprintable() and "\\" not in name and ":" not in name and len(name) <= _MAX_NAME
-    return plain and bool(parts) and ".." not in parts and "/".join(parts) == name
+    # The runner leaves out what is hidden, as file systems of a Mac add such files by themselves.
+    hidden = any(part.startswith(".") for part in parts)
+    return plain and bool(parts) and not hidden and "/".join(parts) == name
 
 
 def _readme(models: Mapping[str, ModelReference], data: Dataset, images: int) -> str:

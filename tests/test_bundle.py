@@ -184,7 +184,7 @@ def test_files_of_one_name_keep_their_folders(
     assert names == ["first-brightest.tflite", "second-brightest.tflite"]
 
 
-@pytest.mark.parametrize("name", ["a:b", "a\nb", "a\\b", "x" * 190])
+@pytest.mark.parametrize("name", ["a:b", "a\nb", "a\\b", ".a", "x" * 190])
 def test_a_name_that_its_check_would_refuse_is_not_packed(
     name: str, model: Path, colours: Dataset, tmp_path: Path
 ) -> None:
