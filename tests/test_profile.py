@@ -207,6 +207,20 @@ def test_a_model_that_does_not_load_is_a_line_and_no_profile(
     assert line.startswith("bad.tflite: no profile by operator: ")
 
 
+def test_ctrl_c_keeps_the_profiles_so_far(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def profiled(name: str, _path: Path, threads: int, _seconds: float) -> Profile:
+        if name == "second":
+            raise KeyboardInterrupt
+        return Profile(name, threads, "x", (), None)
+
+    monkeypatch.setattr("bloodedge.benchmarks.profile.litert.profile_model", profiled)
+    models = {name: Path(name) for name in ("first", "second", "third")}
+    assert [profile.model for profile in profile_here(models, 1, 0.1)] == ["first"]
+    assert "second and what comes after it: not profiled" in capsys.readouterr().err
+
+
 def test_a_litert_without_a_profiler_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ _MAX_US = 3600e6
 def profile_here(models: Mapping[str, Path], threads: int, seconds: float) -> list[Profile]:
     """Return a profile of each model that can be profiled; of others a line says why not.
 
+    Ctrl-C ends only this: what was measured before, and the profiles so far, are kept.
+
     Args:
         models: the files by name.
         threads: how many threads to use, bound to as many CPUs.
@@ -42,6 +44,9 @@ def profile_here(models: Mapping[str, Path], threads: int, seconds: float) -> li
             found.append(profile_model(name, path, threads, seconds))
         except ValueError as error:
             say_why(name, error)
+        except KeyboardInterrupt:
+            say(f"{name} and what comes after it: not profiled; keeping what is complete")
+            break
     return found
 
 
