@@ -828,20 +828,28 @@ def prepare(
 def class_map(
     outputs: int, names: list[str], sample: Sample
 ) -> tuple[NDArray[np.int64] | None, str]:
-    """Return the sample's class for each of a model's outputs, -1 for none, or why there is none.
+    """Return the sample's class for each of a model's outputs, -1 for none, and what to know of it.
 
     Classes are matched by name where model and sample both have names, else by their number.
     """
     classes = len(sample.class_names) or int(sample.labels.max()) + 1
     if sample.class_names and len(names) == outputs:
-        known = {name.casefold(): i for i, name in enumerate(sample.class_names)}
-        found = [known.get(name.casefold(), -1) for name in names]
+        known = {name: i for i, name in enumerate(folded(sample.class_names))}
+        found = [known.get(name, -1) for name in folded(names)]
         if max(found) < 0:
             return None, "no accuracy: the model's labels are not the sample's"
-        return np.array(found), ""
+        lacking = [name for i, name in enumerate(sample.class_names) if i not in found]
+        return np.array(found), f"the model does not know {', '.join(lacking)}" if lacking else ""
     if outputs < classes or (sample.class_names and outputs > classes):
         return None, f"no accuracy: {outputs} outputs, {classes} classes in the sample"
     return np.arange(outputs), ""
+
+
+def folded(names: list[str]) -> list[str]:
+    """Return names without blanks around them, and in small letters where they stay distinct."""
+    plain = [name.strip() for name in names]
+    small = [name.casefold() for name in plain]
+    return small if len(set(small)) == len(small) else plain
 
 
 def time_invokes(
@@ -896,6 +904,7 @@ def score(
         "images": count,
         "accuracy": float((classes[found] == sample.labels[sorted(chosen)]).mean()),
         "predictions_sha256": hashlib.sha256(found.tobytes()).hexdigest(),
+        **({"note": why} if why else {}),
     }
 
 

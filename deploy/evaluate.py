@@ -144,13 +144,16 @@ def check_names(path: Path, known: Sequence[str], data: Dataset) -> None:
     """Check that a model's class names are the data's; other names are told, not refused.
 
     Raises:
-        ModelError: they are the same in another order.
+        ModelError: some are the same, in other places.
     """
-    if not known or tuple(known) == data.class_names:
+    ours = {name.casefold(): place for place, name in enumerate(data.class_names)}
+    theirs = {str(name).casefold(): place for place, name in enumerate(known)}
+    if not known or theirs == ours:
         return
-    if set(known) == set(data.class_names):
+    if moved := [name for name, place in theirs.items() if ours.get(name, place) != place]:
         raise ModelError(
-            f"{path} has the data's classes in another order", expected=", ".join(map(str, known))
+            f"{path} has the data's classes in another order, such as {moved[0]!r}",
+            expected=", ".join(map(str, known)),
         )
     say(f"{path}: the model and the data name their classes differently; indices are compared")
 

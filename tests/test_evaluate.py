@@ -134,10 +134,10 @@ def test_a_model_for_other_data_is_refused(tflite: Path, colours: Dataset) -> No
     small = {s: Split(colours[s].images[:, :8, :8], colours[s].labels) for s in colours.splits}
     with pytest.raises(ModelError, match="--size 16"):
         evaluate(EvaluateConfig(str(tflite)), replace(colours, splits=small))
-    manifest = {"model": {"class_names": ["blue", "green", "red"]}}
-    turned = ModelReference("turned", tflite, manifest)
-    with pytest.raises(ModelError, match="another order"):
-        evaluate(EvaluateConfig(turned), colours)
+    for names in (["blue", "green", "red"], ["Blue", "green", "grey"]):
+        turned = ModelReference("turned", tflite, {"model": {"class_names": names}})
+        with pytest.raises(ModelError, match="another order, such as 'blue'"):
+            evaluate(EvaluateConfig(turned), colours)
 
 
 def test_settings_are_checked_first() -> None:

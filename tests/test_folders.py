@@ -89,6 +89,15 @@ def test_copies_stay_together(cells: Path) -> None:
         assert sum(map(len, splits)) == len(set.union(*splits)) == 60
 
 
+def test_a_copy_in_another_format_stays_together(cells: Path) -> None:
+    for path in list((cells / "seg").iterdir()):
+        cv2.imwrite(str(path.with_suffix(".bmp")), cv2.imread(str(path)))
+    data = load_data(str(cells), size=8)
+    assert data.describe()["duplicate_files"] == 30
+    splits = [contents(data, s) for s in SPLITS]
+    assert sum(map(len, splits)) == len(set.union(*splits)) == 60
+
+
 def test_one_image_in_two_classes_goes_to_train(
     cells: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +191,20 @@ def test_class_names_that_no_label_can_hold(cells: Path, name: str) -> None:
     (cells / "blast").rename(cells / name)
     with pytest.raises(DataError, match="expected a name that can be printed"):
         load_data(str(cells), size=8)
+
+
+def test_blanks_around_a_class_name_are_no_part_of_it(cells: Path) -> None:
+    (cells / "blast").rename(cells / "blast ")
+    assert load_data(str(cells), size=8).class_names == ("blast", "mono", "seg")
+    shutil.copytree(cells / "blast ", cells / "blast")
+    with pytest.raises(DataError, match="'blast' twice"):
+        load_data(str(cells), size=8)
+
+
+def test_a_folder_beside_given_splits_is_not_passed_over(split_cells: Path) -> None:
+    shutil.copytree(split_cells / "test", split_cells / "holdout")
+    with pytest.raises(DataError, match="holdout is beside train, val and test"):
+        load_data(str(split_cells), size=8)
 
 
 def test_class_missing_in_a_given_split(split_cells: Path) -> None:

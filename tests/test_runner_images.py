@@ -118,6 +118,19 @@ def test_classes_that_cannot_be_matched_give_no_accuracy(
     assert said in why
 
 
+def test_a_class_that_the_model_does_not_know_is_told() -> None:
+    sample = sample_of([0, 1], ["basophil ", "eosinophil", "mast cell"])
+    found, why = runner.class_map(2, ["eosinophil", "basophil"], sample)
+    assert found is not None
+    assert (found.tolist(), why) == ([1, 0], "the model does not know mast cell")
+
+
+def test_names_that_differ_by_case_alone_stay_apart() -> None:
+    found, why = runner.class_map(2, ["b", "B"], sample_of([0, 1], ["B", "b"]))
+    assert found is not None
+    assert (found.tolist(), why) == ([1, 0], "")
+
+
 def test_without_names_classes_are_matched_by_number() -> None:
     for names, classes in (([], []), (["x", "y"], []), ([], ["a", "b"])):
         found, _ = runner.class_map(2, names, sample_of([0, 1], classes))

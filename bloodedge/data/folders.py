@@ -85,6 +85,8 @@ def _list(folder: Path) -> tuple[tuple[str, ...], list[_File], int]:
             f"{folder} has {given[0].name}, but no {' and no '.join(sorted(missing))}",
             expected="train, val and test, or none of them",
         )
+    if others := [sub for sub in folders if sub not in given]:
+        raise DataError(f"{others[0]} is beside train, val and test", expected="these three alone")
     found = {sub.name: _classes(_children(sub)[0], sub, 1) for sub in given}
     names = tuple(sorted({name for classes, _ in found.values() for name in classes}))
     files = []
@@ -118,7 +120,10 @@ def _classes(folders: list[Path], where: Path, least: int) -> tuple[dict[str, li
                 f"{sub} holds {len(files) or 'no'} images",
                 expected=f"at least {least} of each class",
             )
-        classes[sub.name] = files
+        name = sub.name.strip()
+        if name in classes:
+            raise DataError(f"{where} has the class {name!r} twice", expected="one folder of each")
+        classes[name] = files
         skipped += more
     return classes, skipped
 
@@ -136,11 +141,11 @@ def _children(folder: Path) -> tuple[list[Path], list[Path], int]:
 
 
 def _read(files: list[_File], size: int) -> tuple[list[str], Images]:
-    """Return every file's SHA-256 and its image, (N, size, size, 3)."""
+    """Return every image, (N, size, size, 3), and its SHA-256: a file saved anew has another one."""
 
     def load(file: _File) -> tuple[str, Images]:
-        data = read_bytes(file.path)
-        return hashlib.sha256(data).hexdigest(), decode_image(data, size, str(file.path))
+        image = decode_image(read_bytes(file.path), size, str(file.path))
+        return hashlib.sha256(image.tobytes()).hexdigest(), image
 
     digests: list[str] = []
     images = np.empty((len(files), size, size, 3), np.uint8)
@@ -161,7 +166,7 @@ def _details(digests: list[str], where: list[str], seed: int, given: bool) -> di
     """Return what a manifest records; say what a user should know before trusting the split."""
     shared = crossing(digests, where)
     if shared:
-        say(f"warning: {shared} images are in more than one split, file for file")
+        say(f"warning: {shared} images are in more than one split, pixel for pixel")
     recipe = {} if given else {"split_seed": seed, "fractions": dict(FRACTIONS)}
     return {
         "files": len(digests),

@@ -169,7 +169,7 @@ def _text(value: NDArray[Any] | np.str_, path: Path) -> str:
             f"{path} holds the text {text[:_MAX_TEXT]!r}",
             expected=f"one printable line of at most {_MAX_TEXT} characters",
         )
-    return text
+    return text.strip()
 
 
 def _check_same_size(splits: Mapping[str, Split], path: Path) -> None:
