@@ -13,6 +13,7 @@ from bloodedge.errors import ConfigError, DataError
 
 MAX_FILE_BYTES = 200 << 20
 MAX_PIXELS = 100_000_000
+_TWELVE_BITS = 1 << 12
 
 
 def read_image(path: Path, size: int, crop: int | None = None) -> NDArray[np.uint8]:
@@ -154,6 +155,13 @@ def _eight_bits(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == np.uint16:
+        if 0 < (brightest := int(pixels.max())) < _TWELVE_BITS:
+            # As they are, cells would be all but black, and no camera leaves a bright field so dark.
+            raise DataError(
+                f"{name} has 16 bits, of which it uses 12: its brightest value is {brightest}",
+                expected="values up to 65535",
+                fix="multiply 12-bit values by 16",
+            )
         # 65535 = 257 * 255, so this is exact rounding.
         return np.asarray((pixels.astype(np.uint32) + 128) // 257, np.uint8)
     if pixels.dtype.kind == "f" and pixels.min() >= 0.0 and pixels.max() <= 1.0:

@@ -157,12 +157,14 @@ def classification_metrics(truth: ArrayLike, probabilities: ArrayLike) -> dict[s
     matrix = confusion_matrix(y, p.argmax(axis=1), p.shape[1])
     correct = int(np.trace(matrix))
     precision, recall, f1 = precision_recall_f1(matrix)
+    # As scikit-learn: a class that is neither there nor predicted has no F1.
+    seen = matrix.sum(axis=0) + matrix.sum(axis=1) > 0
     return {
         "images": len(y),
         "accuracy": correct / max(len(y), 1),
         "accuracy_95ci": list(wilson_interval(correct, len(y))),
         "auc": auc_one_vs_rest(y, p),
-        "macro_f1": float(f1.mean()),
+        "macro_f1": float(f1[seen].mean()) if seen.any() else 0.0,
         "ece": expected_calibration_error(y, p),
         "precision": precision.tolist(),
         "recall": recall.tolist(),

@@ -228,6 +228,8 @@ def _ranked(
 def image_files(paths: Sequence[Path]) -> list[Path]:
     """Return the files, and in place of each folder the image files in it, sorted by name.
 
+    Hidden files are passed over, as a Mac adds them; how many others are, is said.
+
     Raises:
         DataError: a path is missing, or a folder holds no images.
     """
@@ -238,9 +240,12 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
                 raise DataError(f"the image {path} does not exist")
             files.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        seen = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+        inside = [p for p in seen if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()]
         if not inside:
             raise DataError(f"{path} holds no images", expected=" ".join(IMAGE_SUFFIXES))
+        if others := len(seen) - len(inside):
+            say(f"{path}: {others} files and folders of other names are left out")
         files += inside
     return files
 

@@ -14,13 +14,27 @@ _THUMBNAIL = 96
 _CAPTION = 24
 
 
-def check_free(table: Path | None, sheet: Path | None, *, force: bool) -> None:
+def check_free(
+    table: Path | None, sheet: Path | None, read: Sequence[Path] = (), *, force: bool
+) -> None:
     """Refuse what could not be written, before anything is classified.
 
+    Args:
+        table: the CSV to write.
+        sheet: the PNG to write.
+        read: the files and folders that are read: the model, and the images.
+        force: whether what is there is replaced.
+
     Raises:
-        ConfigError: a file exists and `force` is not given, both are one file, or the sheet's name
-            is no PNG's.
+        ConfigError: a file exists and `force` is not given, both are one file, one is read as
+            well, or the sheet's name is no PNG's, or it would be among the images the next time.
     """
+    inputs = {path.resolve() for path in read}
+    for path in (table, sheet):
+        if path is not None and path.resolve() in inputs:
+            raise ConfigError(f"{path} is read, and would be replaced", fix="choose another name")
+    if sheet is not None and sheet.resolve().parent in inputs:
+        raise ConfigError(f"--sheet {sheet} would be one of the images", fix="another folder")
     if table is not None and sheet is not None and table.resolve() == sheet.resolve():
         raise ConfigError(f"--csv and --sheet are both {sheet}", expected="two files")
     if sheet is not None and sheet.suffix.lower() != ".png":

@@ -37,6 +37,13 @@ def test_sixteen_bits_are_scaled_and_rounded() -> None:
     )
 
 
+def test_twelve_bits_in_sixteen_are_not_shown_almost_black() -> None:
+    deep = RGB[..., ::-1].astype(np.uint16) * 16
+    with pytest.raises(DataError, match="of which it uses 12: .* multiply 12-bit values by 16"):
+        decode_image(encode(deep), 16, "x")
+    np.testing.assert_array_equal(decode_image(encode(deep * 0), 16, "x"), RGB * 0)
+
+
 def test_a_crop_takes_the_central_square_of_so_many_pixels() -> None:
     wide = np.zeros((20, 30, 3), np.uint8)
     wide[2:18, 7:23] = RGB

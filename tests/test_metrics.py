@@ -89,6 +89,15 @@ def test_per_class_figures_are_scikit_learns(sample: Case) -> None:
     assert ours["confusion"] == metrics.confusion_matrix(y, p.argmax(axis=1)).tolist()
 
 
+def test_a_class_that_is_neither_there_nor_predicted_leaves_macro_f1_alone() -> None:
+    from sklearn import metrics
+
+    y, p = case(6, classes=3)
+    wide = np.hstack([p, np.zeros((len(p), 1))])
+    theirs = metrics.f1_score(y, wide.argmax(axis=1), average="macro")
+    assert classification_metrics(y, wide)["macro_f1"] == pytest.approx(theirs, abs=1e-12)
+
+
 def test_a_class_that_is_never_seen_or_predicted_counts_as_zero() -> None:
     precision, recall, f1 = precision_recall_f1(confusion_matrix([0, 0, 1], [0, 1, 1], 3))
     assert precision.tolist() == [1.0, 0.5, 0.0]

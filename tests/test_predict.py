@@ -148,6 +148,14 @@ def test_files_stay_in_order_and_folders_give_their_images(images: Path) -> None
     assert [p.name for p in image_files([first, images])] == ["c.bmp", "a.PNG", "b.png", "c.bmp"]
 
 
+def test_a_folder_may_hold_other_things(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (images / "._a.PNG").write_bytes(b"of a Mac")
+    (images / "more.png").mkdir()
+    assert [p.name for p in image_files([images])] == ["a.PNG", "b.png", "c.bmp"]
+    left = len(list(images.iterdir())) - 4
+    assert f"{left} files and folders of other names are left out" in capsys.readouterr().err
+
+
 def test_logits_are_refused(logits_tflite: bytes, tmp_path: Path, images: Path) -> None:
     path = tmp_path / "logits.tflite"
     path.write_bytes(logits_tflite)
@@ -199,6 +207,22 @@ def test_the_csv_holds_every_probability(model: Path, images: Path, tmp_path: Pa
     again = run(model, images, "--csv", out)
     assert isinstance(again.exception, ConfigError)
     assert run(model, images, "--csv", out, "--force").exit_code == 0
+
+
+def test_what_is_read_is_not_replaced(model: Path, images: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in (model, *image_files([images]))}
+    for words in (["--csv", images / "b.png"], ["--csv", model], ["--sheet", images / "b.png"]):
+        done = run(model, images, *words, "--force")
+        assert "is read, and would be replaced" in str(done.exception)
+    done = run(model, images, "--sheet", images / "new.png")
+    assert "would be one of the images" in str(done.exception)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_empty_name_is_not_this_folder(model: Path) -> None:
+    done = run(model, "")
+    assert done.exit_code == 2
+    assert "an empty name" in done.output
 
 
 def test_one_file_is_not_both_table_and_sheet(

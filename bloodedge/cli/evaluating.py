@@ -102,10 +102,19 @@ def _cells(run: Run, split: str) -> list[str]:
     ]
 
 
+def _named(text: str) -> Path:
+    """Return a path; an empty name, as of a variable that is not set, would be this folder."""
+    if not text:
+        raise typer.BadParameter("an empty name; expected an image file, or a folder of them")
+    return Path(text)
+
+
 def predict(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="A run, a model file, or a model of the zoo.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, or folders of them.", parser=_named)
+    ],
     top: Annotated[
         int | None, typer.Option("--top", help="Classes to give for each image.")
     ] = None,
@@ -133,15 +142,16 @@ def predict(
     from dataclasses import replace
 
     from bloodedge.cli.starting import start_backend
-    from bloodedge.deploy.predict import PredictConfig
+    from bloodedge.deploy.predict import PredictConfig, image_files
     from bloodedge.deploy.predict import predict as run
     from bloodedge.deploy.predict_files import check_free, write_csv, write_sheet
     from bloodedge.references import find_model
 
     reference = find_model(model)
     shown = top if top is not None or as_json else _TABLE_TOP
-    config = PredictConfig(reference, tuple(images), None if csv else shown, crop)
-    check_free(csv, sheet, force=force)
+    files = image_files(images)
+    config = PredictConfig(reference, tuple(files), None if csv else shown, crop)
+    check_free(csv, sheet, [reference.path, *images, *files], force=force)
     start_backend(context, backend, [reference])
     predictions = run(config)
     if csv:

@@ -141,7 +141,7 @@ def _children(folder: Path) -> tuple[list[Path], list[Path], int]:
 
 
 def _read(files: list[_File], size: int) -> tuple[list[str], Images]:
-    """Return every image, (N, size, size, 3), and its SHA-256: a file saved anew has another one."""
+    """Return the SHA-256 of every image, and it, (N, size, size, 3): copies may be saved anew."""
 
     def load(file: _File) -> tuple[str, Images]:
         image = decode_image(read_bytes(file.path), size, str(file.path))
