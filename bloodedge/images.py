@@ -156,7 +156,7 @@ def _eight_bits(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
         return pixels
     if pixels.dtype == np.uint16:
         if 0 < (brightest := int(pixels.max())) < _TWELVE_BITS:
-            # As they are, cells would be all but black, and no camera leaves a bright field so dark.
+            # Cells would be all but black, and no camera leaves a bright field so dark.
             raise DataError(
                 f"{name} has 16 bits, of which it uses 12: its brightest value is {brightest}",
                 expected="values up to 65535",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Any
 
-from bloodedge.compress import sparsity
+import numpy as np
+
 from bloodedge.compress.bridge.runtime import tfmot
-from bloodedge.compress.choice import choose_layers
+from bloodedge.compress.choice import LayerChoice, choose_layers
 from bloodedge.compress.finetune import FinetuneConfig, Method, Parent, finetune, load_parent
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
@@ -17,6 +19,7 @@ from bloodedge.errors import ConfigError, check_range
 from bloodedge.runs import Run
 
 KIND = "cluster"
+_FEW_ZEROS = 0.05
 # How the first centroids are found, by tfmot's names.
 INITS = {"kmeans++": "KMEANS_PLUS_PLUS", "linear": "LINEAR", "density": "DENSITY_BASED"}
 
@@ -29,8 +32,8 @@ class ClusterConfig(FinetuneConfig):
         clusters: how many distinct values a kernel may have.
         init: how the first ones are found: `kmeans++`, `linear` between the smallest and the
             largest weight, or `density`, by the weights' distribution.
-        preserve_sparsity: whether zeros stay zero, and zero is one of the values; a parent that
-            was pruned asks for it by itself.
+        preserve_sparsity: whether zeros stay zero, and zero is one of the values; kernels that
+            were pruned ask for it by themselves.
 
     Raises:
         ConfigError: an unknown init, or a number out of range.
@@ -61,30 +64,37 @@ def cluster(config: ClusterConfig, data: Dataset) -> Run:
         RunError: the run exists, or cannot be resumed.
     """
     parent = load_parent(config, data)
-    config = replace(config, preserve_sparsity=_preserves(config, parent))
     choices = choose_layers(parent.model, config.layers, partial(_too_small, config.clusters))
     strip = tfmot().clustering.keras.strip_clustering
+    _tell_of_zeros(config, parent, choices)
     method = Method(KIND, choices, partial(wrap_layer, config), strip)
     return finetune(config, parent, method, data)
 
 
 def wrap_layer(config: ClusterConfig, layer: Any) -> Any:
-    """Return a tf_keras layer with tfmot's wrapper around it."""
+    """Return a tf_keras layer, called before, with tfmot's wrapper around it.
+
+    The zeros of one that was pruned are preserved, asked for or not.
+    """
     keras = tfmot().clustering.keras
     return keras.cluster_weights(
         layer,
         config.clusters,
         getattr(keras.CentroidInitialization, INITS[config.init]),
-        preserve_sparsity=config.preserve_sparsity,
+        preserve_sparsity=config.preserve_sparsity or is_pruned(layer),
     )
 
 
-def _preserves(config: ClusterConfig, parent: Parent) -> bool:
-    manifest = parent.reference.manifest
-    sparse = manifest.get("kind") == sparsity.KIND
-    if sparse and not config.preserve_sparsity:
-        say(f"{parent.reference.name} was pruned: its zeros are preserved")
-    return config.preserve_sparsity or sparse
+def is_pruned(layer: Any) -> bool:
+    """Whether a layer's kernel has zeros; a few are what half precision makes of tiny weights."""
+    return float(np.mean(layer.get_weights()[0] == 0)) > _FEW_ZEROS
+
+
+def _tell_of_zeros(config: ClusterConfig, parent: Parent, choices: Sequence[LayerChoice]) -> None:
+    layers = [parent.model.get_layer(choice.name) for choice in choices if not choice.reason]
+    pruned = [layer.name for layer in layers if is_pruned(layer)]
+    if pruned and not config.preserve_sparsity:
+        say(f"{parent.reference.name} was pruned: the zeros of {', '.join(pruned)} are preserved")
 
 
 def _too_small(clusters: int, shape: tuple[int, ...]) -> str:

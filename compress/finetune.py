@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bloodedge.compress.bridge.net import as_net, twin_in
+from bloodedge.compress.bridge.net import as_net, constrain, twin_in
 from bloodedge.compress.bridge.runtime import check_backend, tf_keras
 from bloodedge.compress.bridge.twin import copy_weights_back, make_twin
 from bloodedge.compress.choice import LayerChoice
 from bloodedge.compress.figures import COUNTED, NOTE, layer_figures, weight_sizes
+from bloodedge.compress.preserve import keeper
+from bloodedge.compress.rounding import kernels_of
 from bloodedge.compress.teaching import TeachingConfig, parents, teach
+from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
 from bloodedge.references import ModelReference, find_model
@@ -146,7 +149,11 @@ class _Wrapped:
 
         twin = make_twin(self._model)
         wrapped = tf_keras().models.clone_model(twin, clone_function=clone)
-        return as_net(wrapped, int(self._model.count_params()))
+        net = as_net(wrapped, int(self._model.count_params()))
+        for layer in self._model.layers:
+            if layer.name not in chosen:
+                _keep(layer, wrapped, net)
+        return net
 
     def fixed(self, model: Any) -> Any:
         """Return the Keras 3 model with the trained weights."""
@@ -168,3 +175,12 @@ class _Wrapped:
                 "note": NOTE,
             },
         }
+
+
+def _keep(layer: Any, twin: Any, net: Any) -> None:
+    """Keep the zeros or clusters of a layer that is left alone, which training would undo."""
+    for place in kernels_of(layer):
+        constraint, found = keeper(layer.get_weights()[place])
+        if constraint:
+            constrain(net, twin.get_layer(layer.name).weights[place], constraint)
+            say(f"{layer.name}: {found}, kept")

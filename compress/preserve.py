@@ -60,6 +60,14 @@ def preserve(folded: Folded, what: str) -> dict[str, str]:
     return kept
 
 
+def keeper(kernel: NDArray[np.float32]) -> tuple[Any, str]:
+    """Return a constraint that keeps a kernel's zeros or clusters, and what it keeps in words.
+
+    Both are empty for a kernel that has neither.
+    """
+    return _constraint(kernel, np.ones([1] * kernel.ndim, np.float32), "auto")
+
+
 def _spread(gain: NDArray[np.float32] | None, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the factors of the output channels in a shape that broadcasts to the kernel's."""
     if gain is None:
@@ -84,7 +92,9 @@ def clusters_of(
     apart = np.diff(values) > 4e-7 * np.maximum(np.abs(values[1:]), np.abs(values[:-1]))
     first = np.concatenate([[True], apart])
     count = int(first.sum())
-    if count > _MOST_CLUSTERS or count * _LEAST_REPEATS > kernel.size:
+    # The zeros of a pruned kernel are one value, and say nothing of how often others repeat.
+    others, alive = int(np.count_nonzero(values)), int(np.count_nonzero(kernel))
+    if count > _MOST_CLUSTERS or others * _LEAST_REPEATS > alive:
         return None
     cluster = (np.cumsum(first) - 1)[np.searchsorted(values, kernel / gain)]
     return cluster.astype(np.int64), count

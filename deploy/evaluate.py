@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from bloodedge.console import say
 from bloodedge.data.dataset import SPLITS, Dataset
+from bloodedge.data.names import check_names
 from bloodedge.deploy.predict import LoadedModel, embedded, open_model
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.figures import confusion_figure
@@ -138,24 +138,6 @@ def check_fit(model: LoadedModel, data: Dataset) -> None:
             expected="a model made for this data",
         )
     check_names(path, model.reference.class_names or embedded(model.reference), data)
-
-
-def check_names(path: Path, known: Sequence[str], data: Dataset) -> None:
-    """Check that a model's class names are the data's; other names are told, not refused.
-
-    Raises:
-        ModelError: some are the same, in other places.
-    """
-    ours = {name.casefold(): place for place, name in enumerate(data.class_names)}
-    theirs = {str(name).casefold(): place for place, name in enumerate(known)}
-    if not known or theirs == ours:
-        return
-    if moved := [name for name, place in theirs.items() if ours.get(name, place) != place]:
-        raise ModelError(
-            f"{path} has the data's classes in another order, such as {moved[0]!r}",
-            expected=", ".join(map(str, known)),
-        )
-    say(f"{path}: the model and the data name their classes differently; indices are compared")
 
 
 def _write(run: RunFolder, split: str, data: Dataset, p: NDArray[np.float32]) -> dict[str, Any]:

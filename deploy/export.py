@@ -9,6 +9,7 @@ from typing import Any
 from bloodedge.console import say
 from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset, Split
+from bloodedge.data.names import check_names
 from bloodedge.deploy import verify
 from bloodedge.deploy.arena import arena_bytes
 from bloodedge.deploy.audit import CALIBRATED, audit
@@ -16,7 +17,6 @@ from bloodedge.deploy.c_array import c_header
 from bloodedge.deploy.card import write_card
 from bloodedge.deploy.changed import write_changed
 from bloodedge.deploy.cpp import cpp_class
-from bloodedge.deploy.evaluate import check_names
 from bloodedge.deploy.export_config import ExportConfig
 from bloodedge.deploy.flat.bytemap import map_bytes
 from bloodedge.deploy.kotlin import kotlin_class

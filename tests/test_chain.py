@@ -30,7 +30,7 @@ from bloodedge.deploy.recipe.stage import compress, links, lint_recipe, lint_res
 from bloodedge.errors import ConfigError, DataError, ModelError, RunError
 from bloodedge.files import sha256_of
 from bloodedge.references import find_model
-from bloodedge.runs import load_run, runs_root
+from bloodedge.runs import runs_root
 from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.cost import count_macs
 from bloodedge.train.modelio import save_model
@@ -448,11 +448,3 @@ def test_the_grammar_knows_every_format_that_is_exported():
     from bloodedge.deploy.convert import ALL_VARIANTS
 
     assert set(FORMATS) == set(ALL_VARIANTS)
-
-
-def test_zeros_of_the_source_are_kept_when_it_is_clustered(source: Path):
-    manifest = json.loads((source / "manifest.json").read_text())
-    assert not links(asked("cluster"))[0].config.preserve_sparsity
-    (source / "manifest.json").write_text(json.dumps({**manifest, "kind": "sparsify"}))
-    assert links(asked("cluster"))[0].config.preserve_sparsity
-    assert load_run(source).manifest["kind"] == "sparsify"

@@ -101,6 +101,22 @@ def test_a_kernel_has_no_more_values_than_clusters_and_keeps_its_zeros(clustered
         assert len(np.unique(after[name])) == after[name].size, name
 
 
+def test_zeros_are_kept_whatever_the_pruned_model_went_through(
+    clustered: Run, pruned: Run, colours: Dataset, capsys: pytest.CaptureFixture[str]
+):
+    before = kernels(pruned.path / "model.keras")
+    again = ClusterConfig(str(clustered.path), "again", FIT, clusters=4, layers=("conv",))
+    found = kernels(cluster(again, colours).path / "model.keras")
+    for name in ("conv", "hidden"):
+        assert np.all(found[name][before[name] == 0] == 0), name
+    # Left alone here, it keeps the values it shares, though training moves them.
+    assert len(np.unique(found["conv"])) <= 4
+    assert 4 < len(np.unique(found["hidden"])) <= 8
+    said = capsys.readouterr().err
+    assert "was pruned: the zeros of conv are preserved" in said
+    assert "hidden: 8 clusters, kept" in said
+
+
 def test_the_manifest_counts_the_values_and_names_the_parent(clustered: Run, pruned: Run):
     found = kernels(clustered.path / "model.keras")
     entry = clustered.manifest["model"]["weights"]
@@ -110,7 +126,6 @@ def test_the_manifest_counts_the_values_and_names_the_parent(clustered: Run, pru
     sizes = entry["sizes"]
     assert sizes["after"]["float32"]["gzip_bytes"] < sizes["before"]["float32"]["gzip_bytes"]
     assert clustered.manifest["kind"] == "cluster"
-    assert clustered.manifest["config"]["preserve_sparsity"] is True
     assert clustered.manifest["parents"] == {"parent": sha256_of(pruned.path / "model.keras")}
     recorded = pruned.manifest["files"]["model.keras"]["sha256"]
     assert clustered.manifest["parents"]["parent"] == recorded

@@ -147,6 +147,9 @@ def test_a_teacher_of_other_classes_or_size_is_refused(colours: Dataset):
     small = {n: type(s)(s.images[:, ::2, ::2], s.labels) for n, s in colours.splits.items()}
     with pytest.raises(ModelError, match="16x16 images, the data has 8"):
         distill(config, Dataset("small", "npz", "small", ("r", "g", "b"), small, {}))
+    turned = replace(colours, class_names=colours.class_names[::-1])
+    with pytest.raises(ModelError, match="the data's classes in another order"):
+        distill(config, turned)
     assert not (load_run(find_model("teacher").path.parent).path.parent / "student").exists()
 
 

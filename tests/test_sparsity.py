@@ -115,6 +115,18 @@ def test_the_run_holds_an_ordinary_model_and_the_parent_is_as_it_was(
     assert not [name for name in names if name.startswith(".")]
 
 
+def test_layers_pruned_before_keep_their_zeros(sparse: Run, colours: Dataset, monkeypatch):
+    first = kernels(sparse.path / "model.keras")
+    denser_is_better(monkeypatch)
+    again = config(sparse.path / "model.keras", "again", sparsity=0.5, layers=("stem",))
+    run = sparsify(again, colours)
+    found = kernels(run.path / "model.keras")
+    assert (found["stem"] == 0).mean() == pytest.approx(0.5, abs=0.01)
+    for name in CHANGED:
+        np.testing.assert_array_equal(found[name] == 0, first[name] == 0, name)
+        assert np.any(found[name] != first[name]), name
+
+
 def test_a_run_stopped_after_an_epoch_resumes_to_the_same_weights(
     sparse: Run, colours: Dataset, tiny_file: Path, monkeypatch
 ):

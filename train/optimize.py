@@ -85,7 +85,13 @@ def _keeping_weights(kind: Any) -> Any:
 
 
 def use_averages(optimizer: Any, weights: list[Any]) -> None:
-    """Put the averages, where the optimizer keeps some, in the place of trainable weights."""
+    """Put the averages, where the optimizer keeps some, in the place of trainable weights.
+
+    Averages are of weights as they are before their constraints, which they are to fulfil as well.
+    """
     import keras
 
     keras.optimizers.Optimizer.finalize_variable_values(optimizer, weights)
+    for weight in weights:
+        if weight.constraint is not None:
+            weight.assign(weight.constraint(weight))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.data.dataset import Dataset
+from bloodedge.data.names import check_names
 from bloodedge.data.npz import read_arrays
 from bloodedge.errors import ModelError
 from bloodedge.files import atomic_path
@@ -65,6 +66,7 @@ def restore_for(reference: ModelReference, data: Dataset, role: str) -> Any:
             f"the {role} {reference.name} takes {size}x{size} images, the data has {data.size}",
             fix=f"--size {size}, or train a {role} at this size",
         )
+    check_names(reference.path, reference.class_names, data)
     return model
 
 

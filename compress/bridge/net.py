@@ -51,6 +51,19 @@ def twin_in(net: Any) -> Any:
     return net.get_layer(_NAME).twin
 
 
+def constrain(net: Any, weight: Any, constraint: Any) -> None:
+    """Have the training of a net apply a Keras 3 constraint to a weight of the tf_keras model.
+
+    Args:
+        net: from `as_net`.
+        weight: one of the tf_keras model's.
+        constraint: takes its value, and returns what it becomes after every step.
+    """
+    layer = net.get_layer(_NAME)
+    place = [id(own) for own in layer.twin.weights].index(id(weight))
+    layer.shared[place].constraint = constraint
+
+
 def _share(weight: Any, trainable: bool) -> Any:
     """Return a Keras 3 variable over a TensorFlow variable, named as the optimizer expects."""
     import keras

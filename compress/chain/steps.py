@@ -11,9 +11,7 @@ from bloodedge.compress.channels.stage import PruneConfig, prune_channels
 from bloodedge.compress.clustering import ClusterConfig, cluster
 from bloodedge.compress.distill import DistillConfig, distill
 from bloodedge.compress.quantize import QatConfig, quantize
-from bloodedge.compress.sparsity import KIND as SPARSE_KIND
 from bloodedge.compress.sparsity import SparsityConfig, sparsify
-from bloodedge.references import find_model
 from bloodedge.train.recipes import cluster_tuning, fine_tuning, fit_config, qat_tuning
 from bloodedge.variants import Step
 
@@ -88,7 +86,6 @@ def _cluster(config: RecipeConfig, step: Step, name: str, parent: str) -> Link:
         cluster_tuning(**config.of("cluster")),
         config.teaching,
         clusters=int(step.amount or 0),
-        preserve_sparsity=_is_sparse(config),
     )
     return Link(step.text, clustered, cluster, parent, config.teaching)
 
@@ -97,13 +94,6 @@ def _qat(config: RecipeConfig, step: Step, name: str, parent: str) -> Link:
     fit = qat_tuning(**config.of("qat"))
     qat = QatConfig(parent, fit, name, config.teaching, per_class=config.per_class)
     return Link(step.text, qat, quantize, parent, config.teaching)
-
-
-def _is_sparse(config: RecipeConfig) -> bool:
-    """Whether the weights that are clustered have been pruned before."""
-    if {"sparse", "2of4"} & set(config.recipe.kinds()):
-        return True
-    return not config.begins_anew and find_model(config.source).manifest.get("kind") == SPARSE_KIND
 
 
 _MAKERS: dict[str, Maker] = {

@@ -1,0 +1,28 @@
+"""Whether a model's classes are those of the data, by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bloodedge.console import say
+from bloodedge.data.dataset import Dataset
+from bloodedge.errors import ModelError
+
+
+def check_names(path: Path, known: Sequence[str], data: Dataset) -> None:
+    """Check that a model's class names are the data's; other names are told, not refused.
+
+    Raises:
+        ModelError: some are the same, in other places.
+    """
+    ours = {name.casefold(): place for place, name in enumerate(data.class_names)}
+    theirs = {str(name).casefold(): place for place, name in enumerate(known)}
+    if not known or theirs == ours:
+        return
+    if moved := [name for name, place in theirs.items() if ours.get(name, place) != place]:
+        raise ModelError(
+            f"{path} has the data's classes in another order, such as {moved[0]!r}",
+            expected=", ".join(map(str, known)),
+        )
+    say(f"{path}: the model and the data name their classes differently; indices are compared")
