@@ -191,7 +191,7 @@ class RunFolder:
 
         Args:
             manifest: what to record.
-            scratch: files, such as checkpoints, that are deleted once nothing else can fail.
+            scratch: files, such as checkpoints, that are deleted once the run is in its place.
         """
         names = sorted(p for p in self.path.rglob("*") if p.is_file() and p.name[0] != ".")
         files = {
@@ -203,9 +203,9 @@ class RunFolder:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         fsync_folder(self.path)
-        for name in scratch:
-            (self.path / name).unlink(missing_ok=True)
         _swap_in(self.path, self.final)
+        for name in scratch:
+            (self.final / name).unlink(missing_ok=True)
         return load_run(self.final)
 
 

@@ -104,7 +104,10 @@ def convert(
                 fix="replace it; TF Select would support it, on runtimes that carry TensorFlow",
             ) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"the conversion to {variant} failed: {lines[0][:300]}") from error
+        raise ModelError(
+            f"the conversion to {variant} failed: {lines[0][:300]}",
+            fix=f"leave {variant} out of --variants",
+        ) from error
 
 
 def export_twin(model: Any, size: int, batch: int = 1) -> Any:

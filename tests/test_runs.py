@@ -46,11 +46,12 @@ def test_a_run_appears_whole_with_the_digest_of_every_file(isolated_runs: Path):
     assert sorted(p.name for p in isolated_runs.iterdir()) == ["a"]
 
 
-def test_scratch_files_survive_until_nothing_can_fail(isolated_runs: Path, monkeypatch):
+@pytest.mark.parametrize("last", ["write_json", "_swap_in"])
+def test_scratch_files_survive_until_nothing_can_fail(last: str, isolated_runs: Path, monkeypatch):
     with open_run("a", resumable=True) as run:
         (run.path / ".checkpoint").write_text("hours of work")
         with monkeypatch.context() as patch:
-            patch.setattr("bloodedge.runs.write_json", lambda *_: 1 / 0)
+            patch.setattr(f"bloodedge.runs.{last}", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 run.commit(manifest("a"), scratch=(".checkpoint",))
         assert (run.path / ".checkpoint").exists()
