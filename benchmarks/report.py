@@ -99,7 +99,7 @@ def report(config: ReportConfig) -> Report:
         reasons = "; ".join(f"{name}: {why}" for name, why in data.left_out)
         raise DataError(
             f"no run to report on in {runs_root()}" + (f" ({reasons})" if reasons else ""),
-            fix="bloodedge train, export or evaluate something first",
+            fix="" if reasons else "bloodedge train, export or evaluate something first",
         )
     # Files are looked for in all runs, also where only results are named, and in the zoo.
     held = [*all_runs([*zoo_folders(), runs_root()]).runs, *sources.runs]

@@ -71,6 +71,7 @@ def collect(runs: Sequence[Run], results: Sequence[Path] = ()) -> ReportData:
         _try(found, path.name, partial(_add_result, found, path, text(path.name)))
     _add_measured(found)
     sections = tuple(_section(found, fingerprint) for fingerprint in found.homes)
+    _tell_of_superseded(found, sections)
     origins = tuple(found.origins.get("", ()))
     return ReportData(sections, origins, tuple(found.left_out), tuple(found.bad))
 
@@ -173,7 +174,7 @@ def _section(found: _Found, fingerprint: str) -> Section:
         scores = next((by_split[split] for split in SPLIT_ORDER if split in by_split), None)
         base = replace(found.files[sha], scores=scores)
         places = found.latencies.get(sha, {}).values()
-        timed = [_on(newest(latencies), fingerprint) for latencies in places]
+        timed = [_on(newest(_about(latencies, fingerprint)), fingerprint) for latencies in places]
         real = [replace(base, latency=latency) for latency in timed if not latency.emulated]
         rows += real or [base]
         emulated += [replace(base, latency=latency) for latency in timed if latency.emulated]
@@ -188,6 +189,25 @@ def _section(found: _Found, fingerprint: str) -> Section:
     origins = tuple(found.origins.get(fingerprint, ())) if fingerprint else ()
     shared = fingerprint, title, synthetic, names, tuple(rows), curves, origins
     return Section(*shared, tuple(emulated))
+
+
+def _about(latencies: list[Latency], fingerprint: str) -> list[Latency]:
+    """Return those that classified the section's images, or may have, if there are any."""
+    return [one for one in latencies if one.data in ("", fingerprint)] or latencies
+
+
+def _tell_of_superseded(found: _Found, sections: Sequence[Section]) -> None:
+    """Name the results of which nothing is shown, because later ones are of the same things."""
+    shown = {}
+    for section in sections:
+        for latency in filter(None, (row.latency for row in (*section.rows, *section.emulated))):
+            shown[latency.source] = ""
+            for other in latency.superseded:
+                shown.setdefault(other.source, latency.source)
+    for source, newer in shown.items():
+        if newer:
+            why = f"{newer} has later figures of the same files, device and runtime"
+            found.left_out.append((source, why))
 
 
 def _on(latency: Latency, fingerprint: str) -> Latency:

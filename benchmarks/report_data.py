@@ -69,6 +69,7 @@ class Latency:
         int8_dot: whether the processor names an int8 dot product; None where it names nothing.
         peaks: what the machine can do at most, by thread count; empty where nobody measured it.
         noise: whether it was quiet enough to conclude; None where nobody looked.
+        superseded: what else was measured there of the same file, and is not shown.
     """
 
     device: str
@@ -86,6 +87,7 @@ class Latency:
     int8_dot: bool | None = None
     peaks: tuple[Peaks, ...] = ()
     noise: Noise | None = None
+    superseded: tuple[Latency, ...] = ()
 
     @property
     def place(self) -> str:

@@ -92,14 +92,15 @@ def _timing(row: Row, one: BenchmarkRow) -> str:
 
 
 def _busy(timed: Sequence[tuple[Row, BenchmarkRow]]) -> Iterator[Span]:
-    """Yield when each benchmark ran; its clock is recorded in whole seconds."""
+    """Yield when each benchmark ran, shown or not; its clock is recorded in whole seconds."""
     found: dict[str, list[float]] = {}
-    for row, one in timed:
-        if row.latency:
-            times = found.setdefault(row.latency.source, [])
+    shown = [row.latency for row, _ in timed if row.latency]
+    for latency in (*shown, *(other for one in shown for other in one.superseded)):
+        times = found.setdefault(latency.source, [])
+        for one in filter(None, (latency.single, latency.all_cores)):
             times += [second for when in one.timed for second in (when.begin_s, when.end_s)]
-            times += [_epoch(when) + 1 for when in (row.latency.until,) if when]
-            times += [_epoch(when) for when in (row.latency.when,) if when]
+        times += [_epoch(when) + 1 for when in (latency.until,) if when]
+        times += [_epoch(when) for when in (latency.when,) if when]
     for times in filter(None, found.values()):
         yield min(times), max(times)
 

@@ -142,7 +142,13 @@ def newest(found: Sequence[Latency]) -> Latency:
     single = next((one for one in reversed(order) if one.single), None)
     many = next((one for one in reversed(order) if one.all_cores), None)
     base = single or many or order[-1]
-    return replace(base, all_cores=many.all_cores if many else None)
+    others = tuple(one for one in order if one is not base and one is not many)
+    if many is None or many is base:
+        return replace(base, all_cores=many.all_cores if many else None, superseded=others)
+    # What the machine can do is compared with what was measured in the same run alone.
+    peaks = [*(p for p in base.peaks if p.threads == 1), *(p for p in many.peaks if p.threads > 1)]
+    used = replace(base, all_cores=many.all_cores, peaks=tuple(peaks))
+    return replace(used, superseded=others)
 
 
 def _utc(value: object) -> str:

@@ -125,6 +125,23 @@ def test_of_two_results_of_one_place_the_later_counts_wherever_it_is_named() -> 
         assert found.single
         assert found.all_cores
         assert (found.single.median_us, found.all_cores.median_us) == (10.0, 5.0)
+        # What the older one says is nowhere: its reader is told so.
+        why = "new.json has later figures of the same files, device and runtime"
+        assert made.data.left_out == (("old.json", why),)
+
+
+def test_peaks_are_those_of_the_run_that_measured() -> None:
+    def peaks(threads: int, rate: float) -> dict[str, Any]:
+        rates = dict.fromkeys(("int8_gmacs", "float32_gmacs", "numpy_float32_gmacs"), rate)
+        return {"threads": threads, **rates, "copy": [{"resident_bytes": 1 << 20, "gb_s": 5.0}]}
+
+    both = [row("net", 20.0), row("net", 5.0, threads=4)]
+    write("both.json", "Pi 4", both, peaks=[peaks(1, 10.0), peaks(4, 40.0)],
+          environment={"before": {"utc": "2026-01-01T08:00:00Z"}})  # fmt: skip
+    write("one.json", "Pi 4", [row("net", 10.0)], peaks=[peaks(1, 20.0)],
+          environment={"before": {"utc": "2026-01-01T09:00:00Z"}})  # fmt: skip
+    (found,) = [r.latency for r in merged("both.json", "one.json").rows if r.latency]
+    assert [(p.threads, p.int8_gmacs) for p in found.peaks] == [(1, 20.0), (4, 40.0)]
 
 
 def test_devices_that_answer_differently_are_named() -> None:

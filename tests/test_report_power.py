@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from bloodedge.benchmarks.host import RUNNER
 from bloodedge.benchmarks.processes import Timed
 from bloodedge.benchmarks.report import Report, ReportConfig, report
+from bloodedge.benchmarks.report_energy import meter
 from bloodedge.benchmarks.report_power import Energy, PowerLog, energy, read_power, student_t
 from bloodedge.benchmarks.result import load_result
 from bloodedge.cli.reporting import report as report_command
@@ -252,6 +253,16 @@ def test_energies_stand_in_every_form_of_the_report() -> None:
     assert (values["samples"], values["why_not"]) == ("40", "")
     assert line[3] in made.page.read_text(encoding="utf-8")
     assert line[3] in Path("report/report.md").read_text(encoding="utf-8")
+
+
+def test_a_benchmark_that_a_later_one_replaced_was_no_idling() -> None:
+    earlier = [one._replace(begin_s=one.begin_s - 500, end_s=one.end_s - 500) for one in TIMED]
+    old = json.loads(Path(write_result("old.json", timed=earlier)).read_text())
+    old["environment"] |= {"before": {"utc": utc(BEGIN - 500)}, "after": {"utc": utc(BEGIN - 471)}}
+    Path("old.json").write_text(json.dumps(old))
+    made, _ = told("old.json", write_result("new.json"))
+    spans = sorted(meter(log(), made.data.sections).busy)
+    assert [(a - BEGIN, b - BEGIN) for a, b in spans] == [(-500, -470), (0, 30)]
 
 
 def test_no_better_than_idling_is_said() -> None:
