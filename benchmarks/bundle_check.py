@@ -16,7 +16,8 @@ from bloodedge.errors import ConfigError, DataError
 MAX_FILES = 1000
 MAX_BYTES = 2 << 30
 # What the runner writes into an unpacked bundle.
-RESULTS = ("result.json", "result.json.partial")
+# nohup.out is what the README of a bundle leads to.
+RESULTS = ("result.json", "result.json.partial", "nohup.out")
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,14 @@ def _from_folder(folder: Path) -> dict[str, bytes]:
     for path in paths:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise ValueError(f"{path.name!r} is a link or a device")
-    plain = [path for path in paths if path.is_file() and path.name not in RESULTS]
+    plain = [path for path in paths if path.is_file() and not _made_there(path.relative_to(folder))]
     _check_bounds(len(plain), sum(path.stat().st_size for path in plain))
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in plain}
+
+
+def _made_there(path: Path) -> bool:
+    """Whether a file is what a measurement leaves, or a file manager; neither is measured."""
+    return path.as_posix() in RESULTS or path.name.startswith(".")
 
 
 def _check_bounds(count: int, size: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodedge.benchmarks.errors_found import CONFIDENT, MIN_MODELS
+from bloodedge.benchmarks.report_text import md
 from bloodedge.data.dataset import Images
 from bloodedge.deploy.gallery import MAX_CELLS, contact_sheet
 from bloodedge.metrics import wilson_interval
@@ -92,7 +93,7 @@ def _models(found: Mapping[str, Any]) -> list[str]:
 
 
 def _pairs(found: Mapping[str, Any]) -> list[str]:
-    names, models = found["data"]["class_names"], list(found["models"])
+    names, models = [md(name) for name in found["data"]["class_names"]], list(found["models"])
     heads = " | ".join(f"`{model}`" for model in models)
     lines = [
         f"| label | read as | images | {heads} |",
@@ -109,7 +110,7 @@ def _table(found: Mapping[str, Any], misread: Sequence[Mapping[str, Any]]) -> li
     """Return a line for each image; a model that is right is shown by its probability alone."""
     if not misread:
         return ["None."]
-    names, models = found["data"]["class_names"], list(found["models"])
+    names, models = [md(name) for name in found["data"]["class_names"]], list(found["models"])
     heads = " | ".join(f"`{model}`" for model in models)
     lines = [
         f"| index | label | misread by | most say | {heads} |",

@@ -79,7 +79,7 @@ def main() -> None:
         signal.signal(signal.SIGHUP, hang_up)
     sys.stderr = Screen(sys.stderr.buffer, errors="backslashreplace", line_buffering=True)
     # macOS puts ._NAME beside each file that it copies to a stick or an SD card.
-    models = sorted(str(path) for path in (here / "models").glob("[!.]*"))
+    models = sorted(str(path) for path in (here / "models").glob("[!.]*.tflite"))
     ours = "--sample", str(here / "sample.npz"), "--out", str(here / "result.json")
     sys.argv[1:1] = [*models, *ours]
     runpy.run_path(str(here / "runner.py"), run_name="__main__")

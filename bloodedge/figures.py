@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import util
 from pathlib import Path
@@ -14,6 +15,9 @@ from bloodedge.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+_MAX_NAME = 40
 
 
 def can_draw() -> bool:
@@ -30,7 +34,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure whole or not at all."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # A character that no font here has is drawn as a box, which tells it all.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(temporary, format=path.suffix[1:])
 
 
@@ -57,19 +63,24 @@ def confusion_figure(
     """Draw a confusion matrix: colour by the share of the true class, numbers are images."""
     counts = np.asarray(matrix)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 2.5 + 0.55 * len(class_names)
+    names = [_short(name) for name in class_names]
+    side = 2.5 + 0.55 * len(names) + 0.07 * max(0, max(map(len, names)) - 20)
     figure = new_figure(side + 0.8, side)
     axis = figure.subplots()
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     _number_cells(axis, counts, share)
     ticks = range(len(class_names))
-    axis.set_xticks(ticks, class_names, rotation=45, ha="right", parse_math=False)
-    axis.set_yticks(ticks, class_names, parse_math=False)
+    axis.set_xticks(ticks, names, rotation=45, ha="right", parse_math=False)
+    axis.set_yticks(ticks, names, parse_math=False)
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
     axis.set_title(title, parse_math=False)
     figure.colorbar(image, label="share of the true class")
     save_figure(figure, path)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
 
 
 def _number_cells(axis: Any, counts: NDArray[np.int64], share: NDArray[np.float64]) -> None:

@@ -168,7 +168,7 @@ def test_sums_that_are_no_text_are_one_line(tmp_path: Path) -> None:
 def test_what_a_run_leaves_in_a_bundle_does_not_damage_it(packed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "device"
     unpack_bundle(packed, folder)
-    for name in ("result.json", "result.json.partial"):
+    for name in ("result.json", "result.json.partial", "nohup.out", "models/.DS_Store"):
         (folder / name).write_text("{}")
     assert check_bundle(folder).files == check_bundle(packed).files
 
