@@ -1,0 +1,67 @@
+"""What several models say together: a bound for what one can learn from them, on val.
+
+    python -m bloodedge.benchmarks.ensemble --data D MODEL... [--size S]
+
+MODEL is what `bloodedge evaluate` takes. Prints the accuracy of each model, of the mean of their
+probabilities over every number of them, in the order given, and how many images all misread.
+Test is not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloodedge.benchmarks.comparison import exit_code
+from bloodedge.benchmarks.opened import open_models
+from bloodedge.console import say
+from bloodedge.data.sources import load_data
+from bloodedge.metrics import wilson_interval
+
+SPLIT = "val"
+Probabilities = NDArray[np.float32]
+
+
+def table(said: Mapping[str, Probabilities], labels: NDArray[np.int64]) -> str:
+    """Return the accuracies as Markdown.
+
+    Args:
+        said: what each model says, `(N, C)`, by its name.
+        labels: the classes, `(N,)`.
+    """
+    lines = ["| model | alone, % [95 %] | with all above, % |", "| --- | --- | --- |"]
+    total = np.zeros(next(iter(said.values())).shape)
+    for count, (name, p) in enumerate(said.items()):
+        total += p
+        together = f"{100 * np.mean(total.argmax(axis=1) == labels):.2f}" if count else ""
+        right = int((p.argmax(axis=1) == labels).sum())
+        low, high = wilson_interval(right, len(labels))
+        alone = f"{100 * right / len(labels):.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+        lines.append(f"| `{name}` | {alone} | {together} |")
+    wrong = np.all([p.argmax(axis=1) != labels for p in said.values()], axis=0)
+    return "\n".join(
+        [*lines, "", f"{int(wrong.sum())} of {len(labels):,} images are misread by all."]
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Ask every model about val, and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--data", required=True, help="as for `bloodedge evaluate`")
+    parser.add_argument("--size", type=int, help="likewise")
+    args = parser.parse_args(words)
+    data = load_data(args.data, size=args.size)
+    said = {}
+    for name, model in open_models(args.models, data).items():
+        say(f"{name}: {len(data[SPLIT]):,} {SPLIT} images of {data.title}")
+        said[name] = model.probabilities(data[SPLIT].images)
+    print(table(said, data[SPLIT].labels))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
