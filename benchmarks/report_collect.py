@@ -32,6 +32,7 @@ from bloodedge.benchmarks.report_read import (
 from bloodedge.benchmarks.report_results import newest, read_result
 from bloodedge.benchmarks.stage import RESULT_FILE
 from bloodedge.errors import BloodedgeError
+from bloodedge.files import read_json
 from bloodedge.runs import Run
 
 HISTORY_FILE = "history.csv"
@@ -136,7 +137,7 @@ def _add_result(
     found: _Found, path: Path, source: str, manifest: Mapping[str, Any] | None = None
 ) -> None:
     """Add what a benchmark has measured, by the digest of each model file."""
-    fingerprint, data = _images_of(manifest)
+    fingerprint, data = _images_of(manifest or entry(read_json(path), "sample"))
     result = read_result(path, source, fingerprint)
     if data:
         found.data.setdefault(fingerprint, data)
@@ -149,10 +150,10 @@ def _add_result(
     found.origins.setdefault("", []).append(result_origin(source, path, manifest))
 
 
-def _images_of(manifest: Mapping[str, Any] | None) -> tuple[str, DataEntry | None]:
-    """Return which images a benchmark classified; a result on its own does not say."""
+def _images_of(about: Mapping[str, Any]) -> tuple[str, DataEntry | None]:
+    """Return which images a benchmark classified; a result from no bundle and no run says none."""
     try:
-        return read_data(manifest or {})
+        return read_data(about)
     except BloodedgeError:
         return "", None
 

@@ -342,6 +342,16 @@ def read_facts(path: Path | None) -> dict[str, Any]:
         raise RunnerError(f"{file} cannot be read: {one_line(repr(error))}") from error
 
 
+def describe_sample(sample: Path, images: int) -> dict[str, Any]:
+    """Return a sample's entry in the result, with its data where it lies in a bundle."""
+    about: dict[str, Any] = {"file": sample.name, "images": images}
+    try:
+        data = json.loads(sample.with_name("bundle.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return about
+    return {**about, "data": data} if isinstance(data, dict) else about
+
+
 def write_result(result: dict[str, Any], out: Path, force: bool) -> None:
     """Write the result whole or not at all.
 
@@ -1209,7 +1219,7 @@ def benchmark(args: argparse.Namespace) -> int:
         "emulated": emulated(),
         "config": config,
         "environment": {"runtime": name, "runtime_version": version, **describe_machine()},
-        "sample": {"file": args.sample.name, "images": args.images} if args.sample else None,
+        "sample": describe_sample(args.sample, args.images) if args.sample else None,
         "notes": notes_on(journal, left_out),
         **about_machine(journal.first, rows, loops),
         "rows": rows,

@@ -92,8 +92,12 @@ def test_it_runs_with_nothing_but_itself(packed: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (row,) = json.loads((folder / "result.json").read_text())["rows"]
+    result = json.loads((folder / "result.json").read_text())
+    (row,) = result["rows"]
     assert (row["accuracy"], row["images"]) == (1.0, 9)
+    # Which images these are goes with the result, synthetic ones among them.
+    described = json.loads((folder / "bundle.json").read_text())
+    assert result["sample"] == {"file": "sample.npz", "images": 9, "data": described["data"]}
     # What the device wrote is no part of the bundle.
     check_bundle(folder)
     (folder / "sample.npz").write_bytes(b"")

@@ -144,6 +144,17 @@ def test_peaks_are_those_of_the_run_that_measured() -> None:
     assert [(p.threads, p.int8_gmacs) for p in found.peaks] == [(1, 20.0), (4, 40.0)]
 
 
+def test_the_result_of_a_bundle_says_whose_images_it_classified() -> None:
+    data = {"title": "drawn", "synthetic": True, "fingerprint": "f" * 64, "class_names": ["a", "b"]}
+    loose = write("loose.json", "Pi 3", [row("other", 9.0)])
+    made = merged(write("pi.json", "Pi 4", [row("net", 9.0)], sample={"data": data}), loose)
+    titles = [(section.title, section.synthetic) for section in made.data.sections]
+    assert titles == [("drawn", True), ("Measured on devices", False)]
+    damaged = write("pi.json", "Pi 4", [row("net", 9.0)], sample={"data": {"fingerprint": 3}})
+    (section,) = merged(damaged).data.sections
+    assert section.title == "Measured on devices"
+
+
 def test_devices_that_answer_differently_are_named() -> None:
     same, other = "a" * 64, "b" * 64
     files = [
