@@ -97,7 +97,7 @@ def _add_run(found: _Found, run: Run) -> None:
         _add_result(found, run.path / RESULT_FILE, text(run.name), manifest)
         return
     fingerprint, data = read_data(manifest)
-    names = found.data.setdefault(fingerprint, data).class_names
+    names = _add_data(found, fingerprint, data).class_names
     rows = [read_evaluated(manifest)] if manifest["kind"] == "evaluate" else list(read_models(run))
     if not rows:
         why = f"a run of kind {text(manifest['kind'])} without a model"
@@ -116,6 +116,14 @@ def _add_run(found: _Found, run: Run) -> None:
     if (run.path / HISTORY_FILE).is_file():
         curve = read_curve(text(run.name), run.path / HISTORY_FILE)
         found.curves.setdefault(fingerprint, []).append(curve)
+
+
+def _add_data(found: _Found, fingerprint: str, data: DataEntry) -> DataEntry:
+    """Return the first description of a data set; it is synthetic where any of them says so."""
+    first = found.data.setdefault(fingerprint, data)
+    if data.synthetic:
+        found.data[fingerprint] = first = first._replace(synthetic=True)
+    return first
 
 
 def _inherit(found: _Found, row: Row, manifest: Mapping[str, Any]) -> Row:
@@ -140,7 +148,7 @@ def _add_result(
     fingerprint, data = _images_of(manifest or entry(read_json(path), "sample"))
     result = read_result(path, source, fingerprint)
     if data:
-        found.data.setdefault(fingerprint, data)
+        _add_data(found, fingerprint, data)
     found.left_out += result.left_out
     for sha, latency, row in result.measured:
         places = found.latencies.setdefault(sha, {})

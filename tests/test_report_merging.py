@@ -150,6 +150,10 @@ def test_the_result_of_a_bundle_says_whose_images_it_classified() -> None:
     made = merged(write("pi.json", "Pi 4", [row("net", 9.0)], sample={"data": data}), loose)
     titles = [(section.title, section.synthetic) for section in made.data.sections]
     assert titles == [("drawn", True), ("Measured on devices", False)]
+    silent = {key: value for key, value in data.items() if key != "synthetic"}
+    first = write("first.json", "Pi 4", [row("net", 9.0)], sample={"data": silent})
+    (section,) = merged(first, "pi.json").data.sections
+    assert section.synthetic
     damaged = write("pi.json", "Pi 4", [row("net", 9.0)], sample={"data": {"fingerprint": 3}})
     (section,) = merged(damaged).data.sections
     assert section.title == "Measured on devices"
