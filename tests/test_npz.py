@@ -50,6 +50,19 @@ def test_reads_what_was_written(file: Path) -> None:
     assert (data.origin, data.size, data.synthetic) == ("npz", 8, False)
 
 
+def test_a_wrong_label_that_makes_empty_classes_is_noticed(
+    tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load_npz(file)
+    assert capsys.readouterr().err == ""
+    content = arrays()
+    content["train_labels"][0] = 9
+    path = write(tmp_path / "odd.npz", content)
+    assert len(load_npz(path).class_names) == 10
+    said = capsys.readouterr().err
+    assert f"{path}: train has no image of 6 of 10 classes, such as 'class 3'" in said
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no\.npz does not exist"):
         load_npz(tmp_path / "no.npz")

@@ -12,7 +12,16 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from bloodedge.data.dataset import MAX_CLASSES, SPLITS, Dataset, Split, check_split, fingerprint
+from bloodedge.console import say
+from bloodedge.data.dataset import (
+    MAX_CLASSES,
+    SPLITS,
+    Dataset,
+    Split,
+    check_split,
+    class_counts,
+    fingerprint,
+)
 from bloodedge.errors import DataError
 
 MAX_BYTES = 16 << 30
@@ -75,6 +84,7 @@ def load_npz(path: Path, class_names: tuple[str, ...] | None = None) -> Dataset:
         title, names = KNOWN_SETS.get(fingerprint(splits)) or (title, _numbered(splits, path))
     for name, split in splits.items():
         check_split(name, split, len(names), str(path))
+    _tell_of_unlearnt(splits["train"], names, path)
     drawn = _text(arrays["synthetic"], path) if "synthetic" in arrays else ""
     origin = "synthetic" if drawn else "npz"
     return Dataset(path.stem, origin, drawn or title, names, splits, {"file": path.name})
@@ -159,6 +169,17 @@ def _numbered(splits: Mapping[str, Split], path: Path) -> tuple[str, ...]:
     if highest == 0:
         raise DataError(f"{path}: every label is 0", expected="two classes or more")
     return tuple(f"class {i}" for i in range(highest + 1))
+
+
+def _tell_of_unlearnt(train: Split, names: tuple[str, ...], path: Path) -> None:
+    """Say which classes no image of train shows: a wrong label makes many of them."""
+    counts = class_counts(train.labels, len(names))
+    lacking = [name for name, count in zip(names, counts, strict=True) if not count]
+    if lacking:
+        say(
+            f"warning: {path}: train has no image of {len(lacking)} of {len(names)} classes, "
+            f"such as {lacking[0]!r}"
+        )
 
 
 def _text(value: NDArray[Any] | np.str_, path: Path) -> str:
