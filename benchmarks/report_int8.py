@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from bloodedge.benchmarks.report_data import Latency, Row, Section
@@ -86,9 +87,9 @@ def find_pairs(section: Section) -> list[Pair]:
         # Of several, that of the same model and run: there processes of the two took turns.
         twins.sort(key=lambda row: (row.parent != int8.parent, not _together(row, int8)))
         for twin in twins[:1]:
-            figures = _figures(twin, int8)
-            if int8.latency and figures:
-                found.append(Pair(twin, int8, int8.latency, *figures, _together(twin, int8)))
+            both = (_figures(a, b) for a, b in _runs(twin, int8))
+            if figures := next(filter(None, both), None):
+                found.append(Pair(twin, int8, *figures))
     return sorted(found, key=lambda pair: -pair.ratio)
 
 
@@ -107,14 +108,25 @@ def _together(row: Row, other: Row) -> bool:
     return bool(row.latency and other.latency and row.latency.source == other.latency.source)
 
 
-def _figures(float32: Row, int8: Row) -> tuple[BenchmarkRow, BenchmarkRow] | None:
-    """Return both files' figures with one thread, or else with the same number of threads."""
-    a, b = float32.latency, int8.latency
-    if a is None or b is None:
-        return None
+def _runs(float32: Row, int8: Row) -> Iterator[tuple[Latency, Latency]]:
+    """Yield the two files' latencies: those of one run, shown or not, come before any others."""
+    ones, others = (
+        (row.latency, *reversed(row.latency.superseded)) if row.latency else ()
+        for row in (float32, int8)
+    )
+    yield from ((a, b) for b in others for a in ones if a.source == b.source)
+    yield from zip(ones[:1], others[:1], strict=False)
+
+
+def _figures(a: Latency, b: Latency) -> tuple[Latency, BenchmarkRow, BenchmarkRow, bool] | None:
+    """Return both files' figures with one thread, or else with the same number of threads.
+
+    Before them stands where the second was measured, after them whether it was in one run.
+    """
     for before, after in ((a.single, b.single), (a.all_cores, b.all_cores)):
         if before and after and before.median_us and after.median_us:
-            return (before, after) if before.threads == after.threads else None
+            same = before.threads == after.threads
+            return (b, before, after, a.source == b.source) if same else None
     return None
 
 

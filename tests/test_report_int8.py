@@ -140,6 +140,14 @@ def test_other_models_threads_and_parents_make_no_pair() -> None:
     assert [one.after.threads for one in four] == [4]
 
 
+def test_files_that_were_measured_together_once_are_compared_by_that_run() -> None:
+    both = replace(place(4.0), source="both.json")
+    newer = replace(place(1.0), source="newer.json", superseded=(both,))
+    float32 = replace(place(8.0), source="both.json")
+    (found,) = find_pairs(section(row("float32", float32), row("int8", newer)))
+    assert (found.ratio, found.place.source, found.together) == (0.5, "both.json", True)
+
+
 def test_of_several_float32_files_that_of_the_same_parent_and_run_counts() -> None:
     int8 = row("int8", place(9.0), parent="a")
     apart = replace(place(1.0), source="another.json")
