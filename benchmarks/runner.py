@@ -849,7 +849,8 @@ def class_map(
         if max(found) < 0:
             return None, "no accuracy: the model's labels are not the sample's"
         lacking = [name for i, name in enumerate(sample.class_names) if i not in found]
-        return np.array(found), f"the model does not know {', '.join(lacking)}" if lacking else ""
+        why = "the model does not know " + one_line(", ".join(lacking)) if lacking else ""
+        return np.array(found), why
     if outputs < classes or (sample.class_names and outputs > classes):
         return None, f"no accuracy: {outputs} outputs, {classes} classes in the sample"
     return np.arange(outputs), ""

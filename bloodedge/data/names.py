@@ -16,8 +16,10 @@ def check_names(path: Path, known: Sequence[str], data: Dataset) -> None:
     Raises:
         ModelError: some are the same, in other places.
     """
-    ours = {name.casefold(): place for place, name in enumerate(data.class_names)}
-    theirs = {str(name).casefold(): place for place, name in enumerate(known)}
+    ours, theirs = (
+        {str(name).strip().casefold(): place for place, name in enumerate(names)}
+        for names in (data.class_names, known)
+    )
     if not known or theirs == ours:
         return
     if moved := [name for name, place in theirs.items() if ours.get(name, place) != place]:
