@@ -652,22 +652,32 @@ def pin(threads: int) -> list[int]:
 
 
 def steady_loop(seconds: float) -> dict[str, float]:
-    """Time the same checksums again and again, and return how much that varies.
+    """Time the same checksums again and again, and return how much that varies; see `vary`.
 
-    Its bytes stay in the first-level cache: what reads more than that, such as a list of numbers,
+    Their bytes stay in the first-level cache: what reads more than that, such as a list of numbers,
     depends on where memory put it, and so on the process (results/runner.md).
+    """
+    data = bytes(1 << 14)
+
+    def checksums() -> None:
+        for _ in range(10):
+            zlib.crc32(data)
+
+    return vary(checksums, seconds)
+
+
+def vary(call: Callable[[], object], seconds: float) -> dict[str, float]:
+    """Time what does the same every time, and return how much that varies.
 
     Returns:
         `median_us`, and `jitter`, (p90 - p10) / median.
     """
-    data = bytes(1 << 14)
     clock = time.perf_counter_ns
     taken: list[int] = []
     stop = clock() + int(seconds * 1e9)
     while len(taken) < 20 or clock() < stop:
         begin = clock()
-        for _ in range(10):
-            zlib.crc32(data)
+        call()
         taken.append(clock() - begin)
     low, middle, high = (float(value) for value in np.percentile(taken, [10, 50, 90]))
     return {"median_us": round(middle / 1000, 3), "jitter": round((high - low) / middle, 4)}

@@ -12,13 +12,11 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-
-import numpy as np
 
 from bloodedge.benchmarks import runner
 from bloodedge.benchmarks.comparison import exit_code
+from bloodedge.errors import check_range
 
 Loop = Callable[[float], dict[str, float]]
 
@@ -26,13 +24,7 @@ Loop = Callable[[float], dict[str, float]]
 def additions(seconds: float) -> dict[str, float]:
     """Time the sum of ten thousand integers, each an object, as the runner once did."""
     numbers = list(range(10_000))
-    taken, stop = [], time.perf_counter() + seconds
-    while time.perf_counter() < stop:
-        begin = time.perf_counter_ns()
-        sum(numbers)
-        taken.append(time.perf_counter_ns() - begin)
-    low, middle, high = np.percentile(taken, [10, 50, 90])
-    return {"median_us": float(middle) / 1000, "jitter": float((high - low) / middle)}
+    return runner.vary(lambda: sum(numbers), seconds)
 
 
 LOOPS: dict[str, Loop] = {"checksums": runner.steady_loop, "additions": additions}
@@ -53,6 +45,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="[0.5]")
     parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
     args = parser.parse_args(words)
+    check_range("--processes", args.processes, 1, 1000)
+    check_range("--seconds", args.seconds, 0, 60)
     if args.loop:
         runner.pin(1)
         print(json.dumps(LOOPS[args.loop](args.seconds)))

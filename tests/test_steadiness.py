@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bloodedge.benchmarks import steadiness
+from bloodedge.errors import ConfigError
 
 
 def test_only_steady_processes_count(
@@ -27,3 +28,9 @@ def test_only_steady_processes_count(
 @pytest.mark.parametrize("loop", steadiness.LOOPS)
 def test_each_loop_is_measured_in_a_process_of_its_own(loop: str) -> None:
     assert 1 < steadiness.measured(loop, 0.01)["median_us"] < 1e6
+
+
+@pytest.mark.parametrize("option", ["--processes=0", "--seconds=-1", "--seconds=nan"])
+def test_numbers_out_of_range_are_refused(option: str) -> None:
+    with pytest.raises(ConfigError, match="is out of range"):
+        steadiness.main([option])
