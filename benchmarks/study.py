@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
-from bloodedge.errors import ConfigError
+from bloodedge.errors import ConfigError, RunError
+from bloodedge.references import find_model
 from bloodedge.runs import Run, is_finished, load_run, runs_root
+from bloodedge.train.finished import ASIDE, settings_that_differ
 from bloodedge.train.recipes import RECIPES, fit_config
 from bloodedge.train.registry import models
 from bloodedge.train.stage import TrainConfig, train
@@ -78,6 +80,7 @@ def reproduce(config: StudyConfig, data: Dataset) -> None:
 
     Raises:
         TrainingError, RunError, ConfigError: see `bloodedge.train.stage.train`.
+        RunError: a finished run of a row's name has other settings or other data.
     """
     for recipe in config.recipes:
         for model in config.models:
@@ -87,13 +90,32 @@ def reproduce(config: StudyConfig, data: Dataset) -> None:
 
 def _one(model: str, recipe: str, seed: int, config: StudyConfig, data: Dataset) -> None:
     name = run_name(model, recipe, seed)
-    if not is_finished(name):
-        fit = fit_config(recipe, model, epochs=config.epochs, seed=seed, precision=config.precision)
-        train(TrainConfig(model, fit, name, resume=True), data)
+    fit = fit_config(recipe, model, epochs=config.epochs, seed=seed, precision=config.precision)
+    wanted = TrainConfig(model, fit, name, resume=True)
+    if is_finished(name):
+        _check_same(wanted, data)
+    else:
+        train(wanted, data)
     if not is_finished(f"{name}-test"):
         evaluate(EvaluateConfig(name), data)
-    else:
-        say(f"{name}: done before")
+        return
+    tested = load_run(runs_root() / f"{name}-test")
+    if tested.manifest["parents"] != {"model": find_model(name).sha256}:
+        raise RunError(f"{tested.path} is of another training of {name}", fix="remove it")
+    say(f"{name}: done before")
+
+
+def _check_same(wanted: TrainConfig, data: Dataset) -> None:
+    """Check that a finished run is the wanted row, not one of a trial or of other images."""
+    folder = runs_root() / wanted.name
+    # Large rows are trained where there is an accelerator, in its precision.
+    aside = ASIDE | {"fit.precision", "devices"}
+    differences = settings_that_differ(wanted, load_run(folder).manifest, data, aside)
+    if differences:
+        raise RunError(
+            f"{folder} is another row: {', '.join(differences)}",
+            fix=f"remove it and {folder}-test to train it again, or ask for the settings it has",
+        )
 
 
 def table(config: StudyConfig) -> str:

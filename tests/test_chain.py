@@ -207,7 +207,7 @@ def test_a_fit_of_batches_in_parts_is_another(
     fitted = {"data": colours.describe(), "config": json.loads(json.dumps(asdict(link.config)))}
     exported = {"data": colours.describe(), "config": json.loads(json.dumps(asdict(export.config)))}
     assert link.settings_that_differ(fitted, colours) == []
-    monkeypatch.setattr("bloodedge.compress.chain.link.batch_parts", lambda: 2)
+    monkeypatch.setattr("bloodedge.train.finished.batch_parts", lambda: 2)
     assert link.settings_that_differ(fitted, colours) == ["devices is 1, not 2"]
     # A file is the same however many devices are there.
     assert export.settings_that_differ(exported, colours) == []

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bloodedge.benchmarks import recipe_ablation, study
 from bloodedge.data.dataset import Dataset, Split
-from bloodedge.errors import ConfigError, ModelError
+from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.train.augment import NO_AUGMENTATION
 from bloodedge.train.config import FitConfig
 from bloodedge.train.feed import Feed
@@ -95,3 +98,15 @@ def test_reproducing_trains_what_is_missing_and_keeps_the_rest(colours: Dataset,
     assert "95.59" in row
     assert "not run yet" not in row
     assert "synthetic colours" in study.table(config)
+    with pytest.raises(RunError, match=r"fit\.epochs is 1, not 2"):
+        study.reproduce(replace(config, epochs=2), colours)
+    other = replace(colours, splits={**colours.splits, "train": colours["val"]})
+    with pytest.raises(RunError, match="its data is synthetic colours, not"):
+        study.reproduce(config, other)
+    study.reproduce(replace(config, precision="float32"), colours)
+    tested = isolated_runs / "study_cnn_bn-study-test" / "manifest.json"
+    tested.write_text(
+        json.dumps({**json.loads(tested.read_text()), "parents": {"model": "0" * 64}})
+    )
+    with pytest.raises(RunError, match="another training"):
+        study.reproduce(config, colours)

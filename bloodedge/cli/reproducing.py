@@ -30,7 +30,7 @@ def study(
     seeds: Annotated[int, typer.Option("--seeds", help="Runs a row, with seeds 0, 1, ...")] = 1,
     epochs: options.Epochs = None,
     show: Annotated[
-        bool, typer.Option("--show", help="Only print the table of what has been run.")
+        bool, typer.Option("--show", help="Only print the table of what has been run, of any data.")
     ] = False,
     backend: options.Backend = None,
     precision: options.Precision = "auto",

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from bloodedge.compress.teaching import TeachingConfig, parents
 from bloodedge.data.dataset import Dataset
 from bloodedge.references import find_model
 from bloodedge.runs import Run
-from bloodedge.train.device import batch_parts
+from bloodedge.train.finished import ASIDE, settings_that_differ
 
-# What says where a run is and how it is started, not what it is. Models and teachers are
-# compared by their digests.
-_ASIDE = {"name", "model", "force", "resume", "teaching.teachers", "teaching.logits"}
+# Models and teachers are compared by their digests.
+_ASIDE = ASIDE | {"model", "teaching.teachers", "teaching.logits"}
 
 
 @dataclass(frozen=True)
@@ -55,22 +53,8 @@ class Link:
 
         A setting that a run of an earlier version does not have was off then.
         """
-        recorded = dict(_flat(manifest.get("config", {})))
         aside = _ASIDE if _failed(manifest) else _ASIDE | {"allow_failing"}
-        config = asdict(self.config)
-        wanted = dict(_flat(json.loads(json.dumps(config))))
-        if "fit" in config:
-            # A batch in parts gives batch norm other statistics; a whole one leaves no entry.
-            recorded = {"devices": 1, **recorded}
-            wanted["devices"] = batch_parts()
-        found = [
-            f"{key} is {_word(recorded.get(key))}, not {_word(value)}"
-            for key, value in wanted.items()
-            if key not in aside and recorded.get(key) != value and (key in recorded or value)
-        ]
-        if manifest["data"].get("fingerprint") != data.fingerprint:
-            found.append(f"its data is {manifest['data'].get('title')}, not {data.title}")
-        return found
+        return settings_that_differ(self.config, manifest, data, aside)
 
     def parents_that_differ(self, manifest: Mapping[str, Any]) -> list[str]:
         """Return which of the models a finished run was made from are others than now, in words.
@@ -95,16 +79,3 @@ def _failed(manifest: Mapping[str, Any]) -> bool:
     """Whether a file failed its gate; where none did, it was not asked whether one may."""
     variants = manifest.get("metrics", {}).get("variants", {})
     return any(variant.get("failed") for variant in variants.values())
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested JSON objects by their dotted path."""
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _flat(inner, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, value
-
-
-def _word(value: Any) -> str:
-    return "none" if value is None else str(value)
