@@ -290,7 +290,7 @@ def test_a_cell_that_is_damaged_or_of_something_else_is_asked_again(
 ) -> None:
     out, asked = tmp_path / "out", Asked(monkeypatch)
     main([*words, "--out", str(out)])
-    (folder,) = (out / "cells").iterdir()
+    (folder,) = (out / "cells" / "test").iterdir()
     before = {name: (folder / f"{name}.json").read_bytes() for name in DAMAGES}
     asked.count = 0
     for name, damage in DAMAGES.items():
@@ -310,6 +310,21 @@ def test_the_size_is_heeded_and_recorded(
     assert found["command"] == f"{COMMAND} {' '.join([*words[:4], '--size', '16', *words[4:]])}"
     assert exit_code(lambda: main([*words, "--size", "8", "--out", str(out)])) == 2
     assert "holds images of 16x16 pixels, not 8x8" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_val_is_spoilt_to_choose_between_models(
+    words: list[str], colours: Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    main([*words, "--out", str(out)])
+    main([*words, "--split", "val", "--out", str(out)])
+    found = json.loads((out / "robustness.json").read_text())
+    assert (found["split"], found["images"]) == ("val", 60)
+    assert found["command"] == f"{COMMAND} {' '.join([*words[:4], '--split', 'val', *words[4:]])}"
+    for split in ("test", "val"):
+        (clean,) = (out / "cells" / split).glob("*/clean.json")
+        assert json.loads(clean.read_text())["predicted"] == colours[split].labels.tolist()
 
 
 def test_settings_are_checked_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

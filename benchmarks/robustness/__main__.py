@@ -1,7 +1,7 @@
-"""Accuracy on spoilt test images, of a teacher, its student and the compressed student alike.
+"""Accuracy on spoilt images, of a teacher, its student and the compressed student alike.
 
-    python -m bloodedge.benchmarks.robustness MODEL... --data D [--size S] [--strengths 5]
-        [--out FOLDER]
+    python -m bloodedge.benchmarks.robustness MODEL... --data D [--size S] [--split val]
+        [--strengths 5] [--out FOLDER]
 
 MODEL is what `bloodedge evaluate` takes. The first is what the others are compared with, image by
 image. The corruptions and where their strengths are from: `corruptions.py` beside this file. Writes
@@ -29,6 +29,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL", help="as for `bloodedge evaluate`")
     parser.add_argument("--data", required=True, help="as for `bloodedge train`")
     parser.add_argument("--size", type=int, help="side of the images, as for `bloodedge train`")
+    parser.add_argument(
+        "--split", choices=("test", "val"), default="test", help="val, to choose between models"
+    )
     parser.add_argument("--strengths", type=int, default=5, help="how many, from the weakest [5]")
     parser.add_argument("--seed", type=int, default=0, help="of every random draw [0]")
     parser.add_argument("--workers", type=int, help="TFLite interpreters side by side [all cores]")
@@ -39,7 +42,14 @@ def main(words: Sequence[str] | None = None) -> None:
 
     out = args.out or runs_root() / "robustness"
     config = RobustnessConfig(
-        tuple(args.models), args.data, out, args.strengths, args.seed, args.workers, args.size
+        tuple(args.models),
+        args.data,
+        out,
+        args.strengths,
+        args.seed,
+        args.workers,
+        args.size,
+        args.split,
     )
     robustness(config)
 

@@ -19,7 +19,6 @@ from bloodedge.errors import DataError
 from bloodedge.files import read_json, remove_partial_files, write_json
 
 CLEAN = "clean"
-SPLIT = "test"
 Predicted = NDArray[np.int64]
 
 
@@ -45,6 +44,7 @@ class Key:
     condition: str
     value: float
     seed: int
+    split: str
     version: str = __version__
     schema: str = "bloodedge-robustness-cell/1"
 
@@ -61,6 +61,7 @@ def answers(
     wanted: list[Condition],
     folder: Path,
     *,
+    split: str,
     seed: int,
     workers: int | None,
 ) -> Iterator[tuple[Condition, dict[str, Predicted]]]:
@@ -73,40 +74,41 @@ def answers(
         ModelError: what a model gives are no probabilities.
         BloodedgeError: the folder cannot be written.
     """
+    chosen = data[split]
     digests = {name: model.reference.sha256 for name, model in models.items()}
     for digest in digests.values():
-        remove_partial_files(folder / digest[:16])
+        remove_partial_files(folder / split / digest[:16])
     for done, condition in enumerate(wanted, 1):
         c = condition.corruption
         value = c.value(condition.strength) if c else 0.0
         found: dict[str, Predicted] = {}
         images = None
         for name, model in models.items():
-            key = Key(digests[name], data.fingerprint, condition.name, value, seed)
-            path = folder / digests[name][:16] / f"{condition.name}.json"
-            kept = read_cell(path, key, data)
+            key = Key(digests[name], data.fingerprint, condition.name, value, seed, split)
+            path = folder / split / digests[name][:16] / f"{condition.name}.json"
+            kept = read_cell(path, key, len(chosen), len(data.class_names))
             if kept is None:
                 if images is None:
-                    clean = data[SPLIT].images
+                    clean = chosen.images
                     images = corrupted(clean, c, condition.strength, seed) if c else clean
                 kept = model.probabilities(images, workers).argmax(axis=1)
                 write_json(path, {"key": asdict(key), "predicted": kept.tolist()})
             found[name] = kept
-        say(f"{done}/{len(wanted)} {condition.name}: {_told(found, data[SPLIT].labels)}")
+        say(f"{done}/{len(wanted)} {condition.name}: {_told(found, chosen.labels)}")
         yield condition, found
 
 
-def read_cell(path: Path, key: Key, data: Dataset) -> Predicted | None:
+def read_cell(path: Path, key: Key, images: int, classes: int) -> Predicted | None:
     """Return the classes of a kept cell; None where there is none that is whole and of this key."""
     try:
         found: dict[str, Any] = read_json(path)
     except DataError:
         return None
-    predicted, classes = found.get("predicted"), len(data.class_names)
+    predicted = found.get("predicted")
     if found.get("key") != asdict(key) or not isinstance(predicted, list):
         return None
     whole = all(type(c) is int and 0 <= c < classes for c in predicted)
-    if not whole or len(predicted) != len(data[SPLIT]):
+    if not whole or len(predicted) != images:
         return None
     return np.asarray(predicted, np.int64)
 

@@ -11,7 +11,7 @@ from typing import Any
 from bloodedge.benchmarks.opened import open_models
 from bloodedge.benchmarks.recorded import record
 from bloodedge.benchmarks.robustness import COMMAND
-from bloodedge.benchmarks.robustness.cells import SPLIT, answers, conditions
+from bloodedge.benchmarks.robustness.cells import answers, conditions
 from bloodedge.benchmarks.robustness.corruptions import CORRUPTIONS, STRENGTHS
 from bloodedge.benchmarks.robustness.figure import draw
 from bloodedge.benchmarks.robustness.summary import Hits, accuracies, summary
@@ -39,6 +39,7 @@ class RobustnessConfig:
         seed: of every random draw.
         workers: TFLite interpreters side by side; by default one per core.
         size: as for `--size`.
+        split: whose images are spoilt: `test`, or `val` to choose between models.
 
     Raises:
         ConfigError: no model, or a number out of range.
@@ -51,6 +52,7 @@ class RobustnessConfig:
     seed: int = 0
     workers: int | None = None
     size: int | None = None
+    split: str = "test"
 
     def __post_init__(self) -> None:
         """Refuse what could not be measured, before anything is loaded."""
@@ -68,6 +70,7 @@ class RobustnessConfig:
         """The command that measures this, without where it puts it and how fast."""
         words = [*self.models, "--data", self.data]
         words += ["--size", str(self.size)] if self.size is not None else []
+        words += ["--split", self.split] if self.split != "test" else []
         words += ["--strengths", str(self.strengths)] if self.strengths != STRENGTHS else []
         words += ["--seed", str(self.seed)] if self.seed else []
         return f"{COMMAND} {shlex.join(words)}"
@@ -84,10 +87,16 @@ def robustness(config: RobustnessConfig) -> Mapping[str, Any]:
     data = load_data(config.data, size=config.size)
     models = open_models(config.models, data)
     wanted = conditions(CORRUPTIONS, config.strengths)
-    labels = data[SPLIT].labels
+    labels = data[config.split].labels
     hits: Hits = {name: {} for name in models}
     asked = answers(
-        models, data, wanted, config.out / "cells", seed=config.seed, workers=config.workers
+        models,
+        data,
+        wanted,
+        config.out / "cells",
+        split=config.split,
+        seed=config.seed,
+        workers=config.workers,
     )
     for condition, predicted in asked:
         for name, classes in predicted.items():
@@ -106,8 +115,8 @@ def _found(
         "schema": "bloodedge-robustness/1",
         "command": config.command,
         "data": data.describe(),
-        "split": SPLIT,
-        "images": len(data[SPLIT]),
+        "split": config.split,
+        "images": len(data[config.split]),
         "seed": config.seed,
         "strengths": config.strengths,
         "corruptions": [
