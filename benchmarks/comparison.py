@@ -7,11 +7,12 @@ trained again, and the table holds what has been run. Test is not read.
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 from bloodedge.backend import use_backend
 from bloodedge.errors import BloodedgeError, ConfigError
@@ -19,6 +20,8 @@ from bloodedge.runs import is_finished, load_run, runs_root
 
 _LAST_EPOCHS = 3
 _EXIT_INTERRUPTED = 130
+# Student's t of 97.5 %, by degrees of freedom.
+_STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
 
 
 @dataclass(frozen=True)
@@ -56,31 +59,50 @@ def table(variants: Sequence[Variant], seeds: int, base: str) -> str:
     """Return the comparison as Markdown.
 
     Beside the accuracy of the epoch that val chose stands the loss over the last three epochs,
-    which is less noisy. Differences are to the mean of the variant named `base`.
+    which is less noisy. Differences are to the variant named `base`, between runs of one seed, with
+    Student's 95 % interval.
     """
     scores = {v.name: _scores(v, seeds) for v in variants}
-    against = [accuracy for accuracy, _ in scores.get(base, [])]
     lines = [
-        f"| variant | seeds | val accuracy, % | lowest to highest | against {base} | val loss |",
+        "| variant | seeds | val accuracy, % | lowest to highest | "
+        f"against {base} [95 %] | val loss |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, found in scores.items():
         if not found:
             lines.append(f"| {name} | 0 | not run yet | | | |")
             continue
-        accuracy, losses = zip(*found, strict=True)
-        difference = f"{mean(accuracy) - mean(against):+.2f}" if against else ""
+        accuracy, losses = zip(*found.values(), strict=True)
+        pairs = [found[s][0] - scores[base][s][0] for s in found if s in scores.get(base, {})]
+        against = "" if name == base else difference(pairs)
         lines.append(
             f"| {name} | {len(found)} | {mean(accuracy):.2f} | "
-            f"{min(accuracy):.2f} to {max(accuracy):.2f} | {difference} | {mean(losses):.4f} |"
+            f"{min(accuracy):.2f} to {max(accuracy):.2f} | {against} | {mean(losses):.4f} |"
         )
     return "\n".join(lines)
 
 
-def _scores(variant: Variant, seeds: int) -> list[tuple[float, float]]:
+def difference(pairs: Sequence[float]) -> str:
+    """Return the mean of paired differences in words, of two or more with its interval."""
+    if not pairs:
+        return ""
+    if len(pairs) == 1:
+        return f"{pairs[0]:+.2f}"
+    low, high = interval(pairs)
+    return f"{mean(pairs):+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return Student's 95 % interval of the mean of two or more; a little wide from ten on."""
+    freedom = min(len(values) - 1, max(_STUDENT))
+    reach = _STUDENT[freedom] * stdev(values) / math.sqrt(len(values))
+    return mean(values) - reach, mean(values) + reach
+
+
+def _scores(variant: Variant, seeds: int) -> dict[int, tuple[float, float]]:
     """Return val accuracy in percent and the last epochs' val loss of the seeds that were run."""
-    names = [variant.run_name(seed) for seed in range(seeds)]
-    return [score(runs_root() / name) for name in names if is_finished(name)]
+    names = {seed: variant.run_name(seed) for seed in range(seeds)}
+    return {s: score(runs_root() / name) for s, name in names.items() if is_finished(name)}
 
 
 def score(folder: Path) -> tuple[float, float]:

@@ -84,7 +84,7 @@ def effort_of(run: Run) -> tuple[Effort, Found] | None:
     model = str(next((config[key] for key in _MODEL if key in config), ""))
     if run.manifest["kind"] not in ("train", "distill") or model not in models():
         return None
-    if config.get("attention") or config.get("width", 1.0) != 1.0 or config.get("init"):
+    if config.get("width", 1.0) != 1.0 or config.get("init"):
         return None
     try:
         strong = json.loads(json.dumps(asdict(fit_config("strong", model))))
@@ -93,7 +93,7 @@ def effort_of(run: Run) -> tuple[Effort, Found] | None:
         data = run.manifest["data"]
         cost = _cost(model, len(data["class_names"]), int(data["size"]))
         if run.manifest["model"]["parameters"] != cost.parameters:
-            # A net of an earlier version, which the name no longer means.
+            # Another attention than its own, or a net that the name no longer means.
             return None
         found = Found(
             int(fit["epochs"]),

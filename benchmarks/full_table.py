@@ -39,8 +39,8 @@ _HEAD = (
 )  # fmt: skip
 NOTE = (
     "Accuracy with Wilson's interval, macro F1, AUC (the mean of one class against the rest), ECE "
-    "(15 bins) and worst class are of one seed on test, which was read once for each file; sd is "
-    "the standard deviation over the seeds. KB is 1000 bytes. Keras files hold the weights in "
+    "(15 bins) and worst class are of the first seed on test, which was read once for each file; "
+    "sd is the standard deviation over the seeds. KB is 1000 bytes. Keras files hold weights in "
     "float32. Latency is invoke() of one image with one thread; † marks a median whose processes "
     "differ by more than 10 %. Peak memory is what the process grew by. The arena is what TFLite "
     "Micro needs with 8-byte pointers."

@@ -5,6 +5,10 @@ A run's history, figures and model card go with it.
     python -m bloodedge.benchmarks.publish teacher vgg16 --name vgg16 --out zoo
     python -m bloodedge.benchmarks.publish student cnn_se-tflite/cnn_se-int8.tflite --name cnn_se \\
         --out bloodedge/zoo
+    python -m bloodedge.benchmarks.publish tested bloodedge/zoo/cnn_se RUN/manifest.json
+
+An export reads no test image, so its card has no figure of the file on test: `tested` puts that of
+`bloodedge evaluate` into the shipped card.
 
 Models go in rarely, so this is a script for maintainers and no command of the tool.
 """
@@ -21,12 +25,14 @@ import typer
 
 from bloodedge.deploy.card import CARD
 from bloodedge.errors import BloodedgeError, ModelError
-from bloodedge.files import sha256_of, write_json
-from bloodedge.references import WEIGHTS_SUFFIX, ModelReference, find_model
+from bloodedge.files import read_json, sha256_of, write_json, write_text
+from bloodedge.references import TFLITE_SUFFIX, WEIGHTS_SUFFIX, ModelReference, find_model
 from bloodedge.runs import MANIFEST, check_name, runs_root
 
 # What a run tells beside its manifest, where it is there.
 _COMPANIONS = ("history.csv", "learning_curves.png", "confusion_val.png", CARD)
+# Where the card tells of test, and where its next section begins.
+_TEST, _NEXT = "## Test\n\n", "\n\n## "
 
 app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
 Out = Annotated[Path, typer.Option("--out", help="The zoo's folder.")]
@@ -59,6 +65,37 @@ def student(reference: str, name: Name, out: Out) -> None:
     path = folder / f"{name}.tflite"
     shutil.copyfile(found.path, path)
     _write_manifest(folder, path, found)
+
+
+@app.command()
+def tested(
+    folder: Path,
+    evaluation: Annotated[Path, typer.Argument(help="The manifest of an evaluation on test.")],
+) -> None:
+    """Put into a shipped card what the shipped file itself reaches on test."""
+    manifest, (path,) = read_json(folder / MANIFEST), folder.glob(f"*{TFLITE_SUFFIX}")
+    found = read_json(evaluation)
+    if found.get("parents") != {"model": sha256_of(path)}:
+        raise ModelError(f"{evaluation} is not of {path}", expected="an evaluation of this file")
+    card = folder / CARD
+    head, rest = card.read_text().split(_TEST, 1)
+    text = _on_test(found)
+    write_text(card, f"{head}{_TEST}{text}\n\n## {rest.split(_NEXT, 1)[1]}")
+    manifest["files"][CARD] = {"bytes": card.stat().st_size, "sha256": sha256_of(card)}
+    write_json(folder / MANIFEST, manifest)
+    print(f"{card}: {text}")
+
+
+def _on_test(evaluation: Mapping[str, Any]) -> str:
+    found, names = evaluation["metrics"]["test"], evaluation["model"]["class_names"]
+    low, high = (100 * bound for bound in found["accuracy_95ci"])
+    recall, name = min(zip(found["recall"], names, strict=True))
+    return (
+        f"The file itself: {100 * found['accuracy']:.2f} % [{low:.2f}, {high:.2f}] on "
+        f"{found['images']:,} images (run `{evaluation['name']}`), macro F1 "
+        f"{found['macro_f1']:.4f}, ECE {found['ece']:.4f}, lowest recall {100 * recall:.1f} % "
+        f"({name})."
+    )
 
 
 def _of_a_run(source: ModelReference) -> ModelReference:

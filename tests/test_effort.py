@@ -32,10 +32,12 @@ def write(
     *,
     taught: bool = False,
     parameters: int = PARAMETERS,
+    attention: str = "",
     **changes: Any,
 ) -> None:
     fit = asdict(fit_config("strong", MODEL, **{"epochs": 20, **changes}))
-    config: dict[str, Any] = {"model": MODEL, "fit": fit, "width": 1.0, "attention": ""}
+    config: dict[str, Any] = {"model": MODEL, "fit": fit, "width": 1.0}
+    config["attention"] = attention
     if taught:
         kd = {"method": "kd", "alpha": 0.5}
         config = {**config, "student": MODEL, "teaching": {"teachers": ["a", "b"], "kd": kd}}
@@ -64,10 +66,12 @@ def test_runs_of_one_way_are_grouped_by_their_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, "short-s0", 0.96)
-    write(tmp_path, "short-s1", 0.97, seed=1)
+    # Its own attention, named.
+    write(tmp_path, "short-s1", 0.97, seed=1, attention="none")
     write(tmp_path, "long", 0.99, epochs=80)
     write(tmp_path, "taught", 0.98, taught=True)
     write(tmp_path, "earlier-net", 0.5, parameters=5_916)
+    write(tmp_path, "other-attention", 0.5, parameters=17_156, attention="se")
     write(tmp_path, "other-rate", 0.5, learning_rate=0.1)
     write(tmp_path, "other-augmentation", 0.5, augment=AugmentConfig(colour=0.1))
     assert run(tmp_path, monkeypatch) == 0

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from bloodedge import zoo
 from bloodedge.benchmarks import publish
+from bloodedge.deploy.card import CARD
 from bloodedge.errors import ModelError
+from bloodedge.files import read_json, sha256_of, write_json
+from bloodedge.runs import MANIFEST
+
+ZOO = Path(zoo.__file__).parent
 
 
 def test_a_file_without_a_run_is_not_published(brightest_tflite: bytes, tmp_path: Path) -> None:
@@ -22,3 +29,47 @@ def test_what_is_no_teacher_leaves_no_folder_behind(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is no Keras model"):
         publish.teacher("cnn_se_pico", "net", tmp_path / "zoo")
     assert not (tmp_path / "zoo").exists()
+
+
+def test_a_shipped_card_tells_what_its_file_reaches_on_test(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(ZOO / "cnn_se_pico", tmp_path / "net"))
+    before = (folder / CARD).read_text()
+    found = {
+        "name": "net-test",
+        "parents": {"model": sha256_of(folder / "cnn_se_pico.tflite")},
+        "model": {"class_names": ["a", "b"]},
+        "metrics": {
+            "test": {
+                "images": 3421,
+                "accuracy": 0.9,
+                "accuracy_95ci": [0.8, 0.95],
+                "macro_f1": 0.5,
+                "ece": 0.01,
+                "recall": [0.75, 0.25],
+            }
+        },
+    }
+    evaluation = tmp_path / "manifest.json"
+    for name in ("first", "again"):
+        write_json(evaluation, {**found, "name": name})
+        publish.tested(folder, evaluation)
+    text = (folder / CARD).read_text()
+    told = "The file itself: 90.00 % [80.00, 95.00] on 3,421 images (run `again`), macro F1 0.5000"
+    assert told in text
+    assert "lowest recall 25.0 % (b)." in text
+    head, rest = before.split("## Test")
+    assert text.startswith(head)
+    assert text.endswith(rest[rest.index("## How it was made") :])
+    entry = read_json(folder / MANIFEST)["files"][CARD]
+    assert entry == {"bytes": len(text.encode()), "sha256": sha256_of(folder / CARD)}
+    write_json(evaluation, {**found, "parents": {"model": "0" * 64}})
+    with pytest.raises(ModelError, match="is not of"):
+        publish.tested(folder, evaluation)
+    assert (folder / CARD).read_text() == text
+
+
+@pytest.mark.parametrize("folder", sorted(p.parent for p in ZOO.glob(f"*/{MANIFEST}")), ids=str)
+def test_what_ships_is_what_its_manifest_says(folder: Path) -> None:
+    for name, entry in read_json(folder / MANIFEST)["files"].items():
+        assert sha256_of(folder / name) == entry["sha256"], name
+    assert "The file itself: " in (folder / CARD).read_text()
