@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
-from bloodedge.deploy.lint.facts import FileFacts, Operator, Tensor, read_facts
+from bloodedge.deploy.lint.facts import FileFacts, Tensor, read_facts
 from bloodedge.errors import ModelError
 
 _BITS = {
@@ -31,7 +30,6 @@ _BITS = {
     "INT4": 4,
     "INT2": 2,
 }
-_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 # Their outputs are their inputs under another name.
 _VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 _INTEGER = ("INT8", "UINT8", "INT4", "INT2")
@@ -91,20 +89,17 @@ def known_work(models: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
 
 def count_work(facts: FileFacts) -> Work:
     """Return what the operators of a file have to do."""
-    fixed: set[int] = set()  # tensors that are computed once, by identity
     macs = {True: 0, False: 0}
     traffic, weights, largest = 0, 0, 0
     for operator in facts.operators:
-        if all(tensor.constant or id(tensor) in fixed for tensor in operator.inputs):
-            fixed.update(map(id, operator.outputs))
+        if all(tensor.fixed for tensor in operator.inputs):
             continue
-        if operator.kind in _LAYERS and len(operator.inputs) > 1:
-            macs[operator.inputs[1].type in _INTEGER] += _layer_macs(operator)
+        if operator.macs:
+            macs[operator.inputs[1].type in _INTEGER] += operator.macs
         if operator.kind in _VIEWS:
             continue
-        stored = [t for t in operator.inputs if t.constant or id(t) in fixed]
-        moving = [t for t in operator.inputs if not (t.constant or id(t) in fixed)]
-        held = sum(map(_bytes, stored))
+        held = sum(_bytes(t) for t in operator.inputs if t.fixed)
+        moving = [t for t in operator.inputs if not t.fixed]
         passing = sum(map(_bytes, (*moving, *operator.outputs)))
         traffic += held + passing
         weights += held
@@ -112,17 +107,5 @@ def count_work(facts: FileFacts) -> Work:
     return Work(macs[True], macs[False], traffic, weights + largest)
 
 
-def _layer_macs(operator: Operator) -> int:
-    weights = operator.inputs[1]
-    if operator.kind == "TRANSPOSE_CONV":
-        # Its inputs are the output's shape, the weights (O, H, W, I) and the image.
-        image = operator.inputs[2]
-        return prod(image.shape) * prod(weights.shape[:3])
-    values = sum(prod(tensor.shape) for tensor in operator.outputs[:1])
-    if operator.kind == "DEPTHWISE_CONV_2D":
-        return values * prod(weights.shape[1:3])
-    return values * prod(weights.shape[1:])
-
-
 def _bytes(tensor: Tensor) -> int:
-    return ceil(tensor.size * _BITS.get(tensor.type, 8) / 8)
+    return -(-tensor.size * _BITS.get(tensor.type, 8) // 8)

@@ -973,6 +973,9 @@ def run_worker(spec: dict[str, Any]) -> dict[str, Any]:
     if len(details) != 1:
         raise RunnerError(f"the model has {len(details)} inputs, expected one image")
     detail = details[0]
+    # Sides that are left open are given as 1, and a pixel takes no time.
+    if any(int(n) < 0 for n in detail.get("shape_signature", detail["shape"])[1:]):
+        raise RunnerError("the model takes images of any size; export it with one")
     inputs = timed_inputs(detail, sample, spec)
     index, one = detail["index"], [next(inputs)]
     first, _ = time_invokes(interpreter, index, one, 0, 1)

@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+# Of the normal distribution, 95 % on both sides.
+_Z95 = 1.959964
+
 
 def softmax(logits: ArrayLike) -> Floats:
     """Return the softmax over the last axis, in double precision."""
@@ -23,7 +26,7 @@ def softmax(logits: ArrayLike) -> Floats:
     return result
 
 
-def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(correct: int, total: int, z: float = _Z95) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a proportion (Wilson 1927)."""
     if total == 0:
         return (0.0, 1.0)
@@ -101,27 +104,23 @@ def mcnemar_exact(broken: int, mended: int) -> float:
     return min(1.0, float(2 * tail / 2**n)) if n else 1.0
 
 
-def paired_drop_interval(
-    broken: int, mended: int, total: int, seed: int = 0, draws: int = 10_000
-) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of a paired loss of accuracy.
+def paired_drop_interval(broken: int, mended: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of a paired loss of accuracy (Agresti & Min, Stat. Med. 2005).
 
-    Resampling images with replacement draws the counts of images that were broken, mended and
-    left alone from a multinomial distribution, which is what is drawn here.
+    Wald's interval with half an image more in each cell of the paired table. A bootstrap would
+    give no width at all where no image changed, and too little where few did.
 
     Args:
         broken: images that only the parent gets right.
         mended: images that only the child gets right.
         total: all images.
-        seed: fixes the draws.
-        draws: how many.
     """
     if total == 0:
         return (0.0, 0.0)
-    shares = np.array([broken, mended, total - broken - mended]) / total
-    counts = np.random.default_rng(seed).multinomial(total, shares, draws)
-    low, high = np.percentile((counts[:, 0] - counts[:, 1]) / total, [2.5, 97.5])
-    return (float(low), float(high))
+    b, m, n = broken + 0.5, mended + 0.5, total + 2
+    loss = (b - m) / n
+    reach = _Z95 * math.sqrt(((b + m) / n - loss**2) / n)
+    return (max(-1.0, loss - reach), min(1.0, loss + reach))
 
 
 def mean_interval(

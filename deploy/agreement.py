@@ -27,14 +27,14 @@ class Comparison:
         max_difference: largest difference of any probability.
         accuracy_val: the child's.
         parent_accuracy_val: the parent's.
-        accuracy_drop_95ci: paired bootstrap interval of the loss of accuracy.
+        accuracy_drop_95ci: paired 95 % interval of the loss of accuracy.
         broken: images only the parent gets right.
         mended: images only the child gets right.
         mcnemar_p: two-sided exact p-value of the two being equally accurate.
         class_images: images of each class.
         recall: the child's, of each class.
         recall_drop: loss of recall of each class.
-        recall_drop_95ci: its paired bootstrap interval, for each class.
+        recall_drop_95ci: its paired 95 % interval, for each class.
         ece: the child's expected calibration error.
         parent_ece: the parent's.
         brier: the child's Brier score.
@@ -75,12 +75,10 @@ def compare(
     labels: NDArray[np.int64],
     *,
     tie: float = 0.0,
-    seed: int = 0,
 ) -> Comparison:
     """Compare `(N, C)` probabilities of parent and child on images with labels `(N,)`.
 
-    A class whose parent probability is within `tie` of the highest counts as agreement. `seed`
-    fixes the bootstrap's draws.
+    A class whose parent probability is within `tie` of the highest counts as agreement.
     """
     rows = np.arange(len(labels))
     choice, before = child.argmax(axis=1), parent.argmax(axis=1)
@@ -100,14 +98,14 @@ def compare(
         max_difference=float(np.abs(parent - child).max()),
         accuracy_val=float((choice == labels).mean()),
         parent_accuracy_val=float((before == labels).mean()),
-        accuracy_drop_95ci=paired_drop_interval(lost, won, len(labels), seed),
+        accuracy_drop_95ci=paired_drop_interval(lost, won, len(labels)),
         broken=lost,
         mended=won,
         mcnemar_p=mcnemar_exact(lost, won),
         class_images=tuple(n for _, _, n in counts),
         recall=tuple(r / max(n, 1) for r, (_, _, n) in zip(right, counts, strict=True)),
         recall_drop=tuple((b - m) / max(n, 1) for b, m, n in counts),
-        recall_drop_95ci=tuple(paired_drop_interval(b, m, n, seed) for b, m, n in counts),
+        recall_drop_95ci=tuple(paired_drop_interval(b, m, n) for b, m, n in counts),
         ece=expected_calibration_error(labels, wide),
         parent_ece=expected_calibration_error(labels, parent),
         brier=brier_score(labels, wide),

@@ -96,7 +96,7 @@ def _figures(manifest: Manifest) -> str:
     count = next(iter(variants.values()))["images"]
     note = (
         f"On {count:,} val images, on which the epoch was chosen too; brackets are 95 % intervals, "
-        "for losses paired (bootstrap over images)."
+        "for losses paired (Agresti and Min)."
     )
     return f"{note}\n\n{_table(heads, (row(v, f) for v, f in variants.items()))}"
 

@@ -263,4 +263,6 @@ if __name__ == "__main__":
         sys.exit("usage: python -m bloodedge.deploy.interpreter --probe FILE SECONDS")
     _file = Path(sys.argv[2])
     _memory, _seconds = PROBE_MEMORY_BYTES, float(sys.argv[3])
+    # To import the runtime is not the file's work.
+    find_runtime()
     sys.exit(isolated.check_here(lambda: _probe_here(_file), _file, memory=_memory, cpu_s=_seconds))

@@ -91,7 +91,7 @@ def make(variant: str, config: ExportConfig, parent: Parent, data: Dataset) -> M
     slim = lean(named)
     child = _answers(slim, parent.val.images, check=True)
     gate = config.gate(variant)
-    found = compare(parent.probabilities, child, parent.val.labels, tie=gate.tie, seed=config.seed)
+    found = compare(parent.probabilities, child, parent.val.labels, tie=gate.tie)
     failed = verify.failures(gate, found, parent.class_names)
     if not config.allow_failing:
         verify.check(variant, failed)

@@ -35,7 +35,7 @@ class VerifyConfig:
         images: how many of them, class-balanced; 0 for all.
         name: the run's name; by default the child's, with `-verify`.
         max_drop, max_class_drop, max_ece: instead of the gate's own limits.
-        seed: fixes the draw of images and of the bootstrap.
+        seed: fixes the draw of images.
         force: replace a run of that name.
 
     Raises:
@@ -105,7 +105,7 @@ def verify_pair(config: VerifyConfig, data: Dataset) -> Run:
         say(f"{run.name}: {len(index):,} {config.split} images of {data.title}")
         before, after = (model.probabilities(images) for model in models)
         answers = Answers(config.split, index, before.astype(np.float64), after.astype(np.float64))
-        found = compare(answers.before, after, labels, seed=config.seed)
+        found = compare(answers.before, after, labels)
         failed = verify.failures(config.gate(), found, data.class_names)
         write_changed(run.path, CHANGED, data, answers)
         metrics = {config.split: _figures(found), "failed": failed}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from bloodedge import isolated
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks.loading_matrix import ask_python, old_environment
 from bloodedge.cli.app import app
@@ -22,7 +25,11 @@ from bloodedge.compress.quantize import QatConfig, quantize
 from bloodedge.compress.simulate import Simulation
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.convert import convert, export_twin
+from bloodedge.deploy.flat.reader import read_model
+from bloodedge.deploy.flat.tree import Vector
+from bloodedge.deploy.flat.writer import write_tables
 from bloodedge.deploy.interpreter import Classifier, find_runtime, probe
+from bloodedge.deploy.lint import partitions
 from bloodedge.deploy.lint.check import file_case, lint, model_cases, recipe_case, useless
 from bloodedge.deploy.lint.facts import read_facts
 from bloodedge.deploy.lint.registry import RULES, registered
@@ -115,6 +122,25 @@ def test_operators_and_their_macs_are_those_of_the_model():
     (dense,) = (o for o in facts.operators if o.kind == "FULLY_CONNECTED")
     assert dense.macs == 64
     assert [t.type for t in (*facts.inputs, *facts.outputs)] == ["FLOAT32", "FLOAT32"]
+
+
+@pytest.mark.parametrize("form", ["float16", "dynamic", "int8"])
+def test_operators_have_as_many_macs_in_every_variant(form: str):
+    full, other = (
+        read_facts("net", convert(net(channels=9), kind, noise())) for kind in ("float32", form)
+    )
+    assert [o.macs for o in other.operators if o.weights] == [
+        o.macs for o in full.operators if o.weights
+    ]
+
+
+def test_a_transposed_convolution_meets_its_kernel_once_for_each_value_that_it_takes():
+    import keras
+
+    upward = keras.layers.Conv2DTranspose(16, 3, strides=2, padding="same")
+    facts = read_facts("net", convert(net(upward), "float32", noise()))
+    (operator,) = (o for o in facts.operators if o.kind == "TRANSPOSE_CONV")
+    assert operator.macs == SIDE * SIDE * 32 * 9 * 16
 
 
 def test_int16x8_is_slower_than_float(tmp_path: Path):
@@ -245,6 +271,8 @@ def test_nine_channels_cost_as_much_as_sixteen(tmp_path: Path):
     lost = sum(k * (up - c) for k, c, up in macs) / sum(k * up for k, _, up in macs)
     assert found["vector-width"].startswith(f"{100 * lost:.0f} %")
     assert "vector-width" not in found_by(case(tmp_path, sixteen))
+    half = case(tmp_path, convert(net(channels=9), "float16", noise()))
+    assert found_by(half)["vector-width"] == found["vector-width"]
 
 
 def test_javascript_knows_no_int8_inputs(tmp_path: Path):
@@ -484,3 +512,60 @@ def test_a_damaged_file_is_refused(tmp_path: Path):
         file_case(path, "litert")
     with pytest.raises(ModelError, match="cannot be read"):
         file_case(tmp_path / "absent.tflite", "litert")
+
+
+def edited(edit: Callable[[Any], None]) -> bytes:
+    """Return a model whose first graph has been changed."""
+    model = read_model(convert(net(), "float32", noise())).model
+    edit(model.tables("subgraphs")[0])
+    return write_tables(model)
+
+
+def numbers(*values: int) -> Vector:
+    return Vector(struct.pack(f"<{len(values)}i", *values), 4)
+
+
+def test_an_operator_that_gives_nothing_has_no_work(tmp_path: Path):
+    def edit(graph: Any) -> None:
+        graph.tables("operators")[0].fields["outputs"] = numbers()
+
+    content = edited(edit)
+    assert read_facts("net", content).operators[0].macs == 0
+    for runtime in RUNTIMES:
+        path = tmp_path / "model.tflite"
+        path.write_bytes(content)
+        lint([file_case(path, runtime, load=False)])
+
+
+def test_a_tensor_of_absurd_size_is_damage(tmp_path: Path):
+    def edit(graph: Any) -> None:
+        graph.tables("tensors")[0].fields["shape"] = numbers(*[2**31 - 1] * 40)
+
+    with pytest.raises(ModelError, match="is damaged"):
+        read_facts("net", edited(edit))
+
+
+def test_what_a_runtime_takes_to_import_is_not_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """TensorFlow alone takes seconds of processor time, some of it when `tf.lite` is asked for."""
+    done: list[str] = []
+
+    class Lazy:
+        @property
+        def lite(self) -> Any:
+            done.append("lite")
+            return find_runtime()
+
+    monkeypatch.setattr(isolated, "bound", lambda *args, **kwargs: done.append("bound"))
+    monkeypatch.setattr(partitions.importlib, "import_module", lambda name: Lazy())
+    with pytest.raises(AttributeError, match="Interpreter"):
+        partitions._look(tmp_path / "model.tflite", "tf-lite")
+    assert done == ["lite"]
+    monkeypatch.setattr(Lazy, "lite", property(lambda self: SimpleNamespace(Interpreter=refuse)))
+    assert partitions._look(tmp_path / "model.tflite", "tf-lite") == isolated.REFUSED
+    assert done == ["lite", "bound"]
+
+
+def refuse(path: str) -> None:
+    raise ValueError(f"{path} is refused")

@@ -252,7 +252,7 @@ def _table(result: BenchmarkResult) -> object:
         timing = ["" if v is None else f"{v:.0f}" for v in shown]
         # An emulator's latencies mean nothing, so they are not shown.
         note = "emulated" if result.emulated else "drift between repeats" if row.drift else ""
-        note = row.error or note
+        note = row.error or note or row.note
         note = f"{row.delegate}: {note}" if row.delegate and note else row.delegate or note
         size = f"{row.bytes / 1000:.1f}"
         table.add_row(escape(row.model), str(row.threads), size, accuracy, *timing, escape(note))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
 
@@ -13,16 +13,26 @@ from bloodedge.errors import ModelError
 
 # The slot of a tensor's sparsity, which files of ours never have.
 _SPARSITY_SLOT = 6
+# Far above what any device holds, and what a damaged file may claim.
+_MAX_VALUES = 2**40
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor: its type such as `INT8`, shape, and whether it is stored, and stored sparsely."""
+    """A tensor of a graph.
+
+    Attributes:
+        type: such as `INT8`.
+        shape: its sides; those left open are 1.
+        fixed: whether it is stored, or computed from stored ones alone, as float16 weights made
+            float32 are: runtimes do that once, when they load the file.
+        sparse: whether it is stored sparsely.
+    """
 
     type: str
     shape: tuple[int, ...]
-    constant: bool
+    fixed: bool
     sparse: bool
 
     @property
@@ -56,10 +66,10 @@ class Operator:
 
     @property
     def weights(self) -> Tensor | None:
-        """The kernel, if it has one."""
-        if self.kind not in _WEIGHTED:
+        """The kernel, if it is a layer that has one."""
+        if self.kind not in _WEIGHTED or not self.outputs:
             return None
-        return next((t for t in self.inputs if t.constant and len(t.shape) > 1), None)
+        return next((t for t in self.inputs if t.fixed and len(t.shape) > 1), None)
 
     @property
     def channels(self) -> int:
@@ -69,10 +79,14 @@ class Operator:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of a convolution or dense layer, 0 of others."""
-        if self.weights is None:
+        if self.kind not in _WEIGHTED or len(self.inputs) < 2 or not self.outputs:
             return 0
-        each = self.weights.size // max(1, self.channels)
-        return self.values * each
+        kernel = self.inputs[1].shape
+        if self.kind == "TRANSPOSE_CONV":
+            # Its inputs are the output's shape, the kernel (O, H, W, I), the image and a bias.
+            return sum(image.size for image in self.inputs[2:3]) * prod(kernel[:3])
+        each = kernel[1:3] if self.kind == "DEPTHWISE_CONV_2D" else kernel[1:]
+        return self.outputs[0].size * prod(each)
 
 
 @dataclass(frozen=True)
@@ -117,9 +131,11 @@ def read_facts(name: str, content: bytes) -> FileFacts:
     if not graphs:
         raise ModelError(f"{name} holds no graph")
     buffers = model.tables("buffers")
-    tensors = [_tensor(table, buffers) for table in graphs[0].tables("tensors")]
+    tensors = [_tensor(name, table, buffers) for table in graphs[0].tables("tensors")]
     codes = model.tables("operator_codes")
-    operators = tuple(_operator(table, codes, tensors) for table in graphs[0].tables("operators"))
+    steps = graphs[0].tables("operators")
+    _fix(tensors, steps)
+    operators = tuple(_operator(table, codes, tensors) for table in steps)
     return FileFacts(
         name,
         operators,
@@ -128,15 +144,28 @@ def read_facts(name: str, content: bytes) -> FileFacts:
     )
 
 
-def _tensor(table: Table, buffers: list[Table]) -> Tensor:
+def _tensor(name: str, table: Table, buffers: list[Table]) -> Tensor:
     place = table.number("buffer")
     data = buffers[place].vector("data") if 0 <= place < len(buffers) else None
-    return Tensor(
+    tensor = Tensor(
         _types().get(table.number("type"), "unknown"),
         table.numbers("shape"),
         data is not None and len(data.data) > 0,
         _SPARSITY_SLOT in table.slots,
     )
+    if tensor.size > _MAX_VALUES:
+        raise ModelError(f"{name} is damaged: a tensor has the shape {tensor.shape}")
+    return tensor
+
+
+def _fix(tensors: list[Tensor], steps: list[Table]) -> None:
+    """Mark what is computed from fixed tensors alone as fixed, in the order of the graph."""
+    for table in steps:
+        taken = _pick(tensors, table.numbers("inputs"))
+        if taken and all(tensor.fixed for tensor in taken):
+            for place in table.numbers("outputs"):
+                if 0 <= place < len(tensors):
+                    tensors[place] = replace(tensors[place], fixed=True)
 
 
 def _operator(table: Table, codes: list[Table], tensors: list[Tensor]) -> Operator:

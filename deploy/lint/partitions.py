@@ -87,12 +87,13 @@ def operators_outside(details: list[dict[str, Any]]) -> list[int]:
 
 def _look(path: Path, runtime: str) -> int:
     """Load a file in this process, print what is outside or why it does not load."""
-    isolated.bound(path, memory=PROBE_MEMORY_BYTES)
+    # To import it is not the file's work, and takes most of the time that a file is given.
     module: Any = importlib.import_module(MODULES[runtime])
-    holder = module.lite if runtime == "tf-lite" else module
+    interpreter_class = (module.lite if runtime == "tf-lite" else module).Interpreter
+    isolated.bound(path, memory=PROBE_MEMORY_BYTES)
     try:
         with quiet():
-            interpreter = holder.Interpreter(str(path))
+            interpreter = interpreter_class(str(path))
             interpreter.allocate_tensors()
             details = interpreter._get_ops_details()
     except (ValueError, RuntimeError) as error:

@@ -24,7 +24,9 @@ def _look(case: Case) -> Iterator[str]:
     large = [
         o
         for o in outside
-        if o.values >= least and o.kind not in _CONVERSIONS and o.outputs[0].type != "INT16"
+        if o.values >= least
+        and o.kind not in _CONVERSIONS
+        and {t.type for t in o.outputs} - {"INT16"}
     ]
     for kind, count in sorted(Counter(operator.kind for operator in large).items()):
         yield f"{kind} runs outside XNNPACK" + (f", {count} times" if count > 1 else "")
