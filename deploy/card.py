@@ -37,7 +37,7 @@ def write_card(folder: Path, manifest: Manifest, parent: ModelReference) -> None
         ("Data and licence", _data(manifest)),
         ("Figures on val", _figures(manifest)),
         ("Recall of each type on val, 95 % interval", _recalls(manifest)),
-        ("Test", _test(parent.sha256)),
+        ("Test", _test(manifest, parent.sha256)),
         ("How it was made", _steps(manifest, parent)),
         ("Files", _files(manifest)),
         ("Runtimes tried", _runtimes(manifest)),
@@ -116,21 +116,30 @@ def _recalls(manifest: Manifest) -> str:
     return _table(("type (images)", *variants), (row(i) for i in range(len(names))))
 
 
-def _test(parent_sha256: str) -> str:
-    """Return the parent's test figures if someone evaluated it; an export reads no test image."""
-    for manifest in _manifests():
-        if (
-            manifest["kind"] == "evaluate"
-            and manifest.get("parents", {}).get("model") == parent_sha256
-            and "test" in manifest["metrics"]
-        ):
-            found = manifest["metrics"]["test"]
-            low, high = found["accuracy_95ci"]
-            return (
-                f"The parent: {100 * found['accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}] "
-                f"on {found['images']:,} images (run `{manifest['name']}`)."
-            )
-    return "Not evaluated when this card was written: `bloodedge evaluate` reads the test images."
+def _test(export: Manifest, parent_sha256: str) -> str:
+    """Return the parent's figures on test if someone evaluated it on the data of the export.
+
+    An export reads no test image itself.
+    """
+    evaluations = [
+        manifest
+        for manifest in _manifests()
+        if manifest["kind"] == "evaluate"
+        and manifest.get("parents", {}).get("model") == parent_sha256
+        and manifest["data"].get("fingerprint") == export.data["fingerprint"]
+        and "test" in manifest["metrics"]
+    ]
+    if not evaluations:
+        return (
+            "Not evaluated when this card was written: `bloodedge evaluate` reads the test images."
+        )
+    latest = max(evaluations, key=lambda manifest: str(manifest.get("created", "")))
+    found = latest["metrics"]["test"]
+    low, high = found["accuracy_95ci"]
+    return (
+        f"The parent: {100 * found['accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}] "
+        f"on {found['images']:,} images (run `{latest['name']}`)."
+    )
 
 
 def _manifests() -> Iterator[Mapping[str, Any]]:

@@ -348,6 +348,20 @@ def test_a_rows_figures_are_computed_here(
     assert a["sha256"] == sha256_of(material.models["a.tflite"])
     assert b["model"] == "b.tflite"
     assert "peak_rss_kib" not in a
+    assert "note" not in a
+
+
+def test_durations_that_inferences_share_have_no_percentiles(
+    phone: Phone, server: PageServer
+) -> None:
+    for job in phone.start(backends=["wasm"]):
+        status, reply = phone.post("job", {**job, **JOB, "block": 1 + job["repeat"]})
+        assert status == 200
+    assert reply["p90_us"] is None
+    for row in server.session.rows():
+        assert row["median_us"] == 110
+        assert (row["p90_us"], row["p99_us"], row["min_us"]) == (None, None, None)
+        assert "up to 2 inferences share a duration" in row["note"]
 
 
 def test_what_failed_is_a_row_with_its_reason_and_is_not_tried_again(

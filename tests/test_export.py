@@ -30,10 +30,10 @@ from bloodedge.deploy.runtimes import Runtime, installed_runtimes
 from bloodedge.deploy.seal import BUDGET
 from bloodedge.deploy.tried import try_runtimes
 from bloodedge.errors import ConfigError, ModelError, RunError, VerificationError
-from bloodedge.files import gzip_size, sha256_of
+from bloodedge.files import gzip_size, sha256_of, write_json
 from bloodedge.metrics import softmax
 from bloodedge.references import find_model
-from bloodedge.runs import Manifest, Run, load_run, open_run
+from bloodedge.runs import MANIFEST, Manifest, Run, load_run, open_run
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.modelio import fixed_size, model_entry, save_model
 from bloodedge.train.registry import ModelConfig, build
@@ -290,13 +290,50 @@ def test_the_card_tells_use_limits_data_and_figures(exported: Exported, cells: D
         assert f"{100 * recall:.1f} [" in row
 
 
+def recorded() -> Manifest:
+    """An export that this repository holds."""
+    path = Path(__file__).parent.parent / "benchmarks/results/manifests/cnn_se-s0-tflite.json"
+    value = json.loads(path.read_text())
+    return Manifest(**{field.name: value[field.name] for field in fields(Manifest)})
+
+
+def test_the_card_tells_the_latest_evaluation_on_the_same_data(
+    isolated_runs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.tflite").write_bytes(b"x")
+    parent, manifest = find_model(str(tmp_path / "own.tflite")), recorded()
+    own = manifest.data["fingerprint"]
+    for name, data, created, accuracy in (
+        ("a-other-site", "0" * 64, "2026-03-01", 0.41),
+        ("b-first", own, "2026-01-01", 0.97),
+        ("c-latest", own, "2026-02-01", 0.98),
+    ):
+        test = {"accuracy": accuracy, "accuracy_95ci": [0.9, 0.99], "images": 100}
+        write_json(
+            isolated_runs / name / MANIFEST,
+            {
+                "schema_version": 1,
+                "kind": "evaluate",
+                "name": name,
+                "model": {},
+                "files": {},
+                "data": {"fingerprint": data},
+                "parents": {"model": parent.sha256},
+                "created": created,
+                "metrics": {"test": test},
+            },
+        )
+    write_card(tmp_path, manifest, parent)
+    card = (tmp_path / CARD).read_text()
+    assert "The parent: 98.00 % [90.00, 99.00] on 100 images (run `c-latest`)." in card
+    assert "41.00" not in card
+
+
 @pytest.mark.parametrize("files", [{"a": 5}, {"a": {"sha256": []}}])
 def test_a_damaged_run_elsewhere_does_not_keep_a_card_from_being_written(
     files: dict[str, object], isolated_runs: Path, tmp_path: Path
 ) -> None:
-    recorded = Path(__file__).parent.parent / "benchmarks/results/manifests/cnn_se-s0-tflite.json"
-    value = json.loads(recorded.read_text())
-    manifest = Manifest(**{field.name: value[field.name] for field in fields(Manifest)})
+    manifest = recorded()
     (isolated_runs / "other").mkdir(parents=True)
     other = {"schema_version": 1, "kind": "train", "name": "other", "files": files}
     text = json.dumps({**other, "model": {}, "data": {}, "metrics": {}})

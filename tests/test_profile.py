@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from bloodedge.benchmarks.profile import litert
+from bloodedge.benchmarks import runner
+from bloodedge.benchmarks.profile import litert, litert_child
 from bloodedge.benchmarks.profile.files import (
     CSV_FILE,
     figure_name,
@@ -195,6 +197,29 @@ def test_the_packaged_student_is_profiled_by_the_real_runtime() -> None:
     assert profile.invoke_us is not None
     # Most of the time of a network of convolutions is theirs, on any processor.
     assert sum(kinds[kind][1] for kind in convolutions) > profile.total_us / 2
+
+
+def test_the_profiler_is_bound_to_the_cores_that_the_runner_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fastest ones, which have low numbers on some machines and high ones on others."""
+    for cpu, khz in enumerate((5_000_000, 5_000_000, 3_800_000, 3_800_000)):
+        path = tmp_path / f"devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{khz}\n")
+    bound: list[list[int]] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(
+        os, "sched_setaffinity", lambda _, cpus: bound.append(sorted(cpus)), raising=False
+    )
+    for module in (runner, litert_child):
+        monkeypatch.setattr(module, "SYS", tmp_path)
+        module.pin(1)
+        module.pin(3)
+    assert bound == 2 * [[1], [0, 1, 3]]
+    monkeypatch.setattr(litert_child, "SYS", tmp_path / "unknown")
+    litert_child.pin(1)
+    assert bound[-1] == [3]
 
 
 def test_a_model_that_does_not_load_is_a_line_and_no_profile(

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,9 @@ import numpy as np
 import pytest
 
 from bloodedge.benchmarks import bundle, runner
+from bloodedge.deploy.flat.reader import read_model
+from bloodedge.deploy.flat.tree import Vector
+from bloodedge.deploy.flat.writer import write_tables
 
 RUNNER = Path(runner.__file__)
 QUICK = ("--quick", "--repeats", "1", "--seconds", "0.02", "--warmup", "0.01")
@@ -131,6 +135,22 @@ def test_corrupt_model(
     assert rows[0]["error"]
     assert (rows[0]["error"] in line, rows[1]["error"]) == (True, None)
     assert rows[1]["median_us"] > 0
+
+
+def test_a_model_of_any_size_is_not_timed_on_one_pixel(
+    brightest_tflite: bytes, sample: Path, tmp_path: Path
+) -> None:
+    model = read_model(brightest_tflite).model
+    (graph,) = model.tables("subgraphs")
+    image = graph.tables("tensors")[graph.numbers("inputs")[0]]
+    image.fields["shape"] = Vector(struct.pack("<4i", 1, 1, 1, 3), 4)
+    image.fields["shape_signature"] = Vector(struct.pack("<4i", 1, -1, -1, 3), 4)
+    path = tmp_path / "any.tflite"
+    path.write_bytes(write_tables(model))
+    done = start(command(tmp_path, str(path), "--sample", str(sample), *QUICK))
+    assert done.returncode != 0
+    (row,) = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert row["error"] == "the model takes images of any size; export it with one"
 
 
 def test_no_permission_to_pin(model: Path, tmp_path: Path) -> None:

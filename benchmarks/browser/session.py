@@ -52,6 +52,20 @@ class _Found:
     scored: dict[str, Any] | None = None
     error: str = ""
 
+    def timed(self) -> dict[str, Any]:
+        """Return the figures of all runs; no percentiles where inferences share a duration.
+
+        Where the clock is coarse a duration is the mean of a block, whose tails are lost.
+        """
+        row = timed_row(self.runs, self.durations_us)
+        block = max(run["block"] for run in self.runs)
+        if block == 1:
+            return row
+        said = (
+            f"a coarse clock: up to {block} inferences share a duration, medians are of their means"
+        )
+        return {**row, **dict.fromkeys(("p90_us", "p99_us", "min_us")), "note": said}
+
 
 class Session:
     """A measurement that the first device to start it owns.
@@ -177,7 +191,7 @@ class Session:
         if not found.runs:
             return {"error": found.error}
         scored = found.scored or {"accuracy": None}
-        timed = timed_row(found.runs, found.durations_us)
+        timed = found.timed()
         kept = ("median_us", "p90_us", "p99_us", "min_us", "load_ms", "first_ms", "drift")
         shown = {key: timed[key] for key in kept}
         return {**shown, "accuracy": scored["accuracy"], "error": found.error or None}
@@ -195,7 +209,7 @@ class Session:
         if found.error:
             return {**row, "error": found.error}
         scored = found.scored or {"images": 0, "accuracy": None, "predictions_sha256": None}
-        return {**row, **scored, **timed_row(found.runs, found.durations_us), "error": None}
+        return {**row, **scored, **found.timed(), "error": None}
 
     def environment(self) -> dict[str, Any]:
         """Return what is known of the device and its browser."""

@@ -120,8 +120,8 @@ function draw(plan, backends) {
     } else {
       cell(found.accuracy === null ? "" : (100 * found.accuracy).toFixed(2));
       cell(found.median_us.toFixed(0) + (found.drift ? "†" : ""));
-      cell(found.p90_us.toFixed(0));
-      cell(found.p99_us.toFixed(0));
+      cell(found.p90_us === null ? "" : found.p90_us.toFixed(0));
+      cell(found.p99_us === null ? "" : found.p99_us.toFixed(0));
       cell(found.load_ms.toFixed(1));
       const label = model.name.replace(/\.tflite$/, "");
       const y = 100 * (found.accuracy ?? 0);
