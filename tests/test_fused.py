@@ -153,6 +153,18 @@ def test_batch_norm_takes_its_statistics_over_a_part():
     assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(whole, parts, strict=True))
 
 
+def test_parts_move_the_running_statistics_as_far_as_a_whole_batch_does():
+    image = keras.Input((SIDE, SIDE, 3))
+    norm = keras.layers.BatchNormalization(momentum=0.9)
+    net = keras.Model(image, norm(image))
+    part = np.full((4, SIDE, SIDE, 3), 2.0, np.float32)
+    fused = with_fused_norms(net, 16)
+    for _ in range(16):
+        fused(part, training=True)
+    np.testing.assert_allclose(norm.moving_mean, 2 * (1 - 0.9), rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance, 0.9, rtol=1e-4)
+
+
 @pytest.mark.usefixtures("four_cores")
 def test_cores_that_cannot_share_a_batch_are_refused():
     assert device.sharing() == {}

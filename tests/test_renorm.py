@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from bloodedge.backend import use_backend
-from bloodedge.compress.channels import renorm as module
-from bloodedge.compress.channels.renorm import renorm
+from bloodedge.train import renorm as module
+from bloodedge.train.renorm import renorm
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (48, 8, 8, 3)).astype(np.uint8)
 
@@ -95,7 +95,7 @@ import sys
 import numpy as np
 from bloodedge.backend import use_backend
 keras = use_backend("jax")
-from bloodedge.compress.channels.renorm import renorm
+from bloodedge.train.renorm import renorm
 images = np.random.default_rng(0).integers(0, 256, (48, 8, 8, 3)).astype(np.uint8)
 layers = keras.layers
 model = keras.Sequential([keras.Input((8, 8, 3)), layers.BatchNormalization(), layers.Dropout(0.5),

@@ -9,13 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from bloodedge.backend import use_backend
-from bloodedge.compress.channels.renorm import renorm
 from bloodedge.compress.fold import fold
 from bloodedge.compress.simulate import Simulation
 from bloodedge.deploy.convert import convert
 from bloodedge.deploy.interpreter import find_runtime
 from bloodedge.quiet import quiet
 from bloodedge.train.registry import ModelConfig, build
+from bloodedge.train.renorm import renorm
 
 SIZE = 32
 

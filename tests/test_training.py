@@ -18,6 +18,7 @@ from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.config import FitConfig, parse_phases
 from bloodedge.train.device import resolve_precision
 from bloodedge.train.loop import predict_logits
+from bloodedge.train.renorm import IMAGES, renorm
 from bloodedge.train.restore import restore, save_half_weights
 from bloodedge.train.stage import TrainConfig, train
 from bloodedge.train.targets import HardLabels
@@ -138,6 +139,19 @@ def test_val_sees_the_averaged_weights_and_training_goes_on_from_its_own(colours
     plain, averaged = history("plain", 0.0), history("averaged", 0.9)
     assert [row["train_loss"] for row in plain] == [row["train_loss"] for row in averaged]
     assert all(a["val_loss"] != b["val_loss"] for a, b in zip(plain, averaged, strict=True))
+
+
+def test_averaged_weights_have_statistics_of_their_own(colours: Dataset):
+    """Those of the last steps are of other weights, and val would judge a net that is none."""
+    run = quick_train(colours, "averaged", FitConfig(3, 16, 5e-2, ema=0.98))
+    net = restore(find_model("averaged"))
+    kept = [np.array(w) for w in net.get_weights()]
+    index = np.random.default_rng(0).permutation(len(colours["train"]))[:IMAGES]
+    images = colours["train"].images[index]
+    renorm(net, images[np.random.default_rng(0).permutation(len(images))])
+    for before, after in zip(kept, net.get_weights(), strict=True):
+        np.testing.assert_allclose(before, after, rtol=1e-3, atol=1e-4)
+    assert run.manifest["config"]["fit"]["ema"] == 0.98
 
 
 def test_training_can_start_from_the_weights_of_a_run(colours: Dataset):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def with_fused_norms(net: Any) -> Any:
+def with_fused_norms(net: Any, parts: int = 1) -> Any:
     """Return a model of the same layers and variables whose batch norms are fused.
 
     Keras computes batch norm from a dozen operations, each of which reads all activations again,
@@ -13,12 +13,14 @@ def with_fused_norms(net: Any) -> Any:
 
     Args:
         net: a functional Keras model on TensorFlow; others are returned as they are.
+        parts: into how many parts a batch is cut. Each moves the running statistics, all together
+            by as much as a whole batch would.
     """
     import keras
 
     if not isinstance(net, keras.Function):
         return net
-    kind = _fused_norm()
+    kind = _fused_norm(parts)
 
     def same_or_fused(layer: Any) -> Any:
         return kind(layer) if _can_fuse(layer) else layer
@@ -38,7 +40,7 @@ def _can_fuse(layer: Any) -> bool:
     )
 
 
-def _fused_norm() -> type:
+def _fused_norm(parts: int) -> type:
     import keras
     import tensorflow as tf
 
@@ -67,8 +69,9 @@ def _fused_norm() -> type:
             )
             # It estimates the variance of all images; Keras keeps that of the batch.
             count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), "float32")
-            _move(norm.moving_mean, mean, norm.momentum)
-            _move(norm.moving_variance, variance * (count - 1) / count, norm.momentum)
+            momentum = norm.momentum ** (1 / parts)
+            _move(norm.moving_mean, mean, momentum)
+            _move(norm.moving_variance, variance * (count - 1) / count, momentum)
             return tf.cast(y, x.dtype)
 
     return FusedNorm

@@ -19,10 +19,12 @@ from bloodedge.data.dataset import Split
 from bloodedge.files import atomic_path
 from bloodedge.metrics import softmax
 from bloodedge.train.augment import shrink
+from bloodedge.train.calibrating import as_trained
 from bloodedge.train.checkpoint import Checkpoints, Progress
 from bloodedge.train.config import FitConfig
 from bloodedge.train.device import side_by_side, use_jit
 from bloodedge.train.optimize import use_averages
+from bloodedge.train.renorm import IMAGES, renorm
 from bloodedge.train.targets import Targets
 from bloodedge.train.trainer import Trainer
 
@@ -79,11 +81,12 @@ def fit(
     progress = checkpoints.load(settings)
     full = int(train.images.shape[1])
     starts = _phase_starts(config, full) | {search_from}
+    seen = _some_as_trained(train, config) if config.ema else train.images[:0]
     for epoch in range(progress.epoch, config.epochs):
         started = time.monotonic()
         size = config.size_at(epoch, full)
         row = trainer.train_epoch(epoch, size)
-        with _averaged(net, trainer.optimizer):
+        with _averaged(net, trainer.optimizer, shrink(seen.astype(np.float32), size)):
             if settle:
                 settle()
             row |= hosts.agree(_validate(net, val, size))
@@ -97,9 +100,20 @@ def fit(
     )
 
 
+def _some_as_trained(train: Split, config: FitConfig) -> NDArray[np.uint8]:
+    """Return images for batch norm's statistics: those of train, varied as well if widely."""
+    index = np.random.default_rng(config.seed).permutation(len(train))[:IMAGES]
+    images = as_trained(train.images[index], config.augment, config.seed)
+    return images[np.random.default_rng(config.seed).permutation(len(images))]
+
+
 @contextmanager
-def _averaged(net: Any, optimizer: Any) -> Iterator[None]:
-    """Give the net its averaged weights, where the optimizer keeps some, for the time inside."""
+def _averaged(net: Any, optimizer: Any, images: NDArray[np.float32]) -> Iterator[None]:
+    """Give the net its averaged weights, where the optimizer keeps some, for the time inside.
+
+    Batch norm's running statistics are of what the weights of the last steps made of the images;
+    the averages get their own (Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima").
+    """
     if not optimizer.use_ema:
         yield
         return
@@ -107,6 +121,7 @@ def _averaged(net: Any, optimizer: Any) -> Iterator[None]:
     use_averages(optimizer, net.trainable_variables)
     # A copy: JAX would hand the averages' own memory to the prediction, which gives it away.
     net.set_weights(net.get_weights())
+    renorm(net, images)
     yield
     net.set_weights(before)
 

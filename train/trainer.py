@@ -39,7 +39,7 @@ class Trainer:
         self._classes = int(net.output_shape[-1])
         self._answering = targets.respond(net)
         if keras.backend.backend() == "tensorflow" and not use_jit():
-            self._answering = with_fused_norms(self._answering)
+            self._answering = with_fused_norms(self._answering, batch_parts())
         self._images = train.images
         self._targets = targets
         self._config = config

@@ -14,7 +14,6 @@ from bloodedge.compress.channels.graph import ChannelGraph, trace
 from bloodedge.compress.channels.importance import criterion
 from bloodedge.compress.channels.labels import Ids
 from bloodedge.compress.channels.plan import Plan, describe, make_plan
-from bloodedge.compress.channels.renorm import IMAGES, renorm
 from bloodedge.compress.channels.surgery import cut
 from bloodedge.compress.teaching import TeachingConfig, parents, teach
 from bloodedge.console import say
@@ -26,6 +25,7 @@ from bloodedge.runs import Run, Stopwatch, check_name, open_run
 from bloodedge.train.architecture import Ready
 from bloodedge.train.config import FitConfig
 from bloodedge.train.loop import FitResult, predict_logits
+from bloodedge.train.renorm import IMAGES, renorm
 from bloodedge.train.restore import restore_for
 from bloodedge.train.stage import Fitted, commit_run, fit_run
 

@@ -1,7 +1,7 @@
-"""Batch norm's running statistics taken anew, for a net whose channels have just been cut.
+"""Batch norm's running statistics taken anew, for a net whose weights are no longer those of then.
 
-What a layer sees after the cut is no longer what its statistics were collected on. One pass over
-training images, without gradients, brings them up to date before any fine-tuning (Wu & Johnson
+Where channels were cut, or weights averaged, a layer sees other values than its statistics were
+collected on. One pass over training images, without gradients, brings them up to date (Wu & Johnson
 2021, "Rethinking 'Batch' in BatchNorm"; Li et al. 2020, "EagleEye").
 """
 
@@ -21,7 +21,7 @@ IMAGES = 1024
 _BATCH = 128
 
 
-def renorm(net: Any, images: NDArray[np.uint8]) -> int:
+def renorm(net: Any, images: NDArray[Any]) -> int:
     """Replace the running statistics of every batch norm by those over some images.
 
     Each batch is normalised by its own statistics, as in training. With means m and variances v
@@ -77,7 +77,7 @@ def _as_in_training(net: Any, norms: list[Any]) -> Iterator[None]:
 
 
 def _of_batch(
-    net: Any, norms: list[Any], batch: NDArray[np.uint8]
+    net: Any, norms: list[Any], batch: NDArray[Any]
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Yield the means and variances that each batch norm sees in a batch."""
     import keras
