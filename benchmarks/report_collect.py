@@ -210,7 +210,7 @@ def _tell_of_superseded(found: _Found, sections: Sequence[Section]) -> None:
     shown = {}
     for section in sections:
         for latency in filter(None, (row.latency for row in (*section.rows, *section.emulated))):
-            shown[latency.source] = ""
+            shown |= {result.source: "" for result in latency.results}
             for other in latency.superseded:
                 shown.setdefault(other.source, latency.source)
     for source, newer in shown.items():

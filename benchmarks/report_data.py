@@ -70,6 +70,7 @@ class Latency:
         peaks: what the machine can do at most, by thread count; empty where nobody measured it.
         noise: whether it was quiet enough to conclude; None where nobody looked.
         superseded: what else was measured there of the same file, and is not shown.
+        merged: the results that its figures are from, each as it was read; empty where it is one.
     """
 
     device: str
@@ -88,6 +89,12 @@ class Latency:
     peaks: tuple[Peaks, ...] = ()
     noise: Noise | None = None
     superseded: tuple[Latency, ...] = ()
+    merged: tuple[Latency, ...] = ()
+
+    @property
+    def results(self) -> tuple[Latency, ...]:
+        """The results that the figures are from: of each its own source, times and noise."""
+        return self.merged or (self,)
 
     @property
     def place(self) -> str:

@@ -111,7 +111,7 @@ def _together(row: Row, other: Row) -> bool:
 def _runs(float32: Row, int8: Row) -> Iterator[tuple[Latency, Latency]]:
     """Yield the two files' latencies: those of one run, shown or not, come before any others."""
     ones, others = (
-        (row.latency, *reversed(row.latency.superseded)) if row.latency else ()
+        (row.latency, *row.latency.merged, *reversed(row.latency.superseded)) if row.latency else ()
         for row in (float32, int8)
     )
     yield from ((a, b) for b in others for a in ones if a.source == b.source)

@@ -148,7 +148,7 @@ def newest(found: Sequence[Latency]) -> Latency:
     # What the machine can do is compared with what was measured in the same run alone.
     peaks = [*(p for p in base.peaks if p.threads == 1), *(p for p in many.peaks if p.threads > 1)]
     used = replace(base, all_cores=many.all_cores, peaks=tuple(peaks))
-    return replace(used, superseded=others)
+    return replace(used, superseded=others, merged=(base, many))
 
 
 def _utc(value: object) -> str:

@@ -14,7 +14,7 @@ from bloodedge.benchmarks import runner
 from bloodedge.benchmarks.report_data import Latency, Row, Section
 from bloodedge.benchmarks.report_int8 import find_pairs, int8_part
 from bloodedge.benchmarks.report_reasons import ModelFiles, reasons
-from bloodedge.benchmarks.report_results import read_result
+from bloodedge.benchmarks.report_results import newest, read_result
 from bloodedge.benchmarks.result import BenchmarkRow
 from bloodedge.deploy.convert import convert
 from bloodedge.deploy.lint.facts import FileFacts, Operator, Tensor
@@ -145,6 +145,13 @@ def test_files_that_were_measured_together_once_are_compared_by_that_run() -> No
     newer = replace(place(1.0), source="newer.json", superseded=(both,))
     float32 = replace(place(8.0), source="both.json")
     (found,) = find_pairs(section(row("float32", float32), row("int8", newer)))
+    assert (found.ratio, found.place.source, found.together) == (0.5, "both.json", True)
+    # Also where a figure of that run is shown beside a later one with one thread.
+    whole = replace(both, all_cores=timing(2.0, threads=4))
+    shown = replace(newer, superseded=())
+    merged = newest([whole, shown])
+    assert merged.merged == (shown, whole)
+    (found,) = find_pairs(section(row("float32", float32), row("int8", merged)))
     assert (found.ratio, found.place.source, found.together) == (0.5, "both.json", True)
 
 

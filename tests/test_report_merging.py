@@ -130,6 +130,27 @@ def test_of_two_results_of_one_place_the_later_counts_wherever_it_is_named() -> 
         assert made.data.left_out == (("old.json", why),)
 
 
+def test_a_noisy_run_is_named_also_where_only_its_figures_with_all_cores_are_shown() -> None:
+    noise = {"verdict": "noisy", "reasons": ["a loop varies"]}
+    old = {"before": {"utc": "2026-01-01T08:00:00Z"}}
+    many = [row("net", 5.0, threads=4), row("other", 6.0)]
+    write("many.json", "Pi 4", many, environment=old, noise=noise)
+    new = {"before": {"utc": "2026-01-01T09:00:00Z"}}
+    quiet = {"verdict": "quiet", "reasons": []}
+    write("one.json", "Pi 4", [row("net", 10.0), row("other", 9.0)], environment=new, noise=quiet)
+    made = merged("many.json", "one.json")
+    notes = next(part for part in made.parts[0] if part.name == "devices").notes
+    said = "Too noisy to conclude, says the runner on Pi 4 (aarch64): a loop varies."
+    assert said in notes
+    # One of its figures is shown, although those of the other file are replaced.
+    assert made.data.left_out == ()
+    write("one.json", "Pi 4", [row("net", 10.0)], environment=new,
+          noise={"verdict": "noisy", "reasons": ["a loop varies", "it throttled"]})  # fmt: skip
+    made = merged("many.json", "one.json")
+    notes = next(part for part in made.parts[0] if part.name == "devices").notes
+    assert f"{said[:-1]}; it throttled." in notes
+
+
 def test_peaks_are_those_of_the_run_that_measured() -> None:
     def peaks(threads: int, rate: float) -> dict[str, Any]:
         rates = dict.fromkeys(("int8_gmacs", "float32_gmacs", "numpy_float32_gmacs"), rate)
