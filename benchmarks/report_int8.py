@@ -13,10 +13,13 @@ from bloodedge.benchmarks.result import BenchmarkRow
 
 _NOTE = (
     "Both files are of one model, by the run that exported them or else by their names, and "
-    "measured in one place with as many threads. What is said of slower ones is what the files, "
-    "the runtime and the result show that may cost int8 time, from bloodedge lint and the result: "
-    "no guess, and no measurement of each cause."
+    "measured in one place with as many threads; which is faster takes 3 processes of each to "
+    "tell. What is said of slower ones is what the files, the runtime and the result show that may "
+    "cost int8 time, from bloodedge lint and the result: no guess, and no measurement of each "
+    "cause."
 )
+# As the runner's own verdict of noise: fewer cannot tell a difference from chance.
+_LEAST_PROCESSES = 3
 _HEAD = ("model", "place", "threads", "float32 µs", "int8 µs", "int8 / float32")
 _RAW = (*_HEAD[:3], "float32_us", "int8_us", "ratio", "verdict", "why")
 
@@ -43,7 +46,12 @@ class Pair(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Which is faster, if processes of one file differ less than the two files do."""
+        """Which is faster, if processes of one file differ less than the two files do.
+
+        It is `unknown` where these are too few to show by how much they differ.
+        """
+        if min(self.before.repeats, self.after.repeats) < _LEAST_PROCESSES:
+            return "unknown"
         if abs(self.ratio - 1) <= self.noise:
             return "no difference"
         return "slower" if self.ratio > 1 else "faster"
@@ -135,6 +143,8 @@ def _timed(row: BenchmarkRow) -> str:
 
 
 def _says(pair: Pair) -> str:
+    if pair.verdict == "unknown":
+        return f"{pair.ratio:.2f}, unknown: too few processes"
     if pair.verdict == "no difference":
         return f"{pair.ratio:.2f}, no difference: processes differ by {100 * pair.noise:.0f} %"
     return f"{pair.ratio:.2f}, {pair.verdict}"
