@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from bloodedge.benchmarks.report import ReportConfig, report, summary_table
-from bloodedge.benchmarks.report_axes import log_ticks
+from bloodedge.benchmarks.report_axes import linear_axis, log_ticks
 from bloodedge.benchmarks.report_figures import Point, scatter
 from bloodedge.benchmarks.report_plots import section_figures
 from bloodedge.benchmarks.report_text import md
@@ -428,7 +428,16 @@ def test_no_manifest_stops_the_report(key: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "epoch\n", "epoch,val_loss\n1,nan\n", "a,b\n1\n", "a\nx\n"]
+    "content",
+    [
+        "",
+        "epoch\n",
+        "epoch,val_loss\n1,nan\n",
+        "epoch,val_loss\n1,1e308\n2,-1e308\n",
+        "epoch,val_loss\n1,inf\n",
+        "a,b\n1\n",
+        "a\nx\n",
+    ],
 )
 def test_a_damaged_history_costs_only_the_curve(content: str, student: Run) -> None:
     (student.path / "history.csv").write_text(content)
@@ -479,6 +488,34 @@ def test_log_ticks_lie_inside_and_are_few() -> None:
         ticks = log_ticks(low, high)
         assert 1 <= len(ticks) <= 8
         assert all(10**low <= tick <= 10**high for tick in ticks)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1e17], [-1e17], [1e38, 1e38], [-1e38, 1e38], [1e17, 1e17 + 32], [0.0], [100.0, 100.0],
+        [0.0, 5e-324], [1.0, 1.0 + 2**-52], [1e-9, 2e-9], [0.3, 0.7], [-5.0, -4.0],
+    ],
+)  # fmt: skip
+def test_any_values_have_an_axis(values: list[float]) -> None:
+    scale, ticks = linear_axis(values, 300.0, 20.0)
+    assert 2 <= len(ticks) <= 9
+    assert ticks == sorted(set(ticks))
+    for value in (*values, *ticks):
+        assert 20.0 - 1e-6 <= scale(value) <= 300.0 + 1e-6
+    assert scale(max(values)) <= scale(min(values))
+
+
+def test_equal_percentages_keep_half_a_point_around_them() -> None:
+    scale, _ = linear_axis([100.0, 100.0], 0.0, 1.0)
+    assert [scale(99.5), scale(100.0), scale(100.5)] == [0.0, 0.5, 1.0]
+
+
+def test_a_diverged_run_costs_no_report(student: Run) -> None:
+    (student.path / "history.csv").write_text("epoch,train_loss,val_loss\n1,1e17,1e17\n")
+    made = report(ReportConfig())
+    assert made.data.left_out == ()
+    assert "cnn_se: loss" in made.page.read_text(encoding="utf-8")
 
 
 def test_names_in_a_plot_do_not_cover_each_other() -> None:
