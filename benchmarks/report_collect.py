@@ -31,7 +31,7 @@ from bloodedge.benchmarks.report_read import (
 )
 from bloodedge.benchmarks.report_results import newest, read_result
 from bloodedge.benchmarks.stage import RESULT_FILE
-from bloodedge.errors import BloodedgeError
+from bloodedge.errors import BloodedgeError, DataError
 from bloodedge.files import read_json
 from bloodedge.runs import Run
 
@@ -113,9 +113,18 @@ def _add_run(found: _Found, run: Run) -> None:
         by_split = found.scores.setdefault((fingerprint, row.sha256), {})
         by_split.update(scores if len(rows) == 1 else {})
     found.origins.setdefault(fingerprint, []).append(run_origin(run.name, manifest))
-    if (run.path / HISTORY_FILE).is_file():
-        curve = read_curve(text(run.name), run.path / HISTORY_FILE)
-        found.curves.setdefault(fingerprint, []).append(curve)
+    found.curves.setdefault(fingerprint, []).extend(_curve(found, run))
+
+
+def _curve(found: _Found, run: Run) -> list[Curve]:
+    """Return a run's learning curve if it has one; a damaged one costs nothing else of the run."""
+    path = run.path / HISTORY_FILE
+    try:
+        return [read_curve(text(run.name), path)] if path.is_file() else []
+    except DataError as error:
+        found.left_out.append((text(run.path.name), f"of this only the curve: {text(error)}"))
+        found.bad.append(text(run.path.name))
+        return []
 
 
 def _add_data(found: _Found, fingerprint: str, data: DataEntry) -> DataEntry:

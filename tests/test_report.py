@@ -442,7 +442,10 @@ def test_no_manifest_stops_the_report(key: str, value: object) -> None:
 def test_a_damaged_history_costs_only_the_curve(content: str, student: Run) -> None:
     (student.path / "history.csv").write_text(content)
     made = report(ReportConfig())
-    assert [name for name, _ in made.data.left_out] == ["cnn_se"]
+    # Its row stays, so that "left out" must not be said of the whole run.
+    ((name, why),) = made.data.left_out
+    assert (name, why.startswith("of this only the curve: ")) == ("cnn_se", True)
+    assert made.data.bad == ("cnn_se",)
     assert len(made.rows) == 3
     assert made.data.sections[0].curves == ()
 
