@@ -130,6 +130,8 @@ class Row:
         scores: None when it was not evaluated on this section's data.
         latency: None when it was not timed.
         parent: the digest of the model it was exported from; empty where that is unknown.
+        home: the run or folder that holds the file; empty where that is unknown.
+        mark: what tells it from other files of the same model and variant; empty for the only one.
     """
 
     model: str
@@ -142,11 +144,18 @@ class Row:
     scores: Scores | None = None
     latency: Latency | None = None
     parent: str = ""
+    home: str = ""
+    mark: str = ""
+
+    @property
+    def name(self) -> str:
+        """The model as tables name it."""
+        return f"{self.model} ({self.mark})" if self.mark else self.model
 
     @property
     def label(self) -> str:
         """Model and variant, as figures name them."""
-        return f"{self.model} {self.variant}"
+        return f"{self.name} {self.variant}"
 
 
 @dataclass(frozen=True)

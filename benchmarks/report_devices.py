@@ -118,7 +118,7 @@ def _raw(
     head += [f"{column}: {kind}" for column in columns for kind in kinds]
     lines: list[tuple[object, ...]] = [tuple(head)]
     for row in models:
-        values: list[object] = [row.model, row.variant, row.sha256, row.bytes]
+        values: list[object] = [row.name, row.variant, row.sha256, row.bytes]
         for column in columns:
             latency = cells.get((row.sha256, column))
             found = latency.figures if latency else None

@@ -64,7 +64,7 @@ def energy_part(section: Section, meter: Meter | None) -> Part | None:
     for row, one in rows:
         place = row.latency.column if row.latency else ""
         found = _measure(meter, row.latency, one)
-        named = (row.model, row.variant, place, one.threads)
+        named = (row.name, row.variant, place, one.threads)
         if isinstance(found, Energy):
             body.append((row.label, place, str(one.threads), *_shown(found)))
             raw.append((*named, *found, ""))

@@ -71,7 +71,7 @@ def int8_part(section: Section, files: ModelFiles) -> Part | None:
     raw: list[tuple[object, ...]] = [_RAW]
     causes: dict[tuple[str, str], list[str]] = {}
     for pair in pairs:
-        model, place, before, after = pair.int8.model, pair.place.column, pair.before, pair.after
+        model, place, before, after = pair.int8.name, pair.place.column, pair.before, pair.after
         threads = str(after.threads)
         body.append((model, place, threads, _timed(before), _timed(after), _says(pair)))
         why = _why(pair, files)
@@ -92,13 +92,21 @@ def find_pairs(section: Section) -> list[Pair]:
     found = []
     for int8 in (row for row in section.rows if row.variant == "int8"):
         twins = [row for row in section.rows if _is_twin(row, int8)]
-        # Of several, that of the same model and run: there processes of the two took turns.
-        twins.sort(key=lambda row: (row.parent != int8.parent, not _together(row, int8)))
+        twins.sort(key=lambda row: _distance(row, int8))
         for twin in twins[:1]:
             both = (_figures(a, b) for a, b in _runs(twin, int8))
             if figures := next(filter(None, both), None):
                 found.append(Pair(twin, int8, *figures))
     return sorted(found, key=lambda pair: -pair.ratio)
+
+
+def _distance(float32: Row, int8: Row) -> tuple[bool, bool, bool]:
+    """Return how far a float32 file is from being the int8 one's own, the nearest least.
+
+    It is the nearest of the same model and beside it; then one whose processes took turns with its.
+    """
+    apart = float32.parent != int8.parent, float32.home != int8.home
+    return *apart, not _together(float32, int8)
 
 
 def _is_twin(row: Row, int8: Row) -> bool:

@@ -174,6 +174,8 @@ def read_models(run: Run) -> Iterator[Row]:
             sha256=digest(file.get("sha256")),
             bytes=count(file.get("bytes"), "bytes"),
             gzip_bytes=None,
+            # A trained model has its run's name: only the folder of runs can say more.
+            home=text(run.name if manifest["kind"] == "export" else run.path.parent.name),
         )
         yield replace(row, gzip_bytes=_gzip(inside.get("gzip_bytes"), run.path / name, row))
 

@@ -121,11 +121,12 @@ def _answers(row: BenchmarkRow) -> BenchmarkRow:
 
 def _described(sha: str, row: BenchmarkRow) -> Row:
     """Return what a device says of a file that no run here holds."""
-    name = row.model.rpartition("/")[2]
+    folder, _, name = row.model.rpartition("/")
     stem = name.removesuffix(TFLITE_SUFFIX)
     variant = Variant.parse(stem).format
     model = stem.removesuffix(f"-{variant}") if variant else stem
-    return Row(model, variant or "tflite", model, name, sha, row.bytes, row.gzip_bytes)
+    home = folder.rpartition("/")[2]
+    return Row(model, variant or "tflite", model, name, sha, row.bytes, row.gzip_bytes, home=home)
 
 
 def newest(found: Sequence[Latency]) -> Latency:

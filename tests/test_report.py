@@ -284,6 +284,32 @@ def test_the_best_of_each_family(student: Run) -> None:
     assert student.name == "cnn_se"
 
 
+# ---- files of one name ----
+
+
+def test_files_of_one_name_are_told_apart_by_their_run(student: Run) -> None:
+    other = exported("cnn_se-app", student, {"int8": b"j" * 90})
+    made = report(ReportConfig())
+    labels = ["cnn_se keras", "cnn_se float32", "cnn_se (cnn_se-export) int8"]
+    assert [row.label for row in made.rows] == [*labels, "cnn_se (cnn_se-app) int8"]
+    assert {row.model for row in made.rows} == {"cnn_se"}
+    # Wherever a row is named, it is named so.
+    for name in ("results.csv", "report.md", "report.html", "table-int8-1.csv"):
+        said = (Path("report") / name).read_text(encoding="utf-8").replace("\\", "")
+        assert "cnn_se (cnn_se-export)" in said
+    assert "cnn_se (cnn_se-app)" in Path("report/results.csv").read_text(encoding="utf-8")
+    names = [*summary_table(made.rows).columns[0].cells]
+    assert names[-2:] == ["cnn_se (cnn_se-export)", "cnn_se (cnn_se-app)"]
+    # Where the runs have one name, too, only the digest is left.
+    apart = other.path.rename("apart")
+    manifest = json.loads((apart / "manifest.json").read_text())
+    (apart / "manifest.json").write_text(json.dumps({**manifest, "name": "cnn_se-export"}))
+    made = report(ReportConfig(("cnn_se-export", "apart"), force=True))
+    twins = [row for row in made.rows if row.variant == "int8"]
+    assert [row.mark for row in twins] == [row.sha256[:8] for row in twins]
+    assert len({row.label for row in twins}) == 2
+
+
 # ---- what the page must and must not hold ----
 
 

@@ -216,6 +216,26 @@ def test_of_several_float32_files_that_of_the_same_parent_and_run_counts() -> No
     assert "the two are from different runs" in part.notes[-1]
 
 
+def test_of_several_pairs_of_one_name_each_is_compared_with_its_own() -> None:
+    rows = [
+        row(variant, place(us), sha256=f"{home}{variant}", home=home, mark=home)
+        for home, variant, us in (
+            ("a", "float32", 100.0), ("b", "float32", 10.0),
+            ("a", "int8", 50.0), ("b", "int8", 20.0),
+        )
+    ]  # fmt: skip
+    for order in (rows, rows[::-1]):
+        found = {pair.int8.home: pair for pair in find_pairs(section(*order))}
+        assert {home: (pair.float32.home, pair.ratio) for home, pair in found.items()} == {
+            "a": ("a", 0.5),
+            "b": ("b", 2.0),
+        }
+    part = int8_part(section(*rows), ModelFiles())
+    assert part
+    assert [line[0] for line in part.table[1:]] == ["net (b)", "net (a)"]
+    assert part.notes[-1].startswith("net (b) is slower in int8")
+
+
 # ---- reasons ----
 
 

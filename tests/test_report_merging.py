@@ -209,6 +209,26 @@ def test_accuracies_over_other_images_are_told_apart() -> None:
     assert ["50 images" in f.svg for f in latency] == [True, False]
 
 
+def test_files_of_one_name_are_told_apart_by_their_folder() -> None:
+    def file(path: str, us: float) -> dict[str, Any]:
+        return {**row(path[-10:], us), "model": f"{path}.tflite"}
+
+    rows = [file("/x/a/net-int8", 10.0), file("/x/b/net-int8", 20.0), row("only-int8", 5.0)]
+    made = merged(write("pi.json", "Pi 4", rows))
+    labels = ["net (a) int8", "net (b) int8", "only int8"]
+    assert [line["model"] for line in table(made)] == labels
+    assert [line["model"] for line in read_csv("report/table-devices-1.csv")] == [
+        "net (a)", "net (b)", "only",
+    ]  # fmt: skip
+    # Folders of one name leave only the digest, and so do results that name no folder.
+    rows = [file("/x/a/net-int8", 10.0), file("/a/net-int8", 20.0) | {"sha256": "c" * 64}]
+    found = merged(write("pi.json", "Pi 4", rows)).rows
+    assert {r.mark for r in found} == {rows[0]["sha256"][:8], "cccccccc"}
+    one = write("one.json", "Pi 4", [row("net-int8", 10.0)])
+    two = write("two.json", "Pi 5", [row("net-int8", 20.0, sha256="b" * 64)])
+    assert {r.mark for r in merged(one, two).rows} == {"bbbbbbbb", "00000000"}
+
+
 # ---- what is never ranked together ----
 
 
