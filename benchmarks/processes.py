@@ -41,6 +41,17 @@ def read_xnnpack(row: Mapping[str, Any]) -> bool | None:
     return all(said) if said else None
 
 
+def read_repeats(row: Mapping[str, Any]) -> int:
+    """Return how many processes a row's figures are over; 0 where that was not recorded.
+
+    Raises:
+        ValueError: what was recorded is of the wrong type or out of range.
+    """
+    if row.get("repeats") is None:
+        return len(_runs(row))
+    return count(row, "repeats", least=1, most=_MAX_RUNS)
+
+
 def _runs(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     runs = row.get("runs", [])
     if not isinstance(runs, list) or len(runs) > _MAX_RUNS:

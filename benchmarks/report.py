@@ -182,7 +182,7 @@ def summary_table(rows: Sequence[Row]) -> Table:
         score = accuracy(row.scores) if row.scores else "not evaluated"
         score += f" {row.scores.split}" if row.scores and len(splits) > 1 else ""
         one = row.latency.single if row.latency else None
-        line = [row.model, row.variant, score, kilobytes(row.bytes)]
+        line = [row.name, row.variant, score, kilobytes(row.bytes)]
         line += [micros(one.median_us) if one else ""] if len(devices) < 2 else []
         table.add_row(*map(escape, line))
     return table

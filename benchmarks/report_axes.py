@@ -10,6 +10,10 @@ WIDTH, HEIGHT = 520, 380
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 62, 44
 # How many letters fit on a line, and beside the vertical axis.
 _FITS, _FITS_UP = 72, 44
+# Values that differ by less, as a share of the largest or at all, are drawn as one.
+_LEAST_SHARE, _LEAST_SPAN = 1e-9, 1e-300
+# What is drawn above and below one value, as a share of it.
+_MARGIN = 0.005
 
 Scale = Callable[[float], float]
 
@@ -50,7 +54,12 @@ def linear_axis(
 ) -> tuple[Scale, list[float]]:
     """Return where values lie between `start` and `end`, and some six ticks."""
     low, high = min(values), max(values)
-    margin = pad * (high - low) or (0.0 if high > low else 0.5)
+    size = max(abs(low), abs(high))
+    if high - low > max(_LEAST_SHARE * size, _LEAST_SPAN):
+        margin = pad * (high - low)
+    else:
+        # One value. Half a unit more would be lost in the digits of a large one.
+        margin = max(0.5, _MARGIN * size)
     low, high = low - margin, high + margin
     rough = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(rough))

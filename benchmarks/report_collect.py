@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,7 +32,7 @@ from bloodedge.benchmarks.report_read import (
 )
 from bloodedge.benchmarks.report_results import newest, read_result
 from bloodedge.benchmarks.stage import RESULT_FILE
-from bloodedge.errors import BloodedgeError
+from bloodedge.errors import BloodedgeError, DataError
 from bloodedge.files import read_json
 from bloodedge.runs import Run
 
@@ -113,9 +114,18 @@ def _add_run(found: _Found, run: Run) -> None:
         by_split = found.scores.setdefault((fingerprint, row.sha256), {})
         by_split.update(scores if len(rows) == 1 else {})
     found.origins.setdefault(fingerprint, []).append(run_origin(run.name, manifest))
-    if (run.path / HISTORY_FILE).is_file():
-        curve = read_curve(text(run.name), run.path / HISTORY_FILE)
-        found.curves.setdefault(fingerprint, []).append(curve)
+    found.curves.setdefault(fingerprint, []).extend(_curve(found, run))
+
+
+def _curve(found: _Found, run: Run) -> list[Curve]:
+    """Return a run's learning curve if it has one; a damaged one costs nothing else of the run."""
+    path = run.path / HISTORY_FILE
+    try:
+        return [read_curve(text(run.name), path)] if path.is_file() else []
+    except DataError as error:
+        found.left_out.append((text(run.path.name), f"of this only the curve: {text(error)}"))
+        found.bad.append(text(run.path.name))
+        return []
 
 
 def _add_data(found: _Found, fingerprint: str, data: DataEntry) -> DataEntry:
@@ -187,6 +197,11 @@ def _section(found: _Found, fingerprint: str) -> Section:
         real = [replace(base, latency=latency) for latency in timed if not latency.emulated]
         rows += real or [base]
         emulated += [replace(base, latency=latency) for latency in timed if latency.emulated]
+    marks = _marks([*rows, *emulated])
+    rows, emulated = (
+        [replace(row, mark=marks.get(row.sha256, "")) for row in listed]
+        for listed in (rows, emulated)
+    )
     # The model with the largest file first, then its variants: from the reference to what was
     # made of it.
     largest = {row.model: max(r.bytes for r in rows if r.model == row.model) for row in rows}
@@ -200,6 +215,21 @@ def _section(found: _Found, fingerprint: str) -> Section:
     return Section(*shared, tuple(emulated))
 
 
+def _marks(rows: Sequence[Row]) -> dict[str, str]:
+    """Return what tells apart files of one model and variant, by digest: where each lies.
+
+    Where that is unknown or the same, it is the beginning of the digest.
+    """
+    named: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        named.setdefault((row.model, row.variant), {})[row.sha256] = row.home
+    marks: dict[str, str] = {}
+    for homes in (homes for homes in named.values() if len(homes) > 1):
+        count = Counter(homes.values())
+        marks |= {s: home if home and count[home] == 1 else s[:8] for s, home in homes.items()}
+    return marks
+
+
 def _about(latencies: list[Latency], fingerprint: str) -> list[Latency]:
     """Return those that classified the section's images, or may have, if there are any."""
     return [one for one in latencies if one.data in ("", fingerprint)] or latencies
@@ -207,10 +237,10 @@ def _about(latencies: list[Latency], fingerprint: str) -> list[Latency]:
 
 def _tell_of_superseded(found: _Found, sections: Sequence[Section]) -> None:
     """Name the results of which nothing is shown, because later ones are of the same things."""
-    shown = {}
+    shown: dict[str, str] = {}
     for section in sections:
         for latency in filter(None, (row.latency for row in (*section.rows, *section.emulated))):
-            shown[latency.source] = ""
+            shown |= {result.source: "" for result in latency.results}
             for other in latency.superseded:
                 shown.setdefault(other.source, latency.source)
     for source, newer in shown.items():

@@ -70,6 +70,7 @@ class Latency:
         peaks: what the machine can do at most, by thread count; empty where nobody measured it.
         noise: whether it was quiet enough to conclude; None where nobody looked.
         superseded: what else was measured there of the same file, and is not shown.
+        merged: the results that its figures are from, each as it was read; empty where it is one.
     """
 
     device: str
@@ -88,6 +89,12 @@ class Latency:
     peaks: tuple[Peaks, ...] = ()
     noise: Noise | None = None
     superseded: tuple[Latency, ...] = ()
+    merged: tuple[Latency, ...] = ()
+
+    @property
+    def results(self) -> tuple[Latency, ...]:
+        """The results that the figures are from: of each its own source, times and noise."""
+        return self.merged or (self,)
 
     @property
     def place(self) -> str:
@@ -123,6 +130,8 @@ class Row:
         scores: None when it was not evaluated on this section's data.
         latency: None when it was not timed.
         parent: the digest of the model it was exported from; empty where that is unknown.
+        home: the run or folder that holds the file; empty where that is unknown.
+        mark: what tells it from other files of the same model and variant; empty for the only one.
     """
 
     model: str
@@ -135,11 +144,18 @@ class Row:
     scores: Scores | None = None
     latency: Latency | None = None
     parent: str = ""
+    home: str = ""
+    mark: str = ""
+
+    @property
+    def name(self) -> str:
+        """The model as tables name it."""
+        return f"{self.model} ({self.mark})" if self.mark else self.model
 
     @property
     def label(self) -> str:
         """Model and variant, as figures name them."""
-        return f"{self.model} {self.variant}"
+        return f"{self.name} {self.variant}"
 
 
 @dataclass(frozen=True)

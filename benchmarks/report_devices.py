@@ -82,11 +82,14 @@ def _images(rows: Sequence[Row]) -> str:
 
 def _noisy(rows: Sequence[Row]) -> list[str]:
     """Name the places that their own runner called too noisy, with its reasons."""
-    found = {}
-    for place in (row.latency for row in rows if row.latency):
-        if place.noise and place.noise.verdict == "noisy" and not place.emulated:
-            found[place.place] = "; ".join(place.noise.reasons)
-    return [f"Too noisy to conclude, says the runner on {p}: {why}." for p, why in found.items()]
+    found: dict[str, dict[str, None]] = {}
+    for result in (one for row in rows if row.latency for one in row.latency.results):
+        if result.noise and result.noise.verdict == "noisy" and not result.emulated:
+            found.setdefault(result.place, {}).update(dict.fromkeys(result.noise.reasons))
+    return [
+        f"Too noisy to conclude, says the runner on {place}: {'; '.join(reasons)}."
+        for place, reasons in found.items()
+    ]
 
 
 def _disagreements(models: Sequence[Row], rows: Sequence[Row]) -> list[str]:
@@ -115,7 +118,7 @@ def _raw(
     head += [f"{column}: {kind}" for column in columns for kind in kinds]
     lines: list[tuple[object, ...]] = [tuple(head)]
     for row in models:
-        values: list[object] = [row.model, row.variant, row.sha256, row.bytes]
+        values: list[object] = [row.name, row.variant, row.sha256, row.bytes]
         for column in columns:
             latency = cells.get((row.sha256, column))
             found = latency.figures if latency else None

@@ -64,7 +64,7 @@ def energy_part(section: Section, meter: Meter | None) -> Part | None:
     for row, one in rows:
         place = row.latency.column if row.latency else ""
         found = _measure(meter, row.latency, one)
-        named = (row.model, row.variant, place, one.threads)
+        named = (row.name, row.variant, place, one.threads)
         if isinstance(found, Energy):
             body.append((row.label, place, str(one.threads), *_shown(found)))
             raw.append((*named, *found, ""))
@@ -95,7 +95,7 @@ def _busy(timed: Sequence[tuple[Row, BenchmarkRow]]) -> Iterator[Span]:
     """Yield when each benchmark ran, shown or not; its clock is recorded in whole seconds."""
     found: dict[str, list[float]] = {}
     shown = [row.latency for row, _ in timed if row.latency]
-    for latency in (*shown, *(other for one in shown for other in one.superseded)):
+    for latency in (other for one in shown for other in (*one.results, *one.superseded)):
         times = found.setdefault(latency.source, [])
         for one in filter(None, (latency.single, latency.all_cores)):
             times += [second for when in one.timed for second in (when.begin_s, when.end_s)]

@@ -13,10 +13,13 @@ from bloodedge.benchmarks.result import BenchmarkRow
 
 _NOTE = (
     "Both files are of one model, by the run that exported them or else by their names, and "
-    "measured in one place with as many threads. What is said of slower ones is what the files, "
-    "the runtime and the result show that may cost int8 time, from bloodedge lint and the result: "
-    "no guess, and no measurement of each cause."
+    "measured in one place with as many threads; which is faster takes 3 processes of each to "
+    "tell. What is said of slower ones is what the files, the runtime and the result show that may "
+    "cost int8 time, from bloodedge lint and the result: no guess, and no measurement of each "
+    "cause."
 )
+# As the runner's own verdict of noise: fewer cannot tell a difference from chance.
+_LEAST_PROCESSES = 3
 _HEAD = ("model", "place", "threads", "float32 µs", "int8 µs", "int8 / float32")
 _RAW = (*_HEAD[:3], "float32_us", "int8_us", "ratio", "verdict", "why")
 
@@ -43,7 +46,12 @@ class Pair(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Which is faster, if processes of one file differ less than the two files do."""
+        """Which is faster, if processes of one file differ less than the two files do.
+
+        It is `unknown` where these are too few to show by how much they differ.
+        """
+        if min(self.before.repeats, self.after.repeats) < _LEAST_PROCESSES:
+            return "unknown"
         if abs(self.ratio - 1) <= self.noise:
             return "no difference"
         return "slower" if self.ratio > 1 else "faster"
@@ -63,7 +71,7 @@ def int8_part(section: Section, files: ModelFiles) -> Part | None:
     raw: list[tuple[object, ...]] = [_RAW]
     causes: dict[tuple[str, str], list[str]] = {}
     for pair in pairs:
-        model, place, before, after = pair.int8.model, pair.place.column, pair.before, pair.after
+        model, place, before, after = pair.int8.name, pair.place.column, pair.before, pair.after
         threads = str(after.threads)
         body.append((model, place, threads, _timed(before), _timed(after), _says(pair)))
         why = _why(pair, files)
@@ -84,13 +92,21 @@ def find_pairs(section: Section) -> list[Pair]:
     found = []
     for int8 in (row for row in section.rows if row.variant == "int8"):
         twins = [row for row in section.rows if _is_twin(row, int8)]
-        # Of several, that of the same model and run: there processes of the two took turns.
-        twins.sort(key=lambda row: (row.parent != int8.parent, not _together(row, int8)))
+        twins.sort(key=lambda row: _distance(row, int8))
         for twin in twins[:1]:
             both = (_figures(a, b) for a, b in _runs(twin, int8))
             if figures := next(filter(None, both), None):
                 found.append(Pair(twin, int8, *figures))
     return sorted(found, key=lambda pair: -pair.ratio)
+
+
+def _distance(float32: Row, int8: Row) -> tuple[bool, bool, bool]:
+    """Return how far a float32 file is from being the int8 one's own, the nearest least.
+
+    It is the nearest of the same model and beside it; then one whose processes took turns with its.
+    """
+    apart = float32.parent != int8.parent, float32.home != int8.home
+    return *apart, not _together(float32, int8)
 
 
 def _is_twin(row: Row, int8: Row) -> bool:
@@ -111,7 +127,7 @@ def _together(row: Row, other: Row) -> bool:
 def _runs(float32: Row, int8: Row) -> Iterator[tuple[Latency, Latency]]:
     """Yield the two files' latencies: those of one run, shown or not, come before any others."""
     ones, others = (
-        (row.latency, *reversed(row.latency.superseded)) if row.latency else ()
+        (row.latency, *row.latency.merged, *reversed(row.latency.superseded)) if row.latency else ()
         for row in (float32, int8)
     )
     yield from ((a, b) for b in others for a in ones if a.source == b.source)
@@ -135,6 +151,8 @@ def _timed(row: BenchmarkRow) -> str:
 
 
 def _says(pair: Pair) -> str:
+    if pair.verdict == "unknown":
+        return f"{pair.ratio:.2f}, unknown: too few processes"
     if pair.verdict == "no difference":
         return f"{pair.ratio:.2f}, no difference: processes differ by {100 * pair.noise:.0f} %"
     return f"{pair.ratio:.2f}, {pair.verdict}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,8 @@ _VARIANT = {KERAS_SUFFIX: "keras", TFLITE_SUFFIX: "tflite", WEIGHTS_SUFFIX: "flo
 _MAX_TEXT = 2000
 _MAX_CLASSES = 1000
 _MAX_EPOCHS = 100_000
+# No training in float32 reaches it; a plot of more has an axis without end.
+_MAX_VALUE = 1e38
 
 
 class DataEntry(NamedTuple):
@@ -127,8 +128,8 @@ def _columns(rows: Iterable[Mapping[str, str]]) -> dict[str, tuple[float, ...]]:
             raise ValueError(f"more than {_MAX_EPOCHS} epochs")
         for name, text in row.items():
             values.setdefault(name, []).append(float(text))
-    if not values or not all(math.isfinite(x) for column in values.values() for x in column):
-        raise ValueError("no epochs, or a value that is not finite")
+    if not values or not all(abs(x) <= _MAX_VALUE for column in values.values() for x in column):
+        raise ValueError(f"no epochs, or a value that is not in -{_MAX_VALUE:g}..{_MAX_VALUE:g}")
     return {name: tuple(column) for name, column in values.items()}
 
 
@@ -173,6 +174,8 @@ def read_models(run: Run) -> Iterator[Row]:
             sha256=digest(file.get("sha256")),
             bytes=count(file.get("bytes"), "bytes"),
             gzip_bytes=None,
+            # A trained model has its run's name: only the folder of runs can say more.
+            home=text(run.name if manifest["kind"] == "export" else run.path.parent.name),
         )
         yield replace(row, gzip_bytes=_gzip(inside.get("gzip_bytes"), run.path / name, row))
 

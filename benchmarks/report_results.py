@@ -121,11 +121,12 @@ def _answers(row: BenchmarkRow) -> BenchmarkRow:
 
 def _described(sha: str, row: BenchmarkRow) -> Row:
     """Return what a device says of a file that no run here holds."""
-    name = row.model.rpartition("/")[2]
+    folder, _, name = row.model.rpartition("/")
     stem = name.removesuffix(TFLITE_SUFFIX)
     variant = Variant.parse(stem).format
     model = stem.removesuffix(f"-{variant}") if variant else stem
-    return Row(model, variant or "tflite", model, name, sha, row.bytes, row.gzip_bytes)
+    home = folder.rpartition("/")[2]
+    return Row(model, variant or "tflite", model, name, sha, row.bytes, row.gzip_bytes, home=home)
 
 
 def newest(found: Sequence[Latency]) -> Latency:
@@ -148,7 +149,7 @@ def newest(found: Sequence[Latency]) -> Latency:
     # What the machine can do is compared with what was measured in the same run alone.
     peaks = [*(p for p in base.peaks if p.threads == 1), *(p for p in many.peaks if p.threads > 1)]
     used = replace(base, all_cores=many.all_cores, peaks=tuple(peaks))
-    return replace(used, superseded=others)
+    return replace(used, superseded=others, merged=(base, many))
 
 
 def _utc(value: object) -> str:

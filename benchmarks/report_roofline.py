@@ -158,7 +158,7 @@ def _line(bound: Bound) -> tuple[str, ...]:
 def _raw(bound: Bound) -> tuple[object, ...]:
     row, work, peaks = bound.row, bound.work, bound.peaks
     return (
-        *(row.model, row.variant, row.sha256, bound.place.column, bound.timed.threads),
+        *(row.name, row.variant, row.sha256, bound.place.column, bound.timed.threads),
         *(work.macs_int8, work.macs_float, work.traffic_bytes, work.resident_bytes),
         *(peaks.int8_gmacs, peaks.float_gmacs, peaks.bandwidth(work.resident_bytes)),
         *(round(bound.compute_us, 3), round(bound.memory_us, 3), bound.bound_by),

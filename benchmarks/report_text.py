@@ -44,7 +44,7 @@ _MARKDOWN = re.compile(r"([\\`*\[\]<>|&~])")
 def cells(row: Row, names: Sequence[str]) -> list[str]:
     """Return one row of the comparison as text, in the order of `COLUMNS`."""
     gzip = "" if row.gzip_bytes is None else kilobytes(row.gzip_bytes)
-    start = [row.model, row.variant, row.scores.split if row.scores else "", kilobytes(row.bytes)]
+    start = [row.name, row.variant, row.scores.split if row.scores else "", kilobytes(row.bytes)]
     return [*start, gzip, *_score_cells(row.scores, names), *_latency_cells(row)]
 
 
@@ -111,7 +111,7 @@ def results_csv(data: ReportData) -> str:
 
 def raw_values(section: Section, row: Row) -> list[object]:
     """Return one row with its raw values, in the order of `CSV_COLUMNS`."""
-    values: list[object] = [section.fingerprint, section.title, section.synthetic, row.model]
+    values: list[object] = [section.fingerprint, section.title, section.synthetic, row.name]
     values += [row.variant, row.family, row.file, row.sha256, row.bytes, row.gzip_bytes]
     s = row.scores
     if s:

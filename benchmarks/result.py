@@ -13,7 +13,7 @@ from typing import Any
 from bloodedge.benchmarks.fields import count, flag, number, text
 from bloodedge.benchmarks.machine import Noise, Peaks, read_noise, read_peaks, read_work
 from bloodedge.benchmarks.model_work import Work
-from bloodedge.benchmarks.processes import Timed, read_timed, read_xnnpack
+from bloodedge.benchmarks.processes import Timed, read_repeats, read_timed, read_xnnpack
 from bloodedge.benchmarks.schema import check_schema
 from bloodedge.errors import DataError
 from bloodedge.files import read_json
@@ -57,6 +57,7 @@ class BenchmarkRow:
         timed: when its processes were timed; empty where that was not recorded.
         xnnpack: whether the runtime said that it uses XNNPACK; none where nobody looked.
         predictions: the digest of the predicted classes; empty where that was not recorded.
+        repeats: how many processes the figures are over; 0 where that was not recorded.
     """
 
     model: str
@@ -81,6 +82,7 @@ class BenchmarkRow:
     timed: tuple[Timed, ...] = ()
     xnnpack: bool | None = None
     predictions: str = ""
+    repeats: int = 0
 
 
 @dataclass(frozen=True)
@@ -190,4 +192,5 @@ def _row(row: object, protocol: str) -> BenchmarkRow:
         predictions=text(row, "predictions_sha256")
         if scored and row.get("predictions_sha256") is not None
         else "",
+        repeats=0 if failed else read_repeats(row),
     )

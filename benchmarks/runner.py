@@ -79,6 +79,7 @@ RUNTIMES = (  # module, distribution, the module that holds Interpreter
     ("tensorflow", "tensorflow", "tensorflow.lite.python.interpreter"),
 )
 COPY_BYTES = (256 << 10, 2 << 20, 32 << 20)  # within a core's cache, the shared one, and memory
+LEAST_COPY = 64 << 10  # for one thread of several
 GEMM_MACS = 256 * 512 * 512
 # One dense layer as int8 and as float32, packed by gemm_model.py, which says why.
 GEMM = {
@@ -725,6 +726,15 @@ def numpy_gemm(seconds: float) -> float:
     return round(512**3 / best_seconds(lambda: np.dot(a, a, out=out), seconds) / 1e9, 3)
 
 
+def copy_sizes(threads: int) -> list[int]:
+    """Return how much each of some threads copies, so that all of them read `COPY_BYTES`.
+
+    Of the smallest it is more where threads are many: each copy ends with taking Python's lock, and
+    a short one would measure that.
+    """
+    return sorted({max(LEAST_COPY, size // threads) for size in COPY_BYTES})
+
+
 def copy_speed(size: int, threads: int, seconds: float) -> float:
     """Return the bytes read and written in GB/s by as many threads, each copying `size` bytes."""
     pairs = [(np.ones(size, dtype=np.uint8), np.ones(size, dtype=np.uint8)) for _ in range(threads)]
@@ -752,14 +762,16 @@ def run_probe(spec: dict[str, Any]) -> dict[str, Any]:
     interpreter_class = importlib.import_module(spec["module"]).Interpreter
     answer: dict[str, Any] = {"cpus": cpus, "loop": steady_loop(seconds)}
     if spec["peaks"]:
-        sizes = [min(size, COPY_BYTES[-1] // threads) for size in COPY_BYTES]
         answer["peaks"] = {
             "threads": threads,
             **runtime_gemms(interpreter_class, threads, seconds),
             "numpy_float32_gmacs": numpy_gemm(seconds),
             "copy": [
-                {"resident_bytes": 2 * size, "gb_s": copy_speed(size, threads, seconds / 2)}
-                for size in sizes
+                {
+                    "resident_bytes": 2 * size * threads,
+                    "gb_s": copy_speed(size, threads, seconds / 2),
+                }
+                for size in copy_sizes(threads)
             ],
         }
     return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -103,7 +104,7 @@ def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, Benchma
     """
     found = [reference for name in config.models for reference in _tflite_models(name)]
     models = {reference.path.resolve(): reference for reference in found}
-    parents = {path.name: reference.sha256 for path, reference in models.items()}
+    parents = {name: models[path].sha256 for path, name in _roles(tuple(models)).items()}
     watch = Stopwatch()
     opened = open_run(config.name, force=config.force, resumable=True, resume=config.resume)
     with opened as run, _only_measured_left(run.path):
@@ -189,7 +190,7 @@ def benchmark_manifest(
         name: the run's.
         config: the command's settings; its `seed` drew the images.
         data: where the images are from.
-        parents: each model's SHA-256 by its name in the result.
+        parents: each model's SHA-256 by a name that no other has.
         result: what was measured.
         images: how many the accuracy is measured on.
         watch: started when the work began.
@@ -206,6 +207,18 @@ def benchmark_manifest(
         seed=settings["seed"],
         duration_s=watch.seconds(),
     )
+
+
+def _roles(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return each file's name, as a bundle has it: of several of one name with their folder's.
+
+    Where folders have one name, too, it is the whole path, as in the runner's result.
+    """
+    plain = Counter(path.name for path in paths)
+    longer = {path: f"{path.parent.name}-{path.name}" for path in paths}
+    names = {path: longer[path] if plain[path.name] > 1 else path.name for path in paths}
+    taken = Counter(names.values())
+    return {path: str(path) if taken[name] > 1 else name for path, name in names.items()}
 
 
 def _runner_config(

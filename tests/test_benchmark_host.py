@@ -44,6 +44,7 @@ MORE: dict[str, Any] = {
     "timed": (),
     "xnnpack": None,
     "predictions": "",
+    "repeats": 0,
     "note": "",
     "work": None,
 }

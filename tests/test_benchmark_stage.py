@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -12,14 +13,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bloodedge.benchmarks.host import BenchmarkConfig
 from bloodedge.benchmarks.model_work import model_work
 from bloodedge.benchmarks.profile.files import read_profiles
 from bloodedge.benchmarks.result import SCHEMA, BenchmarkResult, load_result
-from bloodedge.benchmarks.stage import BenchmarkStageConfig, balanced_indices, benchmark
+from bloodedge.benchmarks.stage import BenchmarkStageConfig, _roles, balanced_indices, benchmark
 from bloodedge.cli.app import app
+from bloodedge.cli.benchmarking import _short, _table
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.synthetic_set import write_npz
 from bloodedge.errors import ConfigError, DataError, ModelError, RunError
@@ -69,6 +72,55 @@ def test_the_run_holds_a_valid_result_and_the_models_digest(
     # What the model costs is in its row, so that any report can tell how far it is from the limit.
     assert row.work == model_work("brightest", brightest_tflite)
     assert result.peaks[0].threads == 1
+
+
+def test_two_files_of_one_name_are_two_parents_and_two_lines(
+    colours: Dataset, brightest_tflite: bytes, tmp_path: Path
+):
+    # What follows the model's end is no part of it: another digest, and the same answers.
+    paths = [tmp_path / folder / "m.tflite" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(brightest_tflite + path.parent.name.encode())
+    models = tuple(map(str, paths))
+    settings: dict[str, Any] = {"images": 3, "threads": (1,), "repeats": 1, "seconds": 0.01}
+    run, result = benchmark(BenchmarkStageConfig(models, "bench", **settings), colours)
+    assert run.manifest["parents"] == {
+        "a-m.tflite": sha256_of(paths[0]),
+        "b-m.tflite": sha256_of(paths[1]),
+    }
+    # However narrow the terminal.
+    console = Console(width=50, record=True, file=io.StringIO())
+    console.print(_table(result))
+    body = [line for line in console.export_text().splitlines() if line.startswith("│")]
+    assert "".join(line.split("│")[1].strip() for line in body) == "a/m.tfliteb/m.tflite"
+
+
+@pytest.mark.parametrize(
+    ("paths", "roles"),
+    [
+        (["/x/a/m", "/x/a/n"], ["m", "n"]),
+        (["/x/a/m", "/x/b/m", "/x/b/n"], ["a-m", "b-m", "n"]),
+        (["/x/a/m", "/y/a/m"], ["/x/a/m", "/y/a/m"]),
+        (["/x/a/m", "/x/b/m", "/x/a-m"], ["/x/a/m", "b-m", "/x/a-m"]),
+    ],
+)
+def test_every_parent_has_a_name_of_its_own(paths: list[str], roles: list[str]):
+    assert list(_roles([Path(path) for path in paths]).values()) == roles
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["a.tflite", "b.tflite"], ["a.tflite", "b.tflite"]),
+        (["/x/y/a/m", "/x/y/b/m", "n"], ["a/m", "b/m", "n"]),
+        (["/x/a/m", "/y/a/m"], ["x/a/m", "y/a/m"]),
+        (["/x/m"], ["m"]),
+        ([], []),
+    ],
+)
+def test_paths_are_shown_without_what_they_share(names: list[str], shown: list[str]):
+    assert list(_short(names).values()) == shown
 
 
 def test_the_manifest_records_what_a_quick_look_used(

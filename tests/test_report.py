@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from bloodedge.benchmarks.report import ReportConfig, report, summary_table
-from bloodedge.benchmarks.report_axes import log_ticks
+from bloodedge.benchmarks.report_axes import linear_axis, log_ticks
 from bloodedge.benchmarks.report_figures import Point, scatter
 from bloodedge.benchmarks.report_plots import section_figures
 from bloodedge.benchmarks.report_text import md
@@ -284,6 +284,32 @@ def test_the_best_of_each_family(student: Run) -> None:
     assert student.name == "cnn_se"
 
 
+# ---- files of one name ----
+
+
+def test_files_of_one_name_are_told_apart_by_their_run(student: Run) -> None:
+    other = exported("cnn_se-app", student, {"int8": b"j" * 90})
+    made = report(ReportConfig())
+    labels = ["cnn_se keras", "cnn_se float32", "cnn_se (cnn_se-export) int8"]
+    assert [row.label for row in made.rows] == [*labels, "cnn_se (cnn_se-app) int8"]
+    assert {row.model for row in made.rows} == {"cnn_se"}
+    # Wherever a row is named, it is named so.
+    for name in ("results.csv", "report.md", "report.html", "table-int8-1.csv"):
+        said = (Path("report") / name).read_text(encoding="utf-8").replace("\\", "")
+        assert "cnn_se (cnn_se-export)" in said
+    assert "cnn_se (cnn_se-app)" in Path("report/results.csv").read_text(encoding="utf-8")
+    names = [*summary_table(made.rows).columns[0].cells]
+    assert names[-2:] == ["cnn_se (cnn_se-export)", "cnn_se (cnn_se-app)"]
+    # Where the runs have one name, too, only the digest is left.
+    apart = other.path.rename("apart")
+    manifest = json.loads((apart / "manifest.json").read_text())
+    (apart / "manifest.json").write_text(json.dumps({**manifest, "name": "cnn_se-export"}))
+    made = report(ReportConfig(("cnn_se-export", "apart"), force=True))
+    twins = [row for row in made.rows if row.variant == "int8"]
+    assert [row.mark for row in twins] == [row.sha256[:8] for row in twins]
+    assert len({row.label for row in twins}) == 2
+
+
 # ---- what the page must and must not hold ----
 
 
@@ -428,12 +454,24 @@ def test_no_manifest_stops_the_report(key: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "epoch\n", "epoch,val_loss\n1,nan\n", "a,b\n1\n", "a\nx\n"]
+    "content",
+    [
+        "",
+        "epoch\n",
+        "epoch,val_loss\n1,nan\n",
+        "epoch,val_loss\n1,1e308\n2,-1e308\n",
+        "epoch,val_loss\n1,inf\n",
+        "a,b\n1\n",
+        "a\nx\n",
+    ],
 )
 def test_a_damaged_history_costs_only_the_curve(content: str, student: Run) -> None:
     (student.path / "history.csv").write_text(content)
     made = report(ReportConfig())
-    assert [name for name, _ in made.data.left_out] == ["cnn_se"]
+    # Its row stays, so that "left out" must not be said of the whole run.
+    ((name, why),) = made.data.left_out
+    assert (name, why.startswith("of this only the curve: ")) == ("cnn_se", True)
+    assert made.data.bad == ("cnn_se",)
     assert len(made.rows) == 3
     assert made.data.sections[0].curves == ()
 
@@ -479,6 +517,34 @@ def test_log_ticks_lie_inside_and_are_few() -> None:
         ticks = log_ticks(low, high)
         assert 1 <= len(ticks) <= 8
         assert all(10**low <= tick <= 10**high for tick in ticks)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1e17], [-1e17], [1e38, 1e38], [-1e38, 1e38], [1e17, 1e17 + 32], [0.0], [100.0, 100.0],
+        [0.0, 5e-324], [1.0, 1.0 + 2**-52], [1e-9, 2e-9], [0.3, 0.7], [-5.0, -4.0],
+    ],
+)  # fmt: skip
+def test_any_values_have_an_axis(values: list[float]) -> None:
+    scale, ticks = linear_axis(values, 300.0, 20.0)
+    assert 2 <= len(ticks) <= 9
+    assert ticks == sorted(set(ticks))
+    for value in (*values, *ticks):
+        assert 20.0 - 1e-6 <= scale(value) <= 300.0 + 1e-6
+    assert scale(max(values)) <= scale(min(values))
+
+
+def test_equal_percentages_keep_half_a_point_around_them() -> None:
+    scale, _ = linear_axis([100.0, 100.0], 0.0, 1.0)
+    assert [scale(99.5), scale(100.0), scale(100.5)] == [0.0, 0.5, 1.0]
+
+
+def test_a_diverged_run_costs_no_report(student: Run) -> None:
+    (student.path / "history.csv").write_text("epoch,train_loss,val_loss\n1,1e17,1e17\n")
+    made = report(ReportConfig())
+    assert made.data.left_out == ()
+    assert "cnn_se: loss" in made.page.read_text(encoding="utf-8")
 
 
 def test_names_in_a_plot_do_not_cover_each_other() -> None:

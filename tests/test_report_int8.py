@@ -14,11 +14,12 @@ from bloodedge.benchmarks import runner
 from bloodedge.benchmarks.report_data import Latency, Row, Section
 from bloodedge.benchmarks.report_int8 import find_pairs, int8_part
 from bloodedge.benchmarks.report_reasons import ModelFiles, reasons
-from bloodedge.benchmarks.report_results import read_result
+from bloodedge.benchmarks.report_results import Result, newest, read_result
 from bloodedge.benchmarks.result import BenchmarkRow
 from bloodedge.deploy.convert import convert
 from bloodedge.deploy.lint.facts import FileFacts, Operator, Tensor
 from bloodedge.deploy.lint.rule import Case
+from bloodedge.errors import DataError
 from bloodedge.files import sha256_of, write_json
 
 SIDE = 32
@@ -28,12 +29,14 @@ def timing(us: float, **more: Any) -> BenchmarkRow:
     values: dict[str, Any] = {"model": "m", "bytes": 1, "gzip_bytes": 1, "threads": 1}
     values |= dict.fromkeys(("p90_us", "p99_us", "min_us"), us)
     values |= {"load_ms": 1.0, "first_ms": 1.0, "peak_rss_kib": 1, "accuracy": 0.9, "images": 9}
-    values |= {"spread": 0.02, "drift": False, "error": None}
+    values |= {"spread": 0.02, "drift": False, "error": None, "repeats": 5}
     return BenchmarkRow(median_us=us, **(values | more))
 
 
 def place(us: float, runtime: str = "ai_edge_litert 2.3.0", **more: Any) -> Latency:
-    one = timing(us, **{key: more.pop(key) for key in ("spread", "xnnpack") if key in more})
+    one = timing(
+        us, **{key: more.pop(key) for key in ("spread", "xnnpack", "repeats") if key in more}
+    )
     return Latency("Pi 4 (aarch64)", runtime, one, None, source="pi.json", **more)
 
 
@@ -48,6 +51,18 @@ def section(*rows: Row) -> Section:
 
 def pair(slow: float = 150.0, fast: float = 100.0, **more: Any) -> Section:
     return section(row("float32", place(fast, **more)), row("int8", place(slow, **more)))
+
+
+def written(folder: Path, row: dict[str, Any], **environment: Any) -> Result:
+    """Return what is read of a result that says this of its one row and of the machine."""
+    measured = {"model": "m-int8.tflite", "threads": 1, "sha256": "a" * 64, "bytes": 1}
+    measured |= {"gzip_bytes": 1, "accuracy": None, "drift": False, "error": None}
+    measured |= dict.fromkeys(("median_us", "p90_us", "p99_us", "min_us", "load_ms"), 1.0)
+    measured |= {"first_ms": 1.0, "spread": 0.0, "peak_rss_kib": 1, **row}
+    environment |= {"runtime": "r", "runtime_version": "1", "machine": "m", "cpu_model": "c"}
+    value = {"schema": "bloodedge-benchmark/1", "complete": True, "rows": [measured]}
+    write_json(folder / "r.json", {**value, "environment": environment})
+    return read_result(folder / "r.json", "r.json")
 
 
 class Known(ModelFiles):
@@ -114,6 +129,36 @@ def test_a_difference_within_the_processes_own_is_none() -> None:
     assert len(part.notes) == 1
 
 
+@pytest.mark.parametrize("repeats", [0, 1, 2])
+def test_too_few_processes_tell_neither_which_is_faster_nor_why(repeats: int) -> None:
+    few = row("float32", place(100.0, spread=0.0, repeats=repeats))
+    part = int8_part(section(few, row("int8", place(150.0, spread=0.0))), ModelFiles())
+    assert part
+    assert part.table[1][-1] == "1.50, unknown: too few processes"
+    assert part.raw[1][-2:] == ("unknown", "")
+    assert len(part.notes) == 1
+    enough = row("float32", place(100.0, spread=0.0, repeats=3))
+    (found,) = find_pairs(section(enough, row("int8", place(150.0, repeats=3))))
+    assert found.verdict == "slower"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "repeats"), [({"repeats": 5}, 5), ({"runs": [{}] * 4}, 4), ({}, 0)]
+)
+def test_how_many_processes_a_row_is_over_is_read_from_it(
+    recorded: dict[str, Any], repeats: int, tmp_path: Path
+) -> None:
+    (found,) = written(tmp_path, recorded).measured
+    assert found.latency.single
+    assert found.latency.single.repeats == repeats
+
+
+@pytest.mark.parametrize("damaged", [0, -1, 10**9, "5", 2.5, True])
+def test_a_damaged_number_of_processes_is_refused(damaged: object, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="repeats"):
+        written(tmp_path, {"repeats": damaged})
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -146,6 +191,13 @@ def test_files_that_were_measured_together_once_are_compared_by_that_run() -> No
     float32 = replace(place(8.0), source="both.json")
     (found,) = find_pairs(section(row("float32", float32), row("int8", newer)))
     assert (found.ratio, found.place.source, found.together) == (0.5, "both.json", True)
+    # Also where a figure of that run is shown beside a later one with one thread.
+    whole = replace(both, all_cores=timing(2.0, threads=4))
+    shown = replace(newer, superseded=())
+    merged = newest([whole, shown])
+    assert merged.merged == (shown, whole)
+    (found,) = find_pairs(section(row("float32", float32), row("int8", merged)))
+    assert (found.ratio, found.place.source, found.together) == (0.5, "both.json", True)
 
 
 def test_of_several_float32_files_that_of_the_same_parent_and_run_counts() -> None:
@@ -162,6 +214,26 @@ def test_of_several_float32_files_that_of_the_same_parent_and_run_counts() -> No
     part = int8_part(section(rows[1], int8), ModelFiles())
     assert part
     assert "the two are from different runs" in part.notes[-1]
+
+
+def test_of_several_pairs_of_one_name_each_is_compared_with_its_own() -> None:
+    rows = [
+        row(variant, place(us), sha256=f"{home}{variant}", home=home, mark=home)
+        for home, variant, us in (
+            ("a", "float32", 100.0), ("b", "float32", 10.0),
+            ("a", "int8", 50.0), ("b", "int8", 20.0),
+        )
+    ]  # fmt: skip
+    for order in (rows, rows[::-1]):
+        found = {pair.int8.home: pair for pair in find_pairs(section(*order))}
+        assert {home: (pair.float32.home, pair.ratio) for home, pair in found.items()} == {
+            "a": ("a", 0.5),
+            "b": ("b", 2.0),
+        }
+    part = int8_part(section(*rows), ModelFiles())
+    assert part
+    assert [line[0] for line in part.table[1:]] == ["net (b)", "net (a)"]
+    assert part.notes[-1].startswith("net (b) is slower in int8")
 
 
 # ---- reasons ----
@@ -216,14 +288,7 @@ def test_the_processors_flags_count_only_where_the_result_names_them() -> None:
 def test_flags_are_read_from_the_environment(
     flags: object, known: bool | None, tmp_path: Path
 ) -> None:
-    measured = {"model": "m-int8.tflite", "threads": 1, "sha256": "a" * 64, "bytes": 1}
-    measured |= {"gzip_bytes": 1, "accuracy": None, "drift": False, "error": None}
-    measured |= dict.fromkeys(("median_us", "p90_us", "p99_us", "min_us", "load_ms"), 1.0)
-    measured |= {"first_ms": 1.0, "spread": 0.0, "peak_rss_kib": 1}
-    environment = {"runtime": "r", "runtime_version": "1", "machine": "m", "cpu_model": "c"}
-    value = {"schema": "bloodedge-benchmark/1", "complete": True, "rows": [measured]}
-    write_json(tmp_path / "r.json", {**value, "environment": {**environment, "cpu_flags": flags}})
-    (found,) = read_result(tmp_path / "r.json", "r.json").measured
+    (found,) = written(tmp_path, {}, cpu_flags=flags).measured
     assert found.latency.int8_dot is known
 
 

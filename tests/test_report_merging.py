@@ -130,6 +130,27 @@ def test_of_two_results_of_one_place_the_later_counts_wherever_it_is_named() -> 
         assert made.data.left_out == (("old.json", why),)
 
 
+def test_a_noisy_run_is_named_also_where_only_its_figures_with_all_cores_are_shown() -> None:
+    noise = {"verdict": "noisy", "reasons": ["a loop varies"]}
+    old = {"before": {"utc": "2026-01-01T08:00:00Z"}}
+    many = [row("net", 5.0, threads=4), row("other", 6.0)]
+    write("many.json", "Pi 4", many, environment=old, noise=noise)
+    new = {"before": {"utc": "2026-01-01T09:00:00Z"}}
+    quiet = {"verdict": "quiet", "reasons": []}
+    write("one.json", "Pi 4", [row("net", 10.0), row("other", 9.0)], environment=new, noise=quiet)
+    made = merged("many.json", "one.json")
+    notes = next(part for part in made.parts[0] if part.name == "devices").notes
+    said = "Too noisy to conclude, says the runner on Pi 4 (aarch64): a loop varies."
+    assert said in notes
+    # One of its figures is shown, although those of the other file are replaced.
+    assert made.data.left_out == ()
+    write("one.json", "Pi 4", [row("net", 10.0)], environment=new,
+          noise={"verdict": "noisy", "reasons": ["a loop varies", "it throttled"]})  # fmt: skip
+    made = merged("many.json", "one.json")
+    notes = next(part for part in made.parts[0] if part.name == "devices").notes
+    assert f"{said[:-1]}; it throttled." in notes
+
+
 def test_peaks_are_those_of_the_run_that_measured() -> None:
     def peaks(threads: int, rate: float) -> dict[str, Any]:
         rates = dict.fromkeys(("int8_gmacs", "float32_gmacs", "numpy_float32_gmacs"), rate)
@@ -186,6 +207,26 @@ def test_accuracies_over_other_images_are_told_apart() -> None:
     assert "as many (aarch64), ai_edge_litert 2.3.0 answers" in size.svg
     assert size.svg.count("<circle") == 3 + 3  # the legend has a mark for each of three families
     assert ["50 images" in f.svg for f in latency] == [True, False]
+
+
+def test_files_of_one_name_are_told_apart_by_their_folder() -> None:
+    def file(path: str, us: float) -> dict[str, Any]:
+        return {**row(path[-10:], us), "model": f"{path}.tflite"}
+
+    rows = [file("/x/a/net-int8", 10.0), file("/x/b/net-int8", 20.0), row("only-int8", 5.0)]
+    made = merged(write("pi.json", "Pi 4", rows))
+    labels = ["net (a) int8", "net (b) int8", "only int8"]
+    assert [line["model"] for line in table(made)] == labels
+    assert [line["model"] for line in read_csv("report/table-devices-1.csv")] == [
+        "net (a)", "net (b)", "only",
+    ]  # fmt: skip
+    # Folders of one name leave only the digest, and so do results that name no folder.
+    rows = [file("/x/a/net-int8", 10.0), file("/a/net-int8", 20.0) | {"sha256": "c" * 64}]
+    found = merged(write("pi.json", "Pi 4", rows)).rows
+    assert {r.mark for r in found} == {rows[0]["sha256"][:8], "cccccccc"}
+    one = write("one.json", "Pi 4", [row("net-int8", 10.0)])
+    two = write("two.json", "Pi 5", [row("net-int8", 20.0, sha256="b" * 64)])
+    assert {r.mark for r in merged(one, two).rows} == {"bbbbbbbb", "00000000"}
 
 
 # ---- what is never ranked together ----

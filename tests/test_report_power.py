@@ -265,6 +265,21 @@ def test_a_benchmark_that_a_later_one_replaced_was_no_idling() -> None:
     assert [(a - BEGIN, b - BEGIN) for a, b in spans] == [(-500, -470), (0, 30)]
 
 
+def test_of_figures_from_two_results_each_keeps_when_its_own_benchmark_ran() -> None:
+    earlier = [one._replace(begin_s=one.begin_s - 500, end_s=one.end_s - 500) for one in TIMED]
+    many = json.loads(Path(write_result("many.json", timed=earlier)).read_text())
+    many["environment"] |= {"before": {"utc": utc(BEGIN - 500)}, "after": {"utc": utc(BEGIN - 471)}}
+    many["rows"][0]["threads"] = 4
+    Path("many.json").write_text(json.dumps(many))
+    for order in (("many.json", "one.json"), ("one.json", "many.json")):
+        write_result("one.json")
+        made, part = told(*order)
+        # What lies between them was idling, and what lies around the timings in each was not.
+        spans = sorted(meter(log(), made.data.sections).busy)
+        assert [(a - BEGIN, b - BEGIN) for a, b in spans] == [(-500, -470), (0, 30)]
+        assert float(part.raw[1][part.raw[0].index("idle_w")]) == pytest.approx(2.0, abs=0.05)
+
+
 def test_no_better_than_idling_is_said() -> None:
     _, part = told(
         write_result("pi.json"), power=write_log(Path("m.csv"), log(active=2.0, noise=0.5))

@@ -612,6 +612,29 @@ def test_the_machines_peaks_are_measured_through_the_runtime_and_numpy(
     assert all(copy["gb_s"] > 0 for copy in peaks["copy"])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 16, 64, 1000])
+def test_a_copys_speed_is_filed_under_what_all_threads_touch(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched = []
+
+    def copy_speed(size: int, count: int, seconds: float) -> float:
+        touched.append(2 * size * count)
+        return 1.0
+
+    monkeypatch.setattr(runner, "copy_speed", copy_speed)
+    monkeypatch.setattr(runner, "pin", lambda count: [])
+    monkeypatch.setattr(runner, "runtime_gemms", lambda *_: {})
+    monkeypatch.setattr("math.Interpreter", None, raising=False)
+    spec = {"threads": threads, "seconds": 0.0, "peaks": True, "module": "math"}
+    copies = runner.run_probe(spec)["peaks"]["copy"]
+    assert [copy["resident_bytes"] for copy in copies] == touched == sorted(set(touched))
+    # As much as with one thread, but for short copies, which would measure Python's lock.
+    least = 2 * threads * (64 << 10)
+    wanted = sorted({max(2 * size, least) for size in runner.COPY_BYTES})
+    assert touched == pytest.approx(wanted, abs=2 * threads)
+
+
 @pytest.mark.parametrize("kind", ["int8", "float32"])
 def test_the_packed_gemms_are_those_that_the_script_makes(kind: str) -> None:
     from ai_edge_litert.interpreter import Interpreter

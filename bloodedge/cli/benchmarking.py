@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -243,9 +244,11 @@ def _thread_counts(text: str) -> tuple[int, ...]:
 
 def _table(result: BenchmarkResult) -> object:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("model", "threads", "KB", "accuracy %", "median us", "p90", "p99", "min", "note")
+    model = Column("model", overflow="fold")
+    names = _short([row.model for row in result.rows])
+    table = Table(model, "threads", "KB", "accuracy %", "median us", "p90", "p99", "min", "note")
     for row in sorted(result.rows, key=lambda row: (row.model, row.threads, row.delegate)):
         accuracy = "" if row.accuracy is None else f"{100 * row.accuracy:.2f}"
         shown = [None] * 4 if result.emulated else _timings(row)
@@ -255,8 +258,19 @@ def _table(result: BenchmarkResult) -> object:
         note = row.error or note or row.note
         note = f"{row.delegate}: {note}" if row.delegate and note else row.delegate or note
         size = f"{row.bytes / 1000:.1f}"
-        table.add_row(escape(row.model), str(row.threads), size, accuracy, *timing, escape(note))
+        table.add_row(
+            escape(names[row.model]), str(row.threads), size, accuracy, *timing, escape(note)
+        )
     return table
+
+
+def _short(names: Sequence[str]) -> dict[str, str]:
+    """Return paths without the folders that all share: what tells two apart is at their end."""
+    paths = {name: PurePath(name) for name in names if PurePath(name).is_absolute()}
+    folders = zip(*(path.parts[:-1] for path in paths.values()), strict=False)
+    shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, folders))
+    short = {name: str(PurePath(*path.parts[shared:])) for name, path in paths.items()}
+    return {name: short.get(name, name) for name in names}
 
 
 def _timings(row: object) -> list[float | None]:
