@@ -36,7 +36,7 @@ def device_part(section: Section) -> Part | None:
         "devices",
         "Device by model",
         (head, *table),
-        (*notes, *_noisy(rows), *_disagreements(models, rows)),
+        (*notes, *_remarks(rows), *_noisy(rows), *_disagreements(models, rows)),
         raw=_raw(models, columns, cells),
         leading=2,
     )
@@ -78,6 +78,17 @@ def _images(rows: Sequence[Row]) -> str:
         return f"Each device classified {next(iter(found)):,} images."
     each = "; ".join(f"{n:,} images: {', '.join(columns)}" for n, columns in found.items())
     return f"Accuracies over other images differ for that reason alone: {each}."
+
+
+def _remarks(rows: Sequence[Row]) -> list[str]:
+    """Return what the runner did to fit the images to a model, or why there is no accuracy."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        timed = (row.latency.single, row.latency.all_cores) if row.latency else ()
+        for measured in timed:
+            if measured and measured.note:
+                found.setdefault(measured.note, {})[row.label] = None
+    return [f"{', '.join(labels)}: {note}." for note, labels in found.items()]
 
 
 def _noisy(rows: Sequence[Row]) -> list[str]:

@@ -151,6 +151,14 @@ def test_a_noisy_run_is_named_also_where_only_its_figures_with_all_cores_are_sho
     assert f"{said[:-1]}; it throttled." in notes
 
 
+def test_what_the_runner_did_to_the_images_is_said() -> None:
+    fitted = "images of (64, 64, 3) are fitted to (32, 32, 3)"
+    rows = [row("a", 10.0, note=fitted), row("b", 20.0, note=fitted), row("c", 30.0)]
+    made = merged(write("pi.json", "Pi 4", rows))
+    (notes,) = (part.notes for part in made.parts[0] if part.name == "devices")
+    assert f"a tflite, b tflite: {fitted}." in notes
+
+
 def test_peaks_are_those_of_the_run_that_measured() -> None:
     def peaks(threads: int, rate: float) -> dict[str, Any]:
         rates = dict.fromkeys(("int8_gmacs", "float32_gmacs", "numpy_float32_gmacs"), rate)
