@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -116,16 +116,7 @@ class Checkpoints:
         if arrays is None:
             return Progress(settings)
         state = json.loads(arrays.pop("state").tobytes())
-        now = switched_on(json.loads(json.dumps(settings)))
-        before = switched_on(state["settings"])
-        changed = sorted(
-            key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
-        )
-        if changed:
-            raise RunError(
-                f"the interrupted run was started with another {', '.join(changed)}",
-                fix="repeat the first command with --resume, or start over with --force",
-            )
+        refuse_changes(state["settings"], settings)
         self._model.set_weights(_group(arrays, "w"))
         self._optimizer.build(self._model.trainable_variables)
         for group, variables in (
@@ -151,6 +142,31 @@ class Checkpoints:
                 f"no checkpoint in {self._folder} can be read", fix="start over with --force"
             )
         return None
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint to continue in a folder."""
+    return any((folder / name).exists() for name in FILES)
+
+
+def refuse_changes(before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse to continue what was started with other settings.
+
+    A setting that an earlier version did not have was off then.
+
+    Args:
+        before: the settings it was started with, as JSON has them.
+        settings: those of now.
+
+    Raises:
+        RunError: they differ; it names those that do.
+    """
+    was, now = switched_on(before), switched_on(json.loads(json.dumps(settings)))
+    if changed := sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key)):
+        raise RunError(
+            f"the interrupted run was started with another {', '.join(changed)}",
+            fix="repeat the first command with --resume, or start over with --force",
+        )
 
 
 def _check_hosts(settings: dict[str, Any]) -> None:
