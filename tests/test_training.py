@@ -151,6 +151,14 @@ def test_training_can_start_from_the_weights_of_a_run(colours: Dataset):
         train(TrainConfig("cnn_se", QUICK, "wider", 0.5, "first"), colours)
 
 
+def test_weights_of_the_same_classes_in_other_places_are_no_start(colours: Dataset):
+    barely = FitConfig(1, 16, learning_rate=1e-8)
+    quick_train(colours, "first", barely)
+    turned = replace(colours, class_names=("blue", "green", "red"))
+    with pytest.raises(ModelError, match=r"classes in another order, such as 'red'"):
+        quick_train(turned, "second", barely, init="first")
+
+
 @pytest.mark.parametrize("text", ["8", "8x", "x32", "0x32", "8x4", "8x32;2x16"])
 def test_bad_phases_are_refused(text: str):
     with pytest.raises(ConfigError, match="EPOCHSxPIXELS"):

@@ -9,6 +9,7 @@ import numpy as np
 
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
+from bloodedge.data.names import check_names
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.figures import can_draw, confusion_figure, learning_curves
 from bloodedge.metrics import classification_metrics, softmax
@@ -80,7 +81,8 @@ def train(config: TrainConfig, data: Dataset) -> Run:
 
     Raises:
         RunError: the run exists, or cannot be resumed.
-        ModelError: the model to start from is missing, damaged, or has another architecture.
+        ModelError: the model to start from is missing, damaged, or has another architecture or
+            the data's classes in other places.
     """
     classes = len(data.class_names)
     model = Registered(
@@ -105,7 +107,7 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
     with precision(half):
         model = what.model.build()
     if what.init:
-        _start_from(model, what.init)
+        _start_from(model, what.init, data)
     say(
         f"{run.name}: {what.model.name}, {model.count_params():,} parameters, "
         f"{len(data['train']):,} images of {data.title}, "
@@ -153,13 +155,19 @@ def commit_run(what: Fitted, model: Any, result: FitResult, data: Dataset, run: 
     )
 
 
-def _start_from(model: Any, reference: ModelReference) -> None:
+def _start_from(model: Any, reference: ModelReference, data: Dataset) -> None:
+    """Give a model the weights of another of its shape.
+
+    Raises:
+        ModelError: it is damaged, or of another shape, or has the data's classes in other places.
+    """
     weights = restore(reference).get_weights()
     if [w.shape for w in weights] != [w.shape for w in model.get_weights()]:
         raise ModelError(
             f"the weights of {reference.name} do not fit {model.name}",
             expected="the same model, width and number of classes",
         )
+    check_names(reference.path, reference.class_names, data)
     model.set_weights(weights)
 
 
