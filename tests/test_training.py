@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from bloodedge.backend import use_backend
+from bloodedge.compress.distill import DistillConfig
+from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.references import find_model
@@ -169,6 +171,27 @@ def test_phases_must_leave_an_epoch_at_the_full_size():
     assert parse_phases("6x16,4x32") == ((6, 16), (4, 32))
     with pytest.raises(ConfigError, match="full size"):
         FitConfig(epochs=8, progressive=((8, 32),))
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "message"),
+    [
+        ("vgg16", 16, "--progressive: vgg16 cannot take images of 16 pixels; expected 32 or more"),
+        ("mobilenet_v2_035", 24, "cannot take images of 24 pixels"),
+        ("vit_tiny", 32, "tied to one image size"),
+    ],
+)
+def test_phases_that_a_model_cannot_have_are_refused(model: str, size: int, message: str):
+    fit = FitConfig(epochs=3, progressive=((1, 32), (1, size)))
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(model, fit, "small")
+    with pytest.raises(ConfigError, match=message):
+        DistillConfig(TeachingConfig(("teacher",)), model, fit, "small")
+
+
+def test_images_that_are_too_small_for_a_model_are_refused(colours: Dataset):
+    with pytest.raises(ConfigError, match="vgg16 cannot take images of 16 pixels"):
+        train(TrainConfig("vgg16", QUICK, "small", 0.05), colours)
 
 
 def test_hard_label_loss_is_the_cross_entropy():

@@ -10,7 +10,7 @@ import numpy as np
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.names import check_names
-from bloodedge.errors import ConfigError, ModelError
+from bloodedge.errors import ModelError
 from bloodedge.figures import can_draw, confusion_figure, learning_curves
 from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.references import ModelReference, find_model
@@ -37,8 +37,8 @@ class TrainConfig:
         attention: `none`, `se` or `cbam` in place of the model's own design.
 
     Raises:
-        ConfigError: progressive resizing for a model tied to one image size, or a width or
-            attention that the model does not take.
+        ConfigError: progressive resizing for a model tied to one image size, or below its
+            smallest, or a width or attention that the model does not take.
         ModelError: an unknown model.
     """
 
@@ -55,8 +55,7 @@ class TrainConfig:
         check_name(self.name)
         entry = spec(self.model)
         entry.check(self.width, self.attention)
-        if self.fit.progressive and not entry.any_size:
-            raise ConfigError(f"{self.model} is tied to one image size", fix="drop --progressive")
+        entry.check_phases(self.fit.smaller_sizes)
 
 
 @dataclass(frozen=True)
