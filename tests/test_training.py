@@ -3,7 +3,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from bloodedge.runs import load_run
 from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.config import FitConfig, parse_phases
-from bloodedge.train.device import resolve_precision
+from bloodedge.train.device import conditions, resolve_precision
+from bloodedge.train.finished import settings_that_differ
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.restore import restore, save_half_weights
 from bloodedge.train.stage import TrainConfig, train
@@ -90,22 +93,54 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 
 
 def test_a_run_of_a_version_with_fewer_settings_is_continued(colours: Dataset, monkeypatch):
-    save = Checkpoints.save
-
-    def stop_after_saving(self, progress):
-        settings = dict(progress.settings)
+    def without_exposure(settings: dict[str, Any]) -> None:
         settings["augment"] = {k: v for k, v in settings["augment"].items() if k != "exposure"}
-        save(self, replace(progress, settings=settings))
-        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", stop_after_saving)
+        stopped_as(patch, without_exposure)
         with pytest.raises(KeyboardInterrupt):
             quick_train(colours, "older")
     wide = replace(QUICK, augment=AugmentConfig(exposure=0.3))
     with pytest.raises(RunError, match="another augment"):
         quick_train(colours, "older", wide, resume=True)
     assert quick_train(colours, "older", resume=True).manifest["resumed"] == 1
+
+
+def stopped_as(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None]) -> None:
+    """End fits after their first checkpoint, whose settings are changed as if long ago."""
+    save = Checkpoints.save
+
+    def stop(self: Checkpoints, progress: Any) -> None:
+        settings = dict(progress.settings)
+        change(settings)
+        save(self, replace(progress, settings=settings))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", stop)
+
+
+def test_a_fit_is_not_continued_on_another_backend(colours: Dataset, monkeypatch):
+    with monkeypatch.context() as patch:
+        stopped_as(patch, lambda settings: settings.update(backend="another"))
+        with pytest.raises(KeyboardInterrupt):
+            quick_train(colours, "moved")
+    with pytest.raises(RunError, match="started with another backend;"):
+        quick_train(colours, "moved", resume=True)
+
+
+def test_a_fit_of_a_version_that_did_not_write_its_backend_is_continued(
+    colours: Dataset, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        stopped_as(patch, lambda settings: settings.pop("backend"))
+        with pytest.raises(KeyboardInterrupt):
+            quick_train(colours, "older")
+    run = quick_train(colours, "older", resume=True)
+    assert run.manifest["resumed"] == 1
+    assert run.manifest["config"]["backend"] == conditions()["backend"]
+    # A pipeline uses a finished run whatever it was made on.
+    config = TrainConfig("cnn_se", QUICK, "older", 0.25)
+    assert settings_that_differ(config, run.manifest, colours) == []
 
 
 def test_the_manifest_tells_what_the_automatic_precision_became(colours: Dataset):

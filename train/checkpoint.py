@@ -29,6 +29,8 @@ _LAST = ".checkpoint.npz"
 _PREVIOUS = ".checkpoint-previous.npz"
 # No part of a finished run.
 FILES = (_LAST, _PREVIOUS)
+# What every fit has; where an earlier version did not write it, it is not known.
+_ALWAYS = frozenset({"backend"})
 # Writing may take this share of the time: a large net with epochs of seconds saves less often.
 _WRITING_SHARE = 0.05
 
@@ -105,7 +107,7 @@ class Checkpoints:
     def load(self, settings: dict[str, Any]) -> Progress:
         """Restore the newest checkpoint that can be read; without one, start afresh.
 
-        A setting that an earlier version did not have was off then.
+        See `refuse_changes` for what earlier versions did not write.
 
         Raises:
             RunError: the settings differ from those the fit was started with, on this host or on
@@ -125,6 +127,8 @@ class Checkpoints:
         ):
             for variable, value in zip(variables, _group(arrays, group), strict=True):
                 variable.assign(value)
+        # Of now: an earlier version wrote fewer.
+        state["settings"] = settings
         progress = Progress(**state, best_weights=_group(arrays, "b"))
         progress.best_score = (progress.best_score[0], progress.best_score[1])
         progress.resumed += 1
@@ -152,7 +156,7 @@ def has_checkpoint(folder: Path) -> bool:
 def refuse_changes(before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Refuse to continue what was started with other settings.
 
-    A setting that an earlier version did not have was off then.
+    A setting that an earlier version did not have was off then, unless it is one of `_ALWAYS`.
 
     Args:
         before: the settings it was started with, as JSON has them.
@@ -162,9 +166,10 @@ def refuse_changes(before: Mapping[str, Any], settings: Mapping[str, Any]) -> No
         RunError: they differ; it names those that do.
     """
     was, now = switched_on(before), switched_on(json.loads(json.dumps(settings)))
-    if changed := sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key)):
+    changed = {key for key in was.keys() | now.keys() if was.get(key) != now.get(key)}
+    if changed := changed - (_ALWAYS - was.keys()):
         raise RunError(
-            f"the interrupted run was started with another {', '.join(changed)}",
+            f"the interrupted run was started with another {', '.join(sorted(changed))}",
             fix="repeat the first command with --resume, or start over with --force",
         )
 

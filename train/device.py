@@ -161,6 +161,13 @@ def sharing() -> dict[str, int]:
     return {"devices": _parts} if _parts > 1 else {}
 
 
+def conditions() -> dict[str, Any]:
+    """Return what a fit runs on, beside its settings, as manifests and checkpoints record it."""
+    import keras
+
+    return {**sharing(), "backend": keras.backend.backend()}
+
+
 def _fitting(devices: str, found: int, batch: int) -> int:
     """Return how many of the devices found are asked for, if they can share a batch."""
     count = found if devices == "all" else _number(devices)

@@ -18,7 +18,7 @@ from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
 from bloodedge.train import checkpoint
 from bloodedge.train.architecture import Architecture, Registered
 from bloodedge.train.config import FitConfig
-from bloodedge.train.device import precision, resolve_precision, sharing
+from bloodedge.train.device import conditions, precision, resolve_precision
 from bloodedge.train.loop import FitResult, fit, predict_logits
 from bloodedge.train.modelio import save_model
 from bloodedge.train.registry import ModelConfig, spec
@@ -101,7 +101,7 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
     import keras
 
     half = resolve_precision(what.fit.precision)
-    what = replace(what, config={**what.config, **sharing(), "precision": half})
+    what = replace(what, config={**what.config, **conditions(), "precision": half})
     keras.utils.set_random_seed(what.fit.seed)
     with precision(half):
         model = what.model.build()
