@@ -39,7 +39,9 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        spec(self.student).check(self.width, self.attention)
+        entry = spec(self.student)
+        entry.check(self.width, self.attention)
+        entry.check_phases(self.fit.smaller_sizes)
         if self.fit.augment.mixes and not self.teaching.live:
             raise ConfigError(
                 "no stored answer fits blended images", fix="add --live, or drop --mixup"

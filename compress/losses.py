@@ -9,6 +9,7 @@ from typing import Any
 
 # How much more the classes that are not the label's count (Zhao et al. 2022, beta).
 _NON_TARGET_WEIGHT = 8.0
+# What lengths are at least. It is inside their roots: a root of zero has no gradient.
 _EPSILON = 1e-8
 
 
@@ -68,7 +69,8 @@ def similarity(teacher: Any, student: Any) -> Any:
 
     def gram(features: Any) -> Any:
         g = ops.matmul(features, ops.transpose(features))
-        return g / (ops.norm(g, axis=1, keepdims=True) + _EPSILON)
+        squares = ops.sum(ops.square(g), axis=1, keepdims=True)
+        return g / ops.sqrt(squares + _EPSILON**2)
 
     return ops.sum(ops.square(gram(teacher) - gram(student)), axis=1)
 
@@ -102,5 +104,5 @@ def _correlation(a: Any, b: Any) -> Any:
 
     a = a - ops.mean(a, axis=-1, keepdims=True)
     b = b - ops.mean(b, axis=-1, keepdims=True)
-    size = ops.sqrt(ops.sum(a * a, axis=-1)) * ops.sqrt(ops.sum(b * b, axis=-1))
-    return ops.sum(a * b, axis=-1) / (size + _EPSILON)
+    squares = ops.sum(a * a, axis=-1) * ops.sum(b * b, axis=-1)
+    return ops.sum(a * b, axis=-1) / ops.sqrt(squares + _EPSILON**2)

@@ -22,7 +22,7 @@ from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
 from bloodedge.train import checkpoint
 from bloodedge.train.calibrating import as_trained
 from bloodedge.train.config import FitConfig
-from bloodedge.train.device import sharing
+from bloodedge.train.device import conditions
 from bloodedge.train.loop import FitResult, fit, predict_logits
 from bloodedge.train.modelio import save_model
 from bloodedge.train.restore import restore_for
@@ -142,7 +142,7 @@ def _tell(config: QatConfig, twin: Simulation, kept: dict[str, str]) -> None:
 def _settings(config: QatConfig, data: Dataset, parents: dict[str, str]) -> dict[str, Any]:
     """Return what must be the same when the fit is continued."""
     others = {k: v for k, v in asdict(config).items() if k not in ("fit", "force", "resume")}
-    return {**asdict(config.fit), **others, **parents, **sharing(), "data": data.fingerprint}
+    return {**asdict(config.fit), **others, **parents, **conditions(), "data": data.fingerprint}
 
 
 def _accuracy(model: Any, data: Dataset) -> float:
@@ -170,7 +170,7 @@ def _metrics(
 def _manifest(config: QatConfig, data: Dataset, made: _Made) -> Manifest:
     recorded = {
         **asdict(config),
-        **sharing(),
+        **conditions(),
         "mode": "qat",
         "calibration": {
             "split": "train",

@@ -12,6 +12,7 @@ from bloodedge.compress.finetune import FinetuneConfig, Method, finetune, load_p
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, check_range
 from bloodedge.runs import Run
+from bloodedge.train.device import batch_parts
 from bloodedge.train.feed import steps_per_epoch
 
 KIND = "sparsify"
@@ -87,6 +88,23 @@ def make_schedule(final: float, steps: int) -> Schedule:
     return Schedule(final, 1 + (end - 1) % every, end, every)
 
 
+def check_whole_batches(devices: str) -> None:
+    """Refuse batches in parts: tfmot counts a step, and draws masks, at every call of the model.
+
+    Args:
+        devices: as `--devices` takes it.
+
+    Raises:
+        ConfigError: several devices would share a batch.
+    """
+    if devices != "1":
+        raise ConfigError(
+            f"--devices {devices} with weights to prune: the schedule would run once a part of "
+            "each batch",
+            expected="--devices 1",
+        )
+
+
 def sparsify(config: SparsityConfig, data: Dataset) -> Run:
     """Set weights of a trained model to zero while it is fine-tuned, and write its run folder.
 
@@ -94,11 +112,13 @@ def sparsify(config: SparsityConfig, data: Dataset) -> Run:
     shrink what gzip makes of the weights; the size on the device and the latency stay.
 
     Raises:
-        ConfigError: too few steps, or Keras runs on another backend than TensorFlow.
+        ConfigError: too few steps, batches in parts, or Keras runs on another backend than
+            TensorFlow.
         ModelError: the model or the teacher is missing, damaged, does not fit the data, or has
             layers without a twin.
         RunError: the run exists, or cannot be resumed.
     """
+    check_whole_batches(str(batch_parts()))
     parent = load_parent(config, data)
     fours = config.pattern == "2:4"
     choices = choose_layers(parent.model, config.layers, _no_fours if fours else _any_shape)

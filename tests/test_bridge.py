@@ -16,6 +16,10 @@ from bloodedge.compress.bridge.net import as_net, twin_in
 from bloodedge.compress.bridge.runtime import tfmot
 from bloodedge.compress.bridge.twin import TOLERANCE, copy_weights_back, make_twin
 from bloodedge.errors import ConfigError, ModelError
+from bloodedge.train import device
+from bloodedge.train.augment import NO_AUGMENTATION
+from bloodedge.train.config import FitConfig
+from bloodedge.train.learner import make_learner
 from bloodedge.train.modelio import load_model
 from bloodedge.train.registry import ModelConfig, build, models, spec
 
@@ -80,6 +84,21 @@ def test_a_twin_computes_the_same_and_gives_its_weights_back(name: str, attentio
     copy_weights_back(twin, model)
     assert np.abs(outputs(model) - expected).max() > TOLERANCE * largest
     np.testing.assert_allclose(outputs(twin), outputs(model), rtol=0, atol=TOLERANCE * largest)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_penalties_count_once_a_step_however_a_batch_is_cut(
+    parts: int, tiny_file: Path, monkeypatch
+):
+    monkeypatch.setattr(device, "_parts", parts)
+    model = load_model(tiny_file)
+    net = as_net(make_twin(model), model.count_params())
+    config = FitConfig(epochs=1, batch=8, augment=NO_AUGMENTATION)
+    learner = make_learner(net, config, 1, None, parts=parts)
+    images = np.zeros((8, 16, 16, 3), np.uint8)
+    learner({"images": images, "view": np.zeros(8, np.int32)}, training=True)
+    (expected,) = model.losses
+    assert float(sum(learner.losses)) == pytest.approx(float(expected), rel=1e-5)
 
 
 def with_layer(layer: Any, inner: int = 4) -> Any:

@@ -25,7 +25,7 @@ from bloodedge.files import sha256_of
 from bloodedge.references import find_model
 from bloodedge.runs import runs_root
 from bloodedge.train.architecture import Ready
-from bloodedge.train.checkpoint import Checkpoints
+from bloodedge.train.checkpoint import FILES, Checkpoints
 from bloodedge.train.config import FitConfig
 from bloodedge.train.cost import count_macs
 from bloodedge.train.device import precision
@@ -134,6 +134,78 @@ def test_an_interrupted_pruning_resumes_to_the_same_weights(
         np.testing.assert_array_equal(a, b)
 
 
+def stopped_after_the_plan(data: Dataset, name: str, **options: Any) -> Path:
+    """Leave a run as one that is killed between its plan and its first checkpoint."""
+
+    def stop(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bloodedge.compress.channels.stage.fit_run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pruned(data, name, **options)
+    return runs_root() / f".{name}.partial" / "plan.json"
+
+
+def test_a_plan_of_other_settings_is_not_continued(
+    parent: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    path = stopped_after_the_plan(colours, "broken", macs=0.7, importance="l1")
+    written = path.read_bytes()
+    for changed, options in (
+        ("importance, macs", {"macs": 0.4, "importance": "bn"}),
+        ("macs, ratio", {"ratio": 0.7, "importance": "l1"}),
+        ("floor", {"macs": 0.7, "importance": "l1", "floor": 0.3}),
+        ("renorm", {"macs": 0.7, "importance": "l1", "renorm": False}),
+        ("importance", {"macs": 0.7, "importance": "bn", "fine_tune": False}),
+    ):
+        with pytest.raises(RunError, match=f"started with another {changed};.*--force"):
+            pruned(colours, "broken", resume=True, **options)
+    other = replace(colours, splits={**colours.splits, "val": colours["test"]})
+    with pytest.raises(RunError, match="started with another data;"):
+        pruned(other, "broken", macs=0.7, importance="l1", resume=True)
+    assert path.read_bytes() == written
+    # The same settings take the plan as it is.
+    monkeypatch.setattr("bloodedge.compress.channels.stage.make_plan", None)
+    run = pruned(colours, "broken", macs=0.7, importance="l1", resume=True)
+    assert (run.path / "plan.json").read_bytes() == written
+    # The manifest has the settings once, beside the plan.
+    assert not {"kept", "settings"} & run.manifest["config"]["plan"].keys()
+
+
+def without_settings(path: Path) -> None:
+    """Make a plan what an earlier version wrote."""
+    plan = json.loads(path.read_text())
+    del plan["settings"]
+    path.write_text(json.dumps(plan))
+
+
+def test_a_plan_that_does_not_say_what_shaped_it_is_made_anew(parent: Path, colours: Dataset):
+    without_settings(stopped_after_the_plan(colours, "broken", macs=0.9, importance="l1"))
+    run = pruned(colours, "broken", macs=0.6, importance="l1", resume=True, fine_tune=False)
+    plan = run.manifest["config"]["plan"]
+    assert plan["macs_left"] <= 0.6 * plan["macs"]
+
+
+def test_a_plan_of_an_earlier_version_is_continued_with_its_checkpoint(
+    parent: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    def stop(self: Checkpoints, progress: Any) -> None:
+        self.save(progress)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_if_due", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pruned(colours, "broken", importance="l1")
+    without_settings(runs_root() / ".broken.partial" / "plan.json")
+    monkeypatch.setattr("bloodedge.compress.channels.stage.make_plan", None)
+    # The checkpoint's settings tell the two apart.
+    with pytest.raises(RunError, match="another importance"):
+        pruned(colours, "broken", importance="bn", resume=True)
+    assert pruned(colours, "broken", importance="l1", resume=True).manifest["resumed"] == 1
+
+
 def test_new_statistics_are_part_of_the_cut(parent: Path, colours: Dataset):
     old = pruned(colours, "old", fine_tune=False, importance="l1", renorm=False)
     new = pruned(colours, "new", fine_tune=False, importance="l1")
@@ -173,6 +245,7 @@ def test_a_damaged_plan_is_not_continued(parent: Path, colours: Dataset, content
     folder = runs_root() / ".small.partial"
     folder.mkdir()
     (folder / "plan.json").write_text(content)
+    (folder / FILES[0]).touch()
     with pytest.raises(RunError, match=r"plan\.json does not fit.*--force"):
         pruned(colours, resume=True)
 

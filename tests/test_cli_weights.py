@@ -114,6 +114,16 @@ def test_the_defaults_are_those_of_fine_tuning(tiny_file: Path, monkeypatch):
         assert (got.config.name, got.config.fit.epochs) == (name, 20)
 
 
+@pytest.mark.parametrize("devices", ["2", "all"])
+def test_weights_are_not_pruned_on_several_devices(devices: str, tiny_file: Path, monkeypatch):
+    # Refused before the data is loaded.
+    monkeypatch.setattr("bloodedge.data.sources.load_data", None)
+    line = f"prune {tiny_file} --weights --devices {devices}"
+    refused = CliRunner().invoke(app, line.split()).exception
+    assert isinstance(refused, ConfigError)
+    assert f"--devices {devices} with weights to prune" in str(refused)
+
+
 @pytest.mark.slow
 def test_a_killed_command_ends_in_the_weights_of_one_never_killed(
     tiny_file: Path, colours: Dataset, tmp_path: Path, monkeypatch

@@ -98,6 +98,20 @@ def test_the_rate_that_is_recorded_is_the_optimizers(final: float):
     assert learning_rate(fit, STEPS, 3 * STEPS) == pytest.approx(final * fit.learning_rate)
 
 
+def test_a_fit_of_one_step_makes_it_at_the_peak():
+    fit = replace(FIT, epochs=1)
+    optimizer = make_optimizer(fit, 1)
+    optimizer.build([])
+    assert float(optimizer.learning_rate) == pytest.approx(fit.learning_rate)
+    assert learning_rate(fit, 1, 0) == fit.learning_rate
+    # With more, the first is the warm-up's, as ever.
+    optimizer = make_optimizer(fit, 2)
+    optimizer.build([])
+    assert float(optimizer.learning_rate) == learning_rate(fit, 2, 0) == 0
+    optimizer.iterations.assign(1)
+    assert float(optimizer.learning_rate) == pytest.approx(fit.learning_rate)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_several_steps_a_dispatch_train_as_single_ones_do(backend: str):

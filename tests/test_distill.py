@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from importlib import util
 
 import numpy as np
 import pytest
@@ -230,6 +233,32 @@ def test_similarity_compares_which_images_are_alike_whatever_the_basis():
     found = losses.similarity(teacher.astype(np.float32), student.astype(np.float32))
     expected = ((gram(teacher) - gram(student)) ** 2).sum(1)
     np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-4)
+
+
+OF_ZEROS = """
+from bloodedge.backend import use_backend
+use_backend("jax")
+import jax, numpy as np
+from bloodedge.compress import losses
+
+teacher = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+dead = np.concatenate([np.zeros((1, 8), np.float32), 0.7 * teacher[1:]])
+sure = np.tile(np.float32([110] + 7 * [0]), (4, 1))
+for loss in (losses.dist, losses.similarity):
+    for student in (np.zeros_like(teacher), dead, sure):
+        gradient = jax.grad(lambda found: loss(teacher, found).mean())(student)
+        assert np.isfinite(gradient).all(), (loss, student)
+"""
+
+
+@pytest.mark.skipif(util.find_spec("jax") is None, reason="jax is not installed")
+def test_what_has_no_length_has_a_gradient():
+    """An image without features, classes that are equally likely, one that nobody doubts."""
+    # JAX takes the derivative of a root at zero as it is: infinite, and NaN times zero.
+    done = subprocess.run(
+        [sys.executable, "-c", OF_ZEROS], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bloodedge.backend import use_backend
+from bloodedge.cli.starting import start_training
 from bloodedge.data.dataset import Split
 from bloodedge.errors import ConfigError
 from bloodedge.train import device, loop
@@ -176,6 +177,28 @@ def test_cores_that_cannot_share_a_batch_are_refused():
     with pytest.raises(ConfigError, match="--batch 6"):
         device.spread_over("3", BATCH)
     assert device.batch_parts() == 1
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_few_images_make_one_batch_that_the_cores_must_share(monkeypatch):
+    def start(images: int) -> Any:
+        data = {"train": range(images)}
+        monkeypatch.setattr("bloodedge.data.sources.load_data", lambda name, size: data)
+        return start_training("few", size=None, backend=None, devices="2", batch=64)
+
+    with pytest.raises(ConfigError, match=r"share a batch of 27, which is all.*--batch 26"):
+        start(27)
+    with pytest.raises(ConfigError, match=r"2 devices, but 1 images in.*--devices 1"):
+        start(1)
+    for images in (26, 64, 65):
+        assert len(start(images)["train"]) == images
+    # A command of several fits knows the batch of each only here.
+    split = Split(IMAGES[:7].astype(np.uint8), np.arange(7) % CLASSES)
+    targets = HardLabels(split.labels, CLASSES)
+    with pytest.raises(ConfigError, match=r"share a batch of 7, which is all.*--batch 6"):
+        Trainer(fresh(), split, targets, FitConfig(epochs=1, batch=BATCH))
+    device.spread_over("1", BATCH)
+    Trainer(fresh(), split, targets, FitConfig(epochs=1, batch=BATCH))
 
 
 @pytest.mark.usefixtures("four_cores")

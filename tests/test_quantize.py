@@ -31,6 +31,7 @@ from bloodedge.references import find_model
 from bloodedge.runs import runs_root
 from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.config import FitConfig
+from bloodedge.train.device import conditions
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.modelio import load_model, save_model
 from bloodedge.train.recipes import qat_tuning
@@ -148,8 +149,13 @@ def test_a_killed_fine_tuning_resumes_to_the_same_weights(
     assert (runs_root() / ".killed.partial").exists()
     with pytest.raises(RunError, match="another preserve"):
         tune(parent, colours, "killed", resume=True, preserve="none")
+    with monkeypatch.context() as patch:
+        patch.setattr("bloodedge.compress.quantize.conditions", lambda: {"backend": "another"})
+        with pytest.raises(RunError, match="another backend;"):
+            tune(parent, colours, "killed", resume=True)
     run = tune(parent, colours, "killed", resume=True)
     assert run.manifest["resumed"] == 1
+    assert run.manifest["config"]["backend"] == conditions()["backend"]
     for expected, found in zip(weights("whole"), weights("killed"), strict=True):
         np.testing.assert_array_equal(found, expected)
 

@@ -69,6 +69,13 @@ def kernels(path: Path) -> dict[str, np.ndarray]:
     return {n: model.get_layer(n).kernel.numpy() for n in (*CHANGED, *ALONE)}
 
 
+def test_batches_in_parts_are_refused(tiny_file: Path, colours: Dataset, monkeypatch):
+    # tfmot would draw masks, and count steps, once a part.
+    monkeypatch.setattr("bloodedge.compress.sparsity.batch_parts", lambda: 2)
+    with pytest.raises(ConfigError, match="--devices 2 with weights to prune"):
+        sparsify(config(tiny_file, "parts"), colours)
+
+
 def test_each_kernel_has_exactly_the_sparsity_asked_for(sparse: Run):
     found = kernels(sparse.path / "model.keras")
     for name in CHANGED:

@@ -3,12 +3,16 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bloodedge.backend import use_backend
+from bloodedge.compress.distill import DistillConfig
+from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.references import find_model
@@ -16,7 +20,8 @@ from bloodedge.runs import load_run
 from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.config import FitConfig, parse_phases
-from bloodedge.train.device import resolve_precision
+from bloodedge.train.device import conditions, resolve_precision
+from bloodedge.train.finished import settings_that_differ
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.renorm import IMAGES, renorm
 from bloodedge.train.restore import restore, save_half_weights
@@ -89,22 +94,54 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 
 
 def test_a_run_of_a_version_with_fewer_settings_is_continued(colours: Dataset, monkeypatch):
-    save = Checkpoints.save
-
-    def stop_after_saving(self, progress):
-        settings = dict(progress.settings)
+    def without_exposure(settings: dict[str, Any]) -> None:
         settings["augment"] = {k: v for k, v in settings["augment"].items() if k != "exposure"}
-        save(self, replace(progress, settings=settings))
-        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", stop_after_saving)
+        stopped_as(patch, without_exposure)
         with pytest.raises(KeyboardInterrupt):
             quick_train(colours, "older")
     wide = replace(QUICK, augment=AugmentConfig(exposure=0.3))
     with pytest.raises(RunError, match="another augment"):
         quick_train(colours, "older", wide, resume=True)
     assert quick_train(colours, "older", resume=True).manifest["resumed"] == 1
+
+
+def stopped_as(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None]) -> None:
+    """End fits after their first checkpoint, whose settings are changed as if long ago."""
+    save = Checkpoints.save
+
+    def stop(self: Checkpoints, progress: Any) -> None:
+        settings = dict(progress.settings)
+        change(settings)
+        save(self, replace(progress, settings=settings))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", stop)
+
+
+def test_a_fit_is_not_continued_on_another_backend(colours: Dataset, monkeypatch):
+    with monkeypatch.context() as patch:
+        stopped_as(patch, lambda settings: settings.update(backend="another"))
+        with pytest.raises(KeyboardInterrupt):
+            quick_train(colours, "moved")
+    with pytest.raises(RunError, match="started with another backend;"):
+        quick_train(colours, "moved", resume=True)
+
+
+def test_a_fit_of_a_version_that_did_not_write_its_backend_is_continued(
+    colours: Dataset, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        stopped_as(patch, lambda settings: settings.pop("backend"))
+        with pytest.raises(KeyboardInterrupt):
+            quick_train(colours, "older")
+    run = quick_train(colours, "older", resume=True)
+    assert run.manifest["resumed"] == 1
+    assert run.manifest["config"]["backend"] == conditions()["backend"]
+    # A pipeline uses a finished run whatever it was made on.
+    config = TrainConfig("cnn_se", QUICK, "older", 0.25)
+    assert settings_that_differ(config, run.manifest, colours) == []
 
 
 def test_the_manifest_tells_what_the_automatic_precision_became(colours: Dataset):
@@ -165,6 +202,14 @@ def test_training_can_start_from_the_weights_of_a_run(colours: Dataset):
         train(TrainConfig("cnn_se", QUICK, "wider", 0.5, "first"), colours)
 
 
+def test_weights_of_the_same_classes_in_other_places_are_no_start(colours: Dataset):
+    barely = FitConfig(1, 16, learning_rate=1e-8)
+    quick_train(colours, "first", barely)
+    turned = replace(colours, class_names=("blue", "green", "red"))
+    with pytest.raises(ModelError, match=r"classes in another order, such as 'red'"):
+        quick_train(turned, "second", barely, init="first")
+
+
 @pytest.mark.parametrize("text", ["8", "8x", "x32", "0x32", "8x4", "8x32;2x16"])
 def test_bad_phases_are_refused(text: str):
     with pytest.raises(ConfigError, match="EPOCHSxPIXELS"):
@@ -175,6 +220,27 @@ def test_phases_must_leave_an_epoch_at_the_full_size():
     assert parse_phases("6x16,4x32") == ((6, 16), (4, 32))
     with pytest.raises(ConfigError, match="full size"):
         FitConfig(epochs=8, progressive=((8, 32),))
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "message"),
+    [
+        ("vgg16", 16, "--progressive: vgg16 cannot take images of 16 pixels; expected 32 or more"),
+        ("mobilenet_v2_035", 24, "cannot take images of 24 pixels"),
+        ("vit_tiny", 32, "tied to one image size"),
+    ],
+)
+def test_phases_that_a_model_cannot_have_are_refused(model: str, size: int, message: str):
+    fit = FitConfig(epochs=3, progressive=((1, 32), (1, size)))
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(model, fit, "small")
+    with pytest.raises(ConfigError, match=message):
+        DistillConfig(TeachingConfig(("teacher",)), model, fit, "small")
+
+
+def test_images_that_are_too_small_for_a_model_are_refused(colours: Dataset):
+    with pytest.raises(ConfigError, match="vgg16 cannot take images of 16 pixels"):
+        train(TrainConfig("vgg16", QUICK, "small", 0.05), colours)
 
 
 def test_hard_label_loss_is_the_cross_entropy():

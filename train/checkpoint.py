@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ _LAST = ".checkpoint.npz"
 _PREVIOUS = ".checkpoint-previous.npz"
 # No part of a finished run.
 FILES = (_LAST, _PREVIOUS)
+# What every fit has; where an earlier version did not write it, it is not known.
+_ALWAYS = frozenset({"backend"})
 # Writing may take this share of the time: a large net with epochs of seconds saves less often.
 _WRITING_SHARE = 0.05
 
@@ -105,7 +107,7 @@ class Checkpoints:
     def load(self, settings: dict[str, Any]) -> Progress:
         """Restore the newest checkpoint that can be read; without one, start afresh.
 
-        A setting that an earlier version did not have was off then.
+        See `refuse_changes` for what earlier versions did not write.
 
         Raises:
             RunError: the settings differ from those the fit was started with, on this host or on
@@ -116,16 +118,7 @@ class Checkpoints:
         if arrays is None:
             return Progress(settings)
         state = json.loads(arrays.pop("state").tobytes())
-        now = switched_on(json.loads(json.dumps(settings)))
-        before = switched_on(state["settings"])
-        changed = sorted(
-            key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
-        )
-        if changed:
-            raise RunError(
-                f"the interrupted run was started with another {', '.join(changed)}",
-                fix="repeat the first command with --resume, or start over with --force",
-            )
+        refuse_changes(state["settings"], settings)
         self._model.set_weights(_group(arrays, "w"))
         self._optimizer.build(self._model.trainable_variables)
         for group, variables in (
@@ -134,6 +127,8 @@ class Checkpoints:
         ):
             for variable, value in zip(variables, _group(arrays, group), strict=True):
                 variable.assign(value)
+        # Of now: an earlier version wrote fewer.
+        state["settings"] = settings
         progress = Progress(**state, best_weights=_group(arrays, "b"))
         progress.best_score = (progress.best_score[0], progress.best_score[1])
         progress.resumed += 1
@@ -151,6 +146,32 @@ class Checkpoints:
                 f"no checkpoint in {self._folder} can be read", fix="start over with --force"
             )
         return None
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint to continue in a folder."""
+    return any((folder / name).exists() for name in FILES)
+
+
+def refuse_changes(before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse to continue what was started with other settings.
+
+    A setting that an earlier version did not have was off then, unless it is one of `_ALWAYS`.
+
+    Args:
+        before: the settings it was started with, as JSON has them.
+        settings: those of now.
+
+    Raises:
+        RunError: they differ; it names those that do.
+    """
+    was, now = switched_on(before), switched_on(json.loads(json.dumps(settings)))
+    changed = {key for key in was.keys() | now.keys() if was.get(key) != now.get(key)}
+    if changed := changed - (_ALWAYS - was.keys()):
+        raise RunError(
+            f"the interrupted run was started with another {', '.join(sorted(changed))}",
+            fix="repeat the first command with --resume, or start over with --force",
+        )
 
 
 def _check_hosts(settings: dict[str, Any]) -> None:

@@ -82,6 +82,11 @@ class FitConfig:
                 expected="at least one epoch at the full size",
             )
 
+    @property
+    def smaller_sizes(self) -> tuple[int, ...]:
+        """The image sides of the progressive phases."""
+        return tuple(size for _, size in self.progressive)
+
     def size_at(self, epoch: int, full: int) -> int:
         """Return the image side trained on in `epoch` (counted from 0)."""
         for epochs, size in self.progressive:

@@ -18,6 +18,8 @@ _Made = TypeVar("_Made")
 
 # Into how many parts each batch is cut; like Keras' own distribution, one for the process.
 _parts = 1
+# How many devices share a batch, in parts or by that distribution.
+_devices = 1
 
 
 def has_accelerator() -> bool:
@@ -86,14 +88,14 @@ def spread_over(devices: str, batch: int) -> int:
         ConfigError: there are not so many, they cannot share the batch evenly, or the backend
             gives Keras no data parallelism.
     """
-    global _parts
+    global _devices, _parts
     import keras
 
-    _parts = 1
+    _devices = _parts = 1
     if devices == "1":
         return 1
     if keras.backend.backend() == "tensorflow" and not has_accelerator():
-        _parts = _fitting(devices, usable_cores(), batch)
+        _devices = _parts = _fitting(devices, usable_cores(), batch)
         return _parts
     if keras.backend.backend() != "jax":
         raise ConfigError(
@@ -105,7 +107,26 @@ def spread_over(devices: str, batch: int) -> int:
     count = _fitting(devices, len(found), batch)
     parallel = keras.distribution.DataParallel(devices=found[:count], auto_shard_dataset=False)
     keras.distribution.set_distribution(parallel)
+    _devices = count
     return count
+
+
+def check_batch(batch: int, images: int) -> None:
+    """Refuse batches that the devices cannot share: where train has fewer images, it is one batch.
+
+    Args:
+        batch: images a step, as asked for.
+        images: how many there are to train on.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    if images < _devices:
+        raise ConfigError(f"{_devices} devices, but {images} images in train", fix="--devices 1")
+    if images < batch:
+        _check_share(_devices, images, ", which is all of train")
+    else:
+        _check_share(_devices, batch)
 
 
 def batch_parts() -> int:
@@ -140,17 +161,28 @@ def sharing() -> dict[str, int]:
     return {"devices": _parts} if _parts > 1 else {}
 
 
+def conditions() -> dict[str, Any]:
+    """Return what a fit runs on, beside its settings, as manifests and checkpoints record it."""
+    import keras
+
+    return {**sharing(), "backend": keras.backend.backend()}
+
+
 def _fitting(devices: str, found: int, batch: int) -> int:
     """Return how many of the devices found are asked for, if they can share a batch."""
     count = found if devices == "all" else _number(devices)
     if not 1 <= count <= found:
         raise ConfigError(f"--devices {devices}", expected=f"all, or 1 to {found}")
+    _check_share(count, batch)
+    return count
+
+
+def _check_share(count: int, batch: int, what: str = "") -> None:
     if batch % count:
         raise ConfigError(
-            f"{count} devices cannot share a batch of {batch}",
+            f"{count} devices cannot share a batch of {batch}{what}",
             fix=f"--batch {batch // count * count or count}",
         )
-    return count
 
 
 def _uneven(found: list[Any]) -> bool:

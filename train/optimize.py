@@ -65,9 +65,12 @@ def learning_rate(config: FitConfig, steps: int, step: int) -> float:
 
 
 def _lengths(config: FitConfig, steps: int) -> tuple[int, int]:
-    """Return the steps of all epochs, and how many of them warm up."""
+    """Return the steps of all epochs, and how many of them warm up.
+
+    The first step of a warm-up has a rate of 0: a fit's only step is none.
+    """
     total = steps * config.epochs
-    return total, max(1, round(config.warmup * total))
+    return total, max(1, round(config.warmup * total)) if total > 1 else 0
 
 
 def _keeping_weights(kind: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bloodedge.errors import ConfigError, ModelError, check_range
 from bloodedge.train.models.catalog import CATALOG
-from bloodedge.train.models.spec import ModelSpec
+from bloodedge.train.models.spec import SMALLEST, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class ModelConfig:
         check_range("--width", self.width, 0.05, 8)
         if not 2 <= self.classes <= 1000:
             raise ConfigError(f"{self.classes} classes", expected="2 to 1000")
-        if not 16 <= self.size <= 512:
-            raise ConfigError(f"images of {self.size} pixels", expected="16 to 512 a side")
+        if not SMALLEST <= self.size <= 512:
+            raise ConfigError(f"images of {self.size} pixels", expected=f"{SMALLEST} to 512 a side")
         entry = spec(self.name)
         entry.check(self.width, self.attention)
         entry.check_size(self.size)

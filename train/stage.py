@@ -9,7 +9,8 @@ import numpy as np
 
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import ConfigError, ModelError
+from bloodedge.data.names import check_names
+from bloodedge.errors import ModelError
 from bloodedge.figures import can_draw, confusion_figure, learning_curves
 from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.references import ModelReference, find_model
@@ -17,7 +18,7 @@ from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
 from bloodedge.train import checkpoint
 from bloodedge.train.architecture import Architecture, Registered
 from bloodedge.train.config import FitConfig
-from bloodedge.train.device import precision, resolve_precision, sharing
+from bloodedge.train.device import conditions, precision, resolve_precision
 from bloodedge.train.loop import FitResult, fit, predict_logits
 from bloodedge.train.modelio import save_model
 from bloodedge.train.registry import ModelConfig, spec
@@ -36,8 +37,8 @@ class TrainConfig:
         attention: `none`, `se` or `cbam` in place of the model's own design.
 
     Raises:
-        ConfigError: progressive resizing for a model tied to one image size, or a width or
-            attention that the model does not take.
+        ConfigError: progressive resizing for a model tied to one image size, or below its
+            smallest, or a width or attention that the model does not take.
         ModelError: an unknown model.
     """
 
@@ -54,8 +55,7 @@ class TrainConfig:
         check_name(self.name)
         entry = spec(self.model)
         entry.check(self.width, self.attention)
-        if self.fit.progressive and not entry.any_size:
-            raise ConfigError(f"{self.model} is tied to one image size", fix="drop --progressive")
+        entry.check_phases(self.fit.smaller_sizes)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def train(config: TrainConfig, data: Dataset) -> Run:
 
     Raises:
         RunError: the run exists, or cannot be resumed.
-        ModelError: the model to start from is missing, damaged, or has another architecture.
+        ModelError: the model to start from is missing, damaged, or has another architecture or
+            the data's classes in other places.
     """
     classes = len(data.class_names)
     model = Registered(
@@ -100,12 +101,12 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
     import keras
 
     half = resolve_precision(what.fit.precision)
-    what = replace(what, config={**what.config, **sharing(), "precision": half})
+    what = replace(what, config={**what.config, **conditions(), "precision": half})
     keras.utils.set_random_seed(what.fit.seed)
     with precision(half):
         model = what.model.build()
     if what.init:
-        _start_from(model, what.init)
+        _start_from(model, what.init, data)
     say(
         f"{run.name}: {what.model.name}, {model.count_params():,} parameters, "
         f"{len(data['train']):,} images of {data.title}, "
@@ -153,13 +154,19 @@ def commit_run(what: Fitted, model: Any, result: FitResult, data: Dataset, run: 
     )
 
 
-def _start_from(model: Any, reference: ModelReference) -> None:
+def _start_from(model: Any, reference: ModelReference, data: Dataset) -> None:
+    """Give a model the weights of another of its shape.
+
+    Raises:
+        ModelError: it is damaged, or of another shape, or has the data's classes in other places.
+    """
     weights = restore(reference).get_weights()
     if [w.shape for w in weights] != [w.shape for w in model.get_weights()]:
         raise ModelError(
             f"the weights of {reference.name} do not fit {model.name}",
             expected="the same model, width and number of classes",
         )
+    check_names(reference.path, reference.class_names, data)
     model.set_weights(weights)
 
 

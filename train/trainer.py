@@ -11,7 +11,7 @@ from bloodedge.data.dataset import Split
 from bloodedge.errors import TrainingError
 from bloodedge.train.augment import shrink_factor
 from bloodedge.train.config import FitConfig
-from bloodedge.train.device import batch_parts, has_accelerator, use_jit
+from bloodedge.train.device import batch_parts, check_batch, has_accelerator, use_jit
 from bloodedge.train.dispatch import steps_per_dispatch
 from bloodedge.train.feed import Feed, as_dataset, interleaved
 from bloodedge.train.fused import with_fused_norms
@@ -31,6 +31,9 @@ class Trainer:
         train: the images to learn from.
         targets: what to learn, and the loss.
         config: how.
+
+    Raises:
+        ConfigError: the devices cannot share a batch of it.
     """
 
     def __init__(self, net: Any, train: Split, targets: Targets, config: FitConfig) -> None:
@@ -44,7 +47,8 @@ class Trainer:
         self._targets = targets
         self._config = config
         self._on_device = has_accelerator()
-        rows = hosts.own_rows(config.batch)
+        check_batch(config.batch, len(train))
+        rows = hosts.own_rows(min(config.batch, len(train)))
         self._feed = Feed(train, targets, config, on_device=self._on_device, rows=rows)
         self._together = steps_per_dispatch(self._feed.steps)
         # On JAX a batch holds the steps of a dispatch; TensorFlow takes them one by one.

@@ -77,7 +77,7 @@ def prune(
     """
     from bloodedge.cli.training import print_run
     from bloodedge.compress.channels.stage import PruneConfig, plan_channels, prune_channels
-    from bloodedge.compress.sparsity import SparsityConfig, sparsify
+    from bloodedge.compress.sparsity import SparsityConfig, check_whole_batches, sparsify
     from bloodedge.errors import ConfigError
     from bloodedge.references import find_model
     from bloodedge.runs import usual_name
@@ -86,6 +86,8 @@ def prune(
     if channels == weights:
         raise ConfigError("prune what?", expected="--channels or --weights")
     _refuse_others(context, weights=weights, fits=epochs != 0)
+    if weights:
+        check_whole_batches(devices)
     found = find_model(model)
     fit = fine_tuning(
         epochs=epochs or None,

@@ -114,7 +114,7 @@ def start_training(
     from bloodedge.backend import check_backend, use_backend
     from bloodedge.data.sources import load_data
     from bloodedge.hosts import join
-    from bloodedge.train.device import check_hosts, spread_over
+    from bloodedge.train.device import check_batch, check_hosts, spread_over
 
     chosen = check_backend(backend)
     if hosts and hosts.count > 1:
@@ -123,7 +123,8 @@ def start_training(
     if hosts:
         join(hosts)
     use_backend(backend, side_by_side=devices != "1")
-    spread_over(devices, batch)
+    if spread_over(devices, batch) > 1:
+        check_batch(batch, len(images["train"]))
     return images
 
 

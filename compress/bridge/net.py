@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from bloodedge.train.device import batch_parts
+
 _NAME = "twin"
 
 
@@ -31,8 +33,9 @@ def as_net(twin: Any, parameters: int) -> Any:
         def call(self, images: Any, training: bool = False) -> Any:
             logits = self.twin(images, training=training)
             if training:
+                # Called once a part of the batch; Keras adds up what each call adds.
                 for penalty in self.twin.losses:
-                    self.add_loss(penalty)
+                    self.add_loss(penalty / batch_parts())
             return logits
 
         def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

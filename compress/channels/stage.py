@@ -23,6 +23,7 @@ from bloodedge.files import read_json, write_json
 from bloodedge.references import find_model
 from bloodedge.runs import Run, Stopwatch, check_name, open_run
 from bloodedge.train.architecture import Ready
+from bloodedge.train.checkpoint import has_checkpoint, refuse_changes
 from bloodedge.train.config import FitConfig
 from bloodedge.train.loop import FitResult, predict_logits
 from bloodedge.train.renorm import IMAGES, renorm
@@ -31,6 +32,8 @@ from bloodedge.train.stage import Fitted, commit_run, fit_run
 
 KIND = "prune"
 PLAN_FILE = "plan.json"
+# What shaped the plan, in that file.
+_SETTINGS = "settings"
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def prune_channels(config: PruneConfig, data: Dataset) -> Run:
     Raises:
         ModelError: as `plan_channels`; or the teacher is missing, damaged, or does not fit.
         ConfigError: the budget cannot be met.
+        DataError: the plan of an interrupted run is damaged.
         RunError: the run exists, or cannot be resumed.
     """
     watch = Stopwatch()
@@ -117,7 +121,8 @@ def prune_channels(config: PruneConfig, data: Dataset) -> Run:
     teachers = parents(config.teaching)
     with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
         graph = trace(restore_for(reference, data, "model"))
-        net, plan = _cut(config, graph, data, run.path / PLAN_FILE)
+        settings = _settings(config, reference.sha256, data)
+        net, plan = _cut(config, settings, graph, data, run.path / PLAN_FILE)
         what = Fitted(
             KIND,
             teach(config.teaching, data, config.fit),
@@ -136,23 +141,54 @@ def _plan(config: PruneConfig, graph: ChannelGraph, train: Split) -> Plan:
     return make_plan(graph, scores, config.budget, config.floor)
 
 
+def _settings(config: PruneConfig, parent: str, data: Dataset) -> dict[str, Any]:
+    """Return what shapes a plan, and so must be the same when its run is continued."""
+    named = ("macs", "kb", "ratio", "importance", "floor", "renorm")
+    chosen = {name: getattr(config, name) for name in named}
+    return {**chosen, "seed": config.fit.seed, "parent": parent, "data": data.fingerprint}
+
+
+def _plan_of_before(
+    config: PruneConfig, settings: Mapping[str, Any], path: Path
+) -> dict[str, Any] | None:
+    """Return the plan that an interrupted run was started with; None if one is to be made.
+
+    Raises:
+        DataError: it cannot be read.
+        RunError: other settings shaped it.
+    """
+    if not path.exists():
+        return None
+    written = read_json(path)
+    if isinstance(before := written.get(_SETTINGS), dict):
+        refuse_changes(before, settings)
+        return written
+    # An earlier version did not write what shaped its plans. A checkpoint of it did: it is
+    # compared before training goes on.
+    return written if config.fine_tune and has_checkpoint(path.parent) else None
+
+
 def _cut(
-    config: PruneConfig, graph: ChannelGraph, data: Dataset, path: Path
+    config: PruneConfig,
+    settings: Mapping[str, Any],
+    graph: ChannelGraph,
+    data: Dataset,
+    path: Path,
 ) -> tuple[Any, dict[str, Any]]:
     """Return the cut model and what the manifest records of the plan.
 
     A run that is continued takes the plan it was started with: importance may round differently on
     another machine.
     """
-    if path.exists():
-        written = read_json(path)
-        net = cut(graph, graph.mask(_read_kept(graph, written, path)))
+    before = _plan_of_before(config, settings, path)
+    if before is not None:
+        net = cut(graph, graph.mask(_read_kept(graph, before, path)))
         _renorm(config, net, data["train"])
-        return net, _without_kept(written)
+        return net, _recorded(before)
     plan = _plan(config, graph, data["train"])
     net = cut(graph, graph.mask(plan.kept))
     accuracy = _accuracy(net, data["val"])
-    written = {**plan.to_json(), "val_accuracy_after_cut": accuracy}
+    written = {**plan.to_json(), _SETTINGS: settings, "val_accuracy_after_cut": accuracy}
     note = f"val accuracy {accuracy:.4f} after the cut"
     if _renorm(config, net, data["train"]):
         accuracy = written["val_accuracy_after_renorm"] = _accuracy(net, data["val"])
@@ -163,7 +199,7 @@ def _cut(
         f"{totals['bytes'] / 1000:,.1f} -> {totals['bytes_left'] / 1000:,.1f} KB, {note}"
     )
     write_json(path, written)
-    return net, _without_kept(written)
+    return net, _recorded(written)
 
 
 def _renorm(config: PruneConfig, net: Any, train: Split) -> int:
@@ -180,8 +216,9 @@ def _accuracy(net: Any, val: Split) -> float:
     return float((logits.argmax(axis=1) == val.labels).mean())
 
 
-def _without_kept(written: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in written.items() if key != "kept"}
+def _recorded(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the manifest has of a plan: its settings are there already, places are many."""
+    return {key: value for key, value in written.items() if key not in ("kept", _SETTINGS)}
 
 
 def _read_kept(graph: ChannelGraph, written: Mapping[str, Any], path: Path) -> dict[str, Ids]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bloodedge.errors import ConfigError
 
 ATTENTION = ("none", "se", "cbam")
+# A side of the smallest images that a data set may have, in pixels.
+SMALLEST = 16
 
 
 class Builder(Protocol):
@@ -57,7 +60,7 @@ class ModelSpec:
     role: str
     build: Builder
     any_size: bool = True
-    min_size: int = 16
+    min_size: int = SMALLEST
     attention: tuple[str, ...] = ()
     scalable: bool = True
     published: float | None = None
@@ -94,3 +97,24 @@ class ModelSpec:
                 f"{self.name} cannot take images of {size} pixels",
                 expected=f"{self.min_size} or more a side",
             )
+
+    def check_phases(self, sizes: Iterable[int]) -> None:
+        """Refuse phases of training on smaller images that this model cannot have.
+
+        Args:
+            sizes: of their images, in pixels a side.
+
+        Raises:
+            ConfigError: it is tied to one image size, or some are too small for it.
+        """
+        for size in sizes:
+            if not self.any_size:
+                raise ConfigError(
+                    f"{self.name} is tied to one image size", fix="drop --progressive"
+                )
+            # What every data set fulfils is no limit of the model.
+            if self.min_size > SMALLEST and size < self.min_size:
+                raise ConfigError(
+                    f"--progressive: {self.name} cannot take images of {size} pixels",
+                    expected=f"{self.min_size} or more a side",
+                )
