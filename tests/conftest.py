@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import interpreter
 from bloodedge.errors import ConfigError
 from bloodedge.runs import MANIFEST, Run
+from bloodedge.train.checkpoint import Checkpoints
 
 # A first call may compile or import; the suite also runs on busy machines.
 settings.register_profile("bloodedge", deadline=None)
@@ -51,6 +53,23 @@ def isolated_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("BLOODEDGE_DATA", raising=False)
     monkeypatch.delenv("BLOODEDGE_ZOO", raising=False)
     return runs
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """A context in which the next fit saves its first epoch, and Ctrl-C ends it."""
+
+    def stop(self: Checkpoints, progress: Any) -> None:
+        self.save(progress)
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def within() -> Iterator[None]:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Checkpoints, "save_if_due", stop)
+            yield
+
+    return within
 
 
 @pytest.fixture(autouse=True)

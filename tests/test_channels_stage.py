@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -188,16 +189,13 @@ def test_a_plan_that_does_not_say_what_shaped_it_is_made_anew(parent: Path, colo
 
 
 def test_a_plan_of_an_earlier_version_is_continued_with_its_checkpoint(
-    parent: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+    parent: Path,
+    colours: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupted: Callable[[], AbstractContextManager[None]],
 ):
-    def stop(self: Checkpoints, progress: Any) -> None:
-        self.save(progress)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save_if_due", stop)
-        with pytest.raises(KeyboardInterrupt):
-            pruned(colours, "broken", importance="l1")
+    with interrupted():
+        pruned(colours, "broken", importance="l1")
     without_settings(runs_root() / ".broken.partial" / "plan.json")
     monkeypatch.setattr("bloodedge.compress.channels.stage.make_plan", None)
     # The checkpoint's settings tell the two apart.

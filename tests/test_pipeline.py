@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,7 +40,6 @@ from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.files import sha256_of
 from bloodedge.runs import is_finished, runs_root
 from bloodedge.train.augment import AugmentConfig
-from bloodedge.train.checkpoint import Checkpoints
 
 RECORDED = Path(__file__).parent.parent / "benchmarks/results/manifests"
 RUNNER = CliRunner(env={"COLUMNS": "200"})
@@ -350,7 +350,7 @@ def test_a_dry_run_compares_how_many_devices_share_a_batch(
     monkeypatch: pytest.MonkeyPatch, colours: Dataset
 ):
     monkeypatch.setattr("bloodedge.cli.starting.start_training", lambda *a, **k: colours)
-    monkeypatch.setattr("bloodedge.compress.chain.link.batch_parts", lambda: 2)
+    monkeypatch.setattr("bloodedge.train.finished.batch_parts", lambda: 2)
     link = steps(PRESETS["quick"])[0]
     folder = runs_root() / link.name
     folder.mkdir(parents=True)
@@ -390,7 +390,7 @@ def stamps() -> dict[str, int]:
 
 @pytest.mark.slow
 def test_it_goes_on_where_it_stopped_and_reads_test_once(
-    colours: Dataset, monkeypatch: pytest.MonkeyPatch
+    colours: Dataset, interrupted: Callable[[], AbstractContextManager[None]]
 ):
     from bloodedge.backend import use_backend
 
@@ -398,15 +398,8 @@ def test_it_goes_on_where_it_stopped_and_reads_test_once(
     preset = tiny()
     assert [step.state for step in plan(preset, colours)] == [State.TO_DO] * 7
     # The parents of what is not there yet are no reason to stop.
-
-    def stop(self: Checkpoints, progress: Any) -> None:
-        self.save(progress)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save_if_due", stop)
-        with pytest.raises(KeyboardInterrupt):
-            finish_all(preset, colours)
+    with interrupted():
+        finish_all(preset, colours)
     assert plan(preset, colours)[0].state is State.INTERRUPTED
     train_all(preset, colours)
     assert [step.state.value for step in plan(preset, colours)].count("finished") == 2
