@@ -6,6 +6,7 @@ answers for `benchmark_model` with the output of several versions.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -452,7 +453,9 @@ def test_the_real_adb_without_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         program = shutil.which("adb")
         assert program
-        subprocess.run([program, "kill-server"], check=False, timeout=30)
+        # On a busy machine the server may not answer in time, which is not what is tested.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run([program, "kill-server"], check=False, timeout=30)
 
 
 @pytest.mark.parametrize(
