@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from bloodedge.benchmarks.host import RUNNER
 from bloodedge.benchmarks.model_work import known_work
-from bloodedge.benchmarks.stage import balanced_indices, write_sample
+from bloodedge.benchmarks.stage import balanced_indices, told_apart, write_sample
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset, images_licence
 from bloodedge.deploy.evaluate import check_fit
@@ -154,24 +154,22 @@ def bundle_files(
     return files
 
 
-def bundle_models(names: tuple[str, ...], data: Dataset) -> dict[str, ModelReference]:
+def bundle_models(models: tuple[str, ...], data: Dataset) -> dict[str, ModelReference]:
     """Return the models by the file name each has in the bundle.
 
     Raises:
         ModelError: a name means no TFLite model, or one does not fit the data.
         ConfigError: two models would have one name, or one has a name that `is_allowed` refuses.
     """
-    found = [m for name in names for m in find_models(name) if m.is_tflite]
+    found = [m for model in models for m in find_models(model) if m.is_tflite]
     if not found:
-        raise ModelError(f"{', '.join(names)}: no .tflite file", fix="export the run first")
+        raise ModelError(f"{', '.join(models)}: no .tflite file", fix="export the run first")
     distinct = list({m.path.resolve(): m for m in found}.values())
-    plain = [m.path.name for m in distinct]
-    named = {}
+    names = told_apart([m.path for m in distinct])
+    named: dict[str, ModelReference] = {}
     for model in distinct:
         check_fit(open_model(model), data)
-        # Two runs may hold files of one name: those get their folder's in front.
-        twice = plain.count(model.path.name) > 1
-        name = f"{model.path.resolve().parent.name}-{model.path.name}" if twice else model.path.name
+        name = names[model.path]
         if name in named:
             raise ConfigError(f"two models are called {name}", fix="rename one of the files")
         if not is_allowed(f"models/{name}"):

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bloodedge.benchmarks.report_read import entry, read_scores
 from bloodedge.deploy.card import CARD
 from bloodedge.errors import BloodedgeError, ModelError
 from bloodedge.files import read_json, sha256_of, write_json, write_text
@@ -73,28 +74,32 @@ def tested(
     evaluation: Annotated[Path, typer.Argument(help="The manifest of an evaluation on test.")],
 ) -> None:
     """Put into a shipped card what the shipped file itself reaches on test."""
-    manifest, (path,) = read_json(folder / MANIFEST), folder.glob(f"*{TFLITE_SUFFIX}")
-    found = read_json(evaluation)
+    manifest, found = read_json(folder / MANIFEST), read_json(evaluation)
+    path, card = folder / f"{folder.name}{TFLITE_SUFFIX}", folder / CARD
+    if not path.is_file() or not card.is_file():
+        raise ModelError(f"{folder} holds no {path.name} with a {CARD}")
     if found.get("parents") != {"model": sha256_of(path)}:
         raise ModelError(f"{evaluation} is not of {path}", expected="an evaluation of this file")
-    card = folder / CARD
-    head, rest = card.read_text().split(_TEST, 1)
     text = _on_test(found)
-    write_text(card, f"{head}{_TEST}{text}\n\n## {rest.split(_NEXT, 1)[1]}")
+    head, here, rest = card.read_text().partition(_TEST)
+    _, following, rest = rest.partition(_NEXT)
+    if not here or not following:
+        raise ModelError(f"{card} has no section on test with another behind it")
+    write_text(card, f"{head}{here}{text}{following}{rest}")
     manifest["files"][CARD] = {"bytes": card.stat().st_size, "sha256": sha256_of(card)}
     write_json(folder / MANIFEST, manifest)
     print(f"{card}: {text}")
 
 
 def _on_test(evaluation: Mapping[str, Any]) -> str:
-    found, names = evaluation["metrics"]["test"], evaluation["model"]["class_names"]
-    low, high = (100 * bound for bound in found["accuracy_95ci"])
-    recall, name = min(zip(found["recall"], names, strict=True))
+    names = entry(evaluation, "model").get("class_names") or []
+    found = read_scores("test", entry(evaluation, "metrics").get("test"), len(names))
+    low, high = (100 * bound for bound in found.interval)
     return (
-        f"The file itself: {100 * found['accuracy']:.2f} % [{low:.2f}, {high:.2f}] on "
-        f"{found['images']:,} images (run `{evaluation['name']}`), macro F1 "
-        f"{found['macro_f1']:.4f}, ECE {found['ece']:.4f}, lowest recall {100 * recall:.1f} % "
-        f"({name})."
+        f"The file itself: {100 * found.accuracy:.2f} % [{low:.2f}, {high:.2f}] on "
+        f"{found.images:,} images (run `{evaluation.get('name')}`), macro F1 {found.macro_f1:.4f}, "
+        f"ECE {found.ece:.4f}, lowest recall {100 * found.recall[found.worst]:.1f} % "
+        f"({names[found.worst]})."
     )
 
 

@@ -209,14 +209,19 @@ def benchmark_manifest(
     )
 
 
-def _roles(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return each file's name, as a bundle has it: of several of one name with their folder's.
+def told_apart(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return each file's name; two runs may hold files of one, which get their folder's in front.
 
-    Where folders have one name, too, it is the whole path, as in the runner's result.
+    Folders may have one name, too: then these are not all different.
     """
     plain = Counter(path.name for path in paths)
-    longer = {path: f"{path.parent.name}-{path.name}" for path in paths}
-    names = {path: longer[path] if plain[path.name] > 1 else path.name for path in paths}
+    longer = {path: f"{path.resolve().parent.name}-{path.name}" for path in paths}
+    return {path: longer[path] if plain[path.name] > 1 else path.name for path in paths}
+
+
+def _roles(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return a name for each file, as a bundle has it; the whole path where that is another's."""
+    names = told_apart(paths)
     taken = Counter(names.values())
     return {path: str(path) if taken[name] > 1 else name for path, name in names.items()}
 

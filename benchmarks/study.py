@@ -100,7 +100,7 @@ def _one(model: str, recipe: str, seed: int, config: StudyConfig, data: Dataset)
         evaluate(EvaluateConfig(name), data)
         return
     tested = load_run(runs_root() / f"{name}-test")
-    if tested.manifest["parents"] != {"model": find_model(name).sha256}:
+    if tested.manifest.get("parents") != {"model": find_model(name).sha256}:
         raise RunError(f"{tested.path} is of another training of {name}", fix="remove it")
     say(f"{name}: done before")
 

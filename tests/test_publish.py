@@ -8,7 +8,7 @@ import pytest
 from bloodedge import zoo
 from bloodedge.benchmarks import publish
 from bloodedge.deploy.card import CARD
-from bloodedge.errors import ModelError
+from bloodedge.errors import DataError, ModelError
 from bloodedge.files import read_json, sha256_of, write_json
 from bloodedge.runs import MANIFEST
 
@@ -32,7 +32,7 @@ def test_what_is_no_teacher_leaves_no_folder_behind(tmp_path: Path) -> None:
 
 
 def test_a_shipped_card_tells_what_its_file_reaches_on_test(tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(ZOO / "cnn_se_pico", tmp_path / "net"))
+    folder = Path(shutil.copytree(ZOO / "cnn_se_pico", tmp_path / "cnn_se_pico"))
     before = (folder / CARD).read_text()
     found = {
         "name": "net-test",
@@ -46,6 +46,9 @@ def test_a_shipped_card_tells_what_its_file_reaches_on_test(tmp_path: Path) -> N
                 "macro_f1": 0.5,
                 "ece": 0.01,
                 "recall": [0.75, 0.25],
+                "precision": [0.5, 0.5],
+                "f1": [0.5, 0.5],
+                "confusion": [[1500, 500], [1066, 355]],
             }
         },
     }
@@ -65,7 +68,19 @@ def test_a_shipped_card_tells_what_its_file_reaches_on_test(tmp_path: Path) -> N
     write_json(evaluation, {**found, "parents": {"model": "0" * 64}})
     with pytest.raises(ModelError, match="is not of"):
         publish.tested(folder, evaluation)
+    write_json(evaluation, {**found, "metrics": {"val": {}}})
+    with pytest.raises(DataError, match="the metrics of test are no object"):
+        publish.tested(folder, evaluation)
+    with pytest.raises(DataError, match="absent"):
+        publish.tested(folder, tmp_path / "absent.json")
     assert (folder / CARD).read_text() == text
+    (folder / CARD).write_text(before.replace("## Test", "## Other"))
+    write_json(evaluation, found)
+    with pytest.raises(ModelError, match="has no section on test"):
+        publish.tested(folder, evaluation)
+    (folder / "cnn_se_pico.tflite").unlink()
+    with pytest.raises(ModelError, match=r"holds no cnn_se_pico\.tflite"):
+        publish.tested(folder, evaluation)
 
 
 @pytest.mark.parametrize("folder", sorted(p.parent for p in ZOO.glob(f"*/{MANIFEST}")), ids=str)

@@ -81,12 +81,12 @@ def fit(
     progress = checkpoints.load(settings)
     full = int(train.images.shape[1])
     starts = _phase_starts(config, full) | {search_from}
-    seen = _some_as_trained(train, config) if config.ema else train.images[:0]
+    seen = _some_as_trained(train, config) if config.ema else None
     for epoch in range(progress.epoch, config.epochs):
         started = time.monotonic()
         size = config.size_at(epoch, full)
         row = trainer.train_epoch(epoch, size)
-        with _averaged(net, trainer.optimizer, shrink(seen.astype(np.float32), size)):
+        with _averaged(net, trainer.optimizer, seen, size):
             if settle:
                 settle()
             row |= hosts.agree(_validate(net, val, size))
@@ -100,28 +100,31 @@ def fit(
     )
 
 
-def _some_as_trained(train: Split, config: FitConfig) -> NDArray[np.uint8]:
+def _some_as_trained(train: Split, config: FitConfig) -> NDArray[np.float32]:
     """Return images for batch norm's statistics: those of train, varied as well if widely."""
     index = np.random.default_rng(config.seed).permutation(len(train))[:IMAGES]
     images = as_trained(train.images[index], config.augment, config.seed)
-    return images[np.random.default_rng(config.seed).permutation(len(images))]
+    mixed = images[np.random.default_rng(config.seed).permutation(len(images))]
+    return mixed.astype(np.float32)
 
 
 @contextmanager
-def _averaged(net: Any, optimizer: Any, images: NDArray[np.float32]) -> Iterator[None]:
-    """Give the net its averaged weights, where the optimizer keeps some, for the time inside.
+def _averaged(
+    net: Any, optimizer: Any, images: NDArray[np.float32] | None, size: int
+) -> Iterator[None]:
+    """Give the net its averaged weights for the time inside; without images it has none.
 
     Batch norm's running statistics are of what the weights of the last steps made of the images;
     the averages get their own (Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima").
     """
-    if not optimizer.use_ema:
+    if images is None:
         yield
         return
     before = net.get_weights()
     use_averages(optimizer, net.trainable_variables)
     # A copy: JAX would hand the averages' own memory to the prediction, which gives it away.
     net.set_weights(net.get_weights())
-    renorm(net, images)
+    renorm(net, shrink(images, size))
     yield
     net.set_weights(before)
 
