@@ -75,6 +75,10 @@ def test_one_dataset_gives_the_batches_of_every_epoch():
     assert len(set(map(id, datasets))) == 1
 
 
+def test_no_tuner_of_tensorflow_makes_the_end_of_an_epoch_wait():
+    assert as_dataset(feed().epoch)(0).options().autotune.enabled is False
+
+
 @pytest.mark.parametrize(
     ("steps", "together"), [(186, 31), (96, 32), (12, 12), (5, 5), (191, 32), (1, 1)]
 )

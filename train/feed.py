@@ -104,7 +104,8 @@ def as_dataset(epochs: Callable[[int], Iterator[Batch]]) -> Callable[[int], Any]
 
     It is always the same one: from a generator, Keras would make and trace another each epoch.
     TensorFlow takes several batches at a time from Python, which the training of a small net would
-    otherwise wait for.
+    otherwise wait for. It tunes nothing by itself: its tuner sleeps for 10 ms, 20, 40 and so on,
+    and whoever closes an epoch waits until it wakes, which can double the time of an epoch.
     """
     import tensorflow as tf
 
@@ -125,7 +126,9 @@ def as_dataset(epochs: Callable[[int], Iterator[Batch]]) -> Callable[[int], Any]
             waiting[0] = chain([first], waiting[0])
             signature = tf.nest.map_structure(spec, first)
             data = tf.data.Dataset.from_generator(stacks, output_signature=signature)
-            made.append(data.unbatch().prefetch(_STACKED))
+            options = tf.data.Options()
+            options.autotune.enabled = False
+            made.append(data.unbatch().prefetch(_STACKED).with_options(options))
         return made[0]
 
     return dataset
