@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.errors import ConfigError, DataError
+from bloodedge.tiff import misread
 
 MAX_FILE_BYTES = 200 << 20
 MAX_PIXELS = 100_000_000
-_TWELVE_BITS = 1 << 12
+_FOURTEEN_BITS = 1 << 14
 
 
 def read_image(path: Path, size: int, crop: int | None = None) -> NDArray[np.uint8]:
@@ -68,8 +69,8 @@ def decode_image(data: bytes, size: int, name: str, crop: int | None = None) -> 
         uint8 RGB of shape (size, size, 3).
 
     Raises:
-        DataError: the bytes are no whole image, one above 100 megapixels, or one smaller than
-            `crop`.
+        DataError: the bytes are no whole image, one above 100 megapixels, one smaller than `crop`,
+            or a TIFF that OpenCV would misread.
     """
     cv2 = opencv()
     square = _rgb8(_central_square(_decode(data, name), name, crop), name)
@@ -113,6 +114,12 @@ def _decode(data: bytes, name: str) -> NDArray[Any]:
         )
     if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
         raise _too_large(name)
+    if reason := misread(data, pixels):
+        raise DataError(
+            f"{name} cannot be read as it is meant: {reason}",
+            expected="grey or RGB, interleaved and opaque, if it is a TIFF",
+            fix="save it as PNG",
+        )
     return np.asarray(pixels)
 
 
@@ -155,12 +162,13 @@ def _eight_bits(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == np.uint16:
-        if 0 < (brightest := int(pixels.max())) < _TWELVE_BITS:
+        colour = pixels[..., :3] if pixels.ndim == 3 else pixels
+        if 0 < (brightest := int(colour.max())) < _FOURTEEN_BITS:
             # Cells would be all but black, and no camera leaves a bright field so dark.
             raise DataError(
-                f"{name} has 16 bits, of which it uses 12: its brightest value is {brightest}",
+                f"{name} has 16 bits, of which it uses few: its brightest value is {brightest}",
                 expected="values up to 65535",
-                fix="multiply 12-bit values by 16",
+                fix="multiply 12-bit values by 16, 14-bit values by 4",
             )
         # 65535 = 257 * 255, so this is exact rounding.
         return np.asarray((pixels.astype(np.uint32) + 128) // 257, np.uint8)

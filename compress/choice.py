@@ -36,7 +36,7 @@ class LayerChoice:
 
 
 def choose_layers(
-    model: Any, wanted: Sequence[str], why_not: Callable[[tuple[int, ...]], str]
+    model: Any, wanted: Sequence[str], why_not: Callable[[Any], str]
 ) -> list[LayerChoice]:
     """Return every layer with a kernel, in the model's order.
 
@@ -46,7 +46,7 @@ def choose_layers(
     Args:
         model: a functional or sequential Keras 3 model.
         wanted: names of layers to take instead of the default choice.
-        why_not: takes a kernel's shape and says why the method cannot change it, if so.
+        why_not: takes a kernel and says why the method cannot change it, if so.
 
     Raises:
         ConfigError: a wanted layer does not exist, or cannot be changed.
@@ -54,6 +54,10 @@ def choose_layers(
     """
     before = _ancestors(model)
     kernels = [layer for layer in model.layers if _has_kernel(layer)]
+
+    def refusal(name: str) -> str:
+        return why_not(model.get_layer(name).kernel)
+
     names = {layer.name for layer in kernels}
     gates = _gates(model, before)
     heads = names - set().union(*(before[name] for name in names))
@@ -63,8 +67,8 @@ def choose_layers(
         reason = _reason(layer, first, layer.name in heads, layer.name in gates)
         choices.append(LayerChoice(layer.name, type(layer).__name__, _shape(layer), reason))
     if wanted:
-        return _as_wanted(choices, wanted, why_not)
-    choices = [replace(c, reason=c.reason or why_not(c.shape)) for c in choices]
+        return _as_wanted(choices, wanted, refusal)
+    choices = [replace(c, reason=c.reason or refusal(c.name)) for c in choices]
     if all(choice.reason for choice in choices):
         raise ModelError(
             f"{model.name} has no layer to change: "
@@ -94,7 +98,7 @@ def _reason(layer: Any, first: bool, last: bool, gate: bool) -> str:
 
 
 def _as_wanted(
-    choices: list[LayerChoice], wanted: Sequence[str], why_not: Callable[[tuple[int, ...]], str]
+    choices: list[LayerChoice], wanted: Sequence[str], why_not: Callable[[str], str]
 ) -> list[LayerChoice]:
     known = {choice.name: choice for choice in choices}
     for name in wanted:
@@ -105,7 +109,7 @@ def _as_wanted(
                 fix=f"did you mean {near[0]!r}?" if near else "",
             )
         choice = known[name]
-        refusal = why_not(choice.shape) if choice.kind in _KINDS else choice.reason
+        refusal = why_not(name) if choice.kind in _KINDS else choice.reason
         if refusal:
             raise ConfigError(f"--layer {name!r} cannot be changed: {refusal}")
     return [replace(c, reason="" if c.name in wanted else c.reason or UNASKED) for c in choices]

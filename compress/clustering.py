@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bloodedge.compress.bridge.runtime import tfmot
 from bloodedge.compress.choice import LayerChoice, choose_layers
@@ -64,7 +64,7 @@ def cluster(config: ClusterConfig, data: Dataset) -> Run:
         RunError: the run exists, or cannot be resumed.
     """
     parent = load_parent(config, data)
-    choices = choose_layers(parent.model, config.layers, partial(_too_small, config.clusters))
+    choices = choose_layers(parent.model, config.layers, partial(_too_small, config))
     strip = tfmot().clustering.keras.strip_clustering
     _tell_of_zeros(config, parent, choices)
     method = Method(KIND, choices, partial(wrap_layer, config), strip)
@@ -81,22 +81,29 @@ def wrap_layer(config: ClusterConfig, layer: Any) -> Any:
         layer,
         config.clusters,
         getattr(keras.CentroidInitialization, INITS[config.init]),
-        preserve_sparsity=config.preserve_sparsity or is_pruned(layer),
+        preserve_sparsity=config.preserve_sparsity or is_pruned(layer.get_weights()[0]),
     )
 
 
-def is_pruned(layer: Any) -> bool:
-    """Whether a layer's kernel has zeros; a few are what half precision makes of tiny weights."""
-    return float(np.mean(layer.get_weights()[0] == 0)) > _FEW_ZEROS
+def is_pruned(kernel: NDArray[Any]) -> bool:
+    """Whether a kernel has zeros; a few are what half precision makes of tiny weights."""
+    return float(np.mean(kernel == 0)) > _FEW_ZEROS
 
 
 def _tell_of_zeros(config: ClusterConfig, parent: Parent, choices: Sequence[LayerChoice]) -> None:
     layers = [parent.model.get_layer(choice.name) for choice in choices if not choice.reason]
-    pruned = [layer.name for layer in layers if is_pruned(layer)]
+    pruned = [layer.name for layer in layers if is_pruned(layer.get_weights()[0])]
     if pruned and not config.preserve_sparsity:
         say(f"{parent.reference.name} was pruned: the zeros of {', '.join(pruned)} are preserved")
 
 
-def _too_small(clusters: int, shape: tuple[int, ...]) -> str:
-    weights = prod(shape)
-    return f"{weights} weights are no more than {clusters} clusters" if weights <= clusters else ""
+def _too_small(config: ClusterConfig, kernel: Any) -> str:
+    """Return why a kernel cannot be clustered: it has no more weights, zeros aside, than values."""
+    values = np.asarray(kernel)
+    if values.size <= config.clusters:
+        return f"{values.size} weights are no more than {config.clusters} clusters"
+    if config.preserve_sparsity or is_pruned(values):
+        others = np.count_nonzero(values)
+        if others < config.clusters:
+            return f"{others} weights that are not zero are too few for {config.clusters} clusters"
+    return ""

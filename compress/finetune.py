@@ -13,7 +13,7 @@ from bloodedge.compress.choice import LayerChoice
 from bloodedge.compress.figures import COUNTED, NOTE, layer_figures, weight_sizes
 from bloodedge.compress.preserve import keeper
 from bloodedge.compress.rounding import kernels_of
-from bloodedge.compress.teaching import TeachingConfig, parents, teach
+from bloodedge.compress.teaching import TeachingConfig, parents, refuse_features, teach
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
@@ -52,6 +52,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        refuse_features(self.teaching)
         if self.fit.progressive:
             raise ConfigError("the model is tied to one image size", fix="drop --progressive")
         if self.fit.precision == "bfloat16":

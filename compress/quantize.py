@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bloodedge.compress.fold import fold
 from bloodedge.compress.preserve import PRESERVE, preserve
 from bloodedge.compress.simulate import Ranges, Simulation
-from bloodedge.compress.teaching import TeachingConfig, parents, teach
+from bloodedge.compress.teaching import TeachingConfig, parents, refuse_features, teach
 from bloodedge.console import say
 from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset
@@ -63,6 +63,7 @@ class QatConfig:
         if self.preserve not in PRESERVE:
             raise ConfigError(f"--preserve {self.preserve!r}", expected=", ".join(PRESERVE))
         check_range("--calibration-per-class", self.per_class, 1, 10_000)
+        refuse_features(self.teaching)
         if self.fit.ema or self.fit.progressive or self.fit.precision == "bfloat16":
             raise ConfigError(
                 "quantization-aware training takes no --ema, smaller images or bfloat16",

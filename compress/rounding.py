@@ -54,7 +54,7 @@ def rounding_layers() -> tuple[Any, Any]:
             self.offset = offset
             self.built = True
 
-        def call(self, *inputs: Any) -> Any:
+        def call(self, *inputs: Any, **given: Any) -> Any:
             values = [ops.convert_to_tensor(v) for v in self.inner.trainable_variables]
             kept = [ops.convert_to_tensor(v) for v in self.inner.non_trainable_variables]
             shift = None
@@ -65,7 +65,9 @@ def rounding_layers() -> tuple[Any, Any]:
                 plain = values[place]
                 values[place] = self.choose(plain, fake_quant_weights(plain, axes))
             # Frozen as on the device: batch norm's averages and dropout do not apply here.
-            options = {"training": False} if _has_training(self.inner) else {}
+            options = {name: value for name, value in given.items() if value is not None}
+            if _has_training(self.inner):
+                options["training"] = False
             output, _ = self.inner.stateless_call(values, kept, *inputs, **options)
             return output if shift is None else output + shift
 

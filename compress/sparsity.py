@@ -162,10 +162,11 @@ def _two_of_four() -> dict[str, Any]:
     return {"pruning_schedule": once, "sparsity_m_by_n": (2, 4)}
 
 
-def _any_shape(shape: tuple[int, ...]) -> str:
+def _any_shape(kernel: Any) -> str:
     return ""
 
 
-def _no_fours(shape: tuple[int, ...]) -> str:
+def _no_fours(kernel: Any) -> str:
     """Return why a kernel cannot be pruned 2:4: its input channels make no whole groups."""
-    return f"{shape[-2]} input channels make no whole groups of four" if shape[-2] % 4 else ""
+    inputs = kernel.shape[-2]
+    return f"{inputs} input channels make no whole groups of four" if inputs % 4 else ""

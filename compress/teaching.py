@@ -77,6 +77,19 @@ class TeachingConfig:
             )
 
 
+def refuse_features(config: TeachingConfig | None) -> None:
+    """Refuse the method `feature` where the layer that it looks at is wrapped.
+
+    Raises:
+        ConfigError: it is asked for.
+    """
+    if config is not None and config.kd.method == "feature":
+        raise ConfigError(
+            "--method feature with qat, cluster or weights to prune, which wrap the last layer",
+            fix="choose another --method",
+        )
+
+
 def teach(config: TeachingConfig | None, data: Dataset, fit: FitConfig) -> Targets:
     """Return the targets of a student: stored answers, computed where they are missing, or live.
 

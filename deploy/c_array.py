@@ -36,7 +36,7 @@ def c_header(name: str, content: bytes, labels: Sequence[str], arena: int | None
     taken, given = read_ends(content)
     base = identifier(name)
     lines = [
-        f"// {name}: made by bloodedge. Research use only; not a diagnostic device.",
+        f"// {comment(name)}: made by bloodedge. Research use only; not a diagnostic device.",
         "#pragma once",
         "#include <stdint.h>",
         "#ifdef __cplusplus",

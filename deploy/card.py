@@ -108,6 +108,9 @@ def _recalls(manifest: Manifest) -> str:
     def row(index: int) -> list[str]:
         cells = [f"{names[index]} ({counts[index]})"]
         for found in variants.values():
+            if not counts[index]:
+                cells.append("")
+                continue
             recall = found["recall"][index]
             low, high = wilson_interval(round(recall * counts[index]), counts[index])
             cells.append(f"{100 * recall:.1f} [{100 * low:.1f}, {100 * high:.1f}]")

@@ -93,8 +93,7 @@ def _load_parent(config: ExportConfig, reference: ModelReference, data: Dataset)
 
 
 def _check_fit(reference: ModelReference, model: Any, data: Dataset) -> None:
-    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    side, classes = image_sides(shapes, reference.path)
+    side, classes = image_sides(model, reference.path)
     names = reference.class_names
     if classes != len(data.class_names) or (names and len(names) != classes):
         raise ModelError(

@@ -84,8 +84,7 @@ def open_model(reference: ModelReference) -> LoadedModel:
     from bloodedge.train.restore import restore
 
     model = restore(reference)
-    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    size, classes = image_sides(shapes, reference.path)
+    size, classes = image_sides(model, reference.path)
     return LoadedModel(reference, size, classes, model)
 
 
@@ -102,17 +101,19 @@ def _tell_of_metadata(path: Path) -> None:
         say(f"{path}: metadata of another tool; pixels are given as 0..255 whatever it says")
 
 
-def image_sides(shapes: tuple[Any, Any], path: Path) -> tuple[int | None, int]:
-    """Return the image side, None for any, and the class count of a Keras model's two shapes.
+def image_sides(model: Any, path: Path) -> tuple[int | None, int]:
+    """Return the image side, None for any, and the class count of a Keras model.
 
     Raises:
         ModelError: it has several inputs or outputs, or takes no square RGB images.
     """
-    taken, given = shapes
+    taken, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     is_image = isinstance(taken, tuple) and len(taken) == 4 and taken[3] == 3
-    if not is_image or not isinstance(given, tuple) or len(given) != 2 or given[1] is None:
+    gives_classes = isinstance(given, tuple) and len(given) == 2 and (given[1] or 0) > 1
+    if not is_image or not gives_classes:
         raise ModelError(
-            f"{path} maps {taken} to {given}", expected="(N, S, S, 3) images to (N, C) classes"
+            f"{path} maps {taken} to {given}",
+            expected="(N, S, S, 3) images to (N, C) classes, at least two",
         )
     if taken[1] != taken[2]:
         raise ModelError(f"{path} takes {taken[1]}x{taken[2]} images", expected="square ones")

@@ -64,6 +64,7 @@ def test_names_cannot_leave_their_comment_or_string(content: bytes) -> None:
     text = c_header("8", write_tables(model), ["a\nb"])
     assert "// input: a?int x = 1;?, 1x64x64x3" in text
     assert 'm_8_labels[] = {\n    "a\\012b",\n};' in text
+    assert c_header("8\nint y;", content, ["a"]).startswith("// 8?int y;: made by")
 
 
 def test_what_no_microcontroller_could_hold_is_refused(

@@ -284,6 +284,7 @@ def test_a_budget_out_of_reach_is_refused_before_anything_is_trained(
         ("cluster", {"clusters": 2}, "--clusters 2 is out of range"),
         ("sparse", {"sparsity": 1.5}, "--sparsity 1.5 is out of range"),
         ("qat", {"name": "a/b"}, "cannot be a run's name"),
+        ("kd+qat", {"kd": KdConfig(method="feature")}, "--method feature with qat"),
         ("qat", {"epochs": {"qat": 0}}, "--epochs 0 is out of range"),
     ],
 )

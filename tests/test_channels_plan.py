@@ -128,6 +128,24 @@ def test_taylor_takes_the_batch_norm_behind_a_convolution(keras: Any):
     np.testing.assert_allclose(scores, (y * slope).sum(axis=0) ** 2, rtol=1e-3, atol=1e-9)
 
 
+def test_taylor_counts_what_passes_by_the_batch_norm(keras: Any):
+    """In a residual net that normalises first, the stem's channels reach the sum directly, too."""
+    layers = keras.layers
+    image = keras.Input((4, 4, 3))
+    stem = layers.Conv2D(16, 1, name="stem")(layers.Rescaling(1 / 255)(image))
+    normed = layers.BatchNormalization(name="norm")(stem)
+    x = layers.Add()([stem, layers.Conv2D(16, 1, name="inner")(normed)])
+    x = layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(x))
+    graph = trace(randomised(keras.Model(image, x)))
+    assert not graph.members["stem"].normalised
+    # With neither scale nor shift nothing goes through the norm: all of it passes by.
+    norm = graph.model.get_layer("norm")
+    norm.set_weights([w * (i > 1) for i, w in enumerate(norm.get_weights())])
+    inner = graph.model.get_layer("inner")
+    inner.set_weights([w * 0 for w in inner.get_weights()])
+    assert (taylor(graph, images(16), 0)["stem"] > 0).all()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(util.find_spec("jax") is None, reason="jax is not installed")
 def test_taylor_is_the_same_on_another_backend():

@@ -13,6 +13,7 @@ import pytest
 from bloodedge.backend import use_backend
 from bloodedge.compress.clustering import ClusterConfig, cluster, wrap_layer
 from bloodedge.compress.sparsity import SparsityConfig, sparsify
+from bloodedge.compress.targets import KdConfig
 from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.convert import convert
@@ -186,7 +187,12 @@ def test_centroids_start_as_named(init: str):
 
 @pytest.mark.parametrize(
     ("bad", "why"),
-    [({"clusters": 2}, "3 to 256"), ({"clusters": 257}, "3 to 256"), ({"init": "x"}, "density")],
+    [
+        ({"clusters": 2}, "3 to 256"),
+        ({"clusters": 257}, "3 to 256"),
+        ({"init": "x"}, "density"),
+        ({"teaching": TeachingConfig(("x",), KdConfig(method="feature"))}, "--method feature with"),
+    ],
 )
 def test_bad_settings_are_refused_when_built(bad: dict[str, Any], why: str):
     with pytest.raises(ConfigError, match=why):
@@ -198,3 +204,20 @@ def test_a_kernel_with_fewer_weights_than_clusters_is_left_alone(colours: Datase
     asked = ClusterConfig(str(tiny_file), "few", FIT, clusters=250, layers=("point",))
     with pytest.raises(ConfigError, match="168 weights are no more than 250 clusters"):
         cluster(asked, colours)
+
+
+def test_a_pruned_kernel_with_fewer_weights_left_than_clusters_is_left_alone(
+    colours: Dataset, tiny_file: Path, tmp_path: Path
+):
+    use_backend()
+    model = load_model(tiny_file)
+    layer = model.get_layer("point")
+    kernel, *rest = layer.get_weights()
+    kernel.reshape(-1)[5:] = 0
+    layer.set_weights([kernel, *rest])
+    model.save(tmp_path / "sparse.keras")
+    few = ClusterConfig(str(tmp_path / "sparse.keras"), "few", FIT, clusters=6, layers=("point",))
+    with pytest.raises(ConfigError, match="5 weights that are not zero are too few for 6 clusters"):
+        cluster(few, colours)
+    run = cluster(replace(few, clusters=5, fit=replace(FIT, epochs=1)), colours)
+    assert len(np.unique(kernels(run.path / "model.keras")["point"])) <= 5

@@ -13,6 +13,7 @@ import pytest
 
 from bloodedge.backend import use_backend
 from bloodedge.cli.starting import start_training
+from bloodedge.compress.targets import KdConfig, LiveTeachers
 from bloodedge.data.dataset import Split
 from bloodedge.errors import ConfigError
 from bloodedge.train import device, loop
@@ -66,7 +67,7 @@ def unscaled() -> Any:
     return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
 
 
-@pytest.mark.parametrize("make", [fresh, unscaled])
+@pytest.mark.parametrize("make", [fresh, unscaled, lambda: flat()])
 def test_a_fused_norm_computes_what_keras_does(make: Callable[[], Any]):
     expected = pass_over(make())
     net = make()
@@ -164,6 +165,42 @@ def test_parts_move_the_running_statistics_as_far_as_a_whole_batch_does():
         fused(part, training=True)
     np.testing.assert_allclose(norm.moving_mean, 2 * (1 - 0.9), rtol=1e-4)
     np.testing.assert_allclose(norm.moving_variance, 0.9, rtol=1e-4)
+
+
+def flat() -> Any:
+    """Return a net, in a row, whose norms take single values of an image."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 3)),
+            layers.Conv2D(6, 3),
+            layers.GlobalAveragePooling2D(),
+            layers.BatchNormalization(),
+            layers.Dense(CLASSES),
+            layers.BatchNormalization(axis=1, scale=False),
+        ]
+    )
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_beside_a_live_teacher_parts_move_the_running_statistics_no_faster():
+    labels = np.arange(len(IMAGES)) % CLASSES
+    split = Split(np.repeat(IMAGES[:1], len(IMAGES), axis=0).astype(np.uint8), labels)
+    # Equal images: every part has the statistics of the whole.
+    config = FitConfig(epochs=2, batch=BATCH, augment=NO_AUGMENTATION, learning_rate=1e-8)
+
+    def moved(parts: str) -> list[np.ndarray]:
+        device.spread_over(parts, BATCH)
+        net = fresh()
+        targets = LiveTeachers(labels, (fresh(),), KdConfig())
+        Trainer(net, split, targets, config).train_epoch(0, SIDE)
+        return [np.asarray(v) for v in net.non_trainable_variables if "moving" in v.path]
+
+    whole = moved("1")
+    assert len(whole) > 4
+    for a, b in zip(whole, moved("4"), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.usefixtures("four_cores")

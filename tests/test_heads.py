@@ -84,6 +84,22 @@ def test_probabilities_of_a_model_from_elsewhere_stay_what_they_are(head: str, t
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("combine", [layers.Average(), lambda both: both[0] * 0.5 + both[1] * 0.5])
+def test_probabilities_that_no_softmax_gives_stay_what_they_are(combine: Any, tmp_path: Path):
+    model = graph(lambda x: combine([dense("softmax")(x), dense("softmax")(x)]))
+    path = tmp_path / "ensemble.keras"
+    model.save(path)
+    found = open_model(find_model(str(path))).probabilities(images())
+    np.testing.assert_allclose(found, answers(model), atol=1e-5)
+
+
+def test_one_score_is_no_classifier(tmp_path: Path):
+    path = tmp_path / "one.keras"
+    graph(layers.Dense(1)).save(path)
+    with pytest.raises(ModelError, match=r"one\.keras maps .*, at least two"):
+        open_model(find_model(str(path)))
+
+
 @pytest.mark.parametrize("pack", [dict, list])
 def test_one_tensor_in_a_container_is_taken_out(pack: type):
     model = graph(dense(), lambda x: {"one": x} if pack is dict else [x])

@@ -39,8 +39,10 @@ def test_sixteen_bits_are_scaled_and_rounded() -> None:
 
 def test_twelve_bits_in_sixteen_are_not_shown_almost_black() -> None:
     deep = RGB[..., ::-1].astype(np.uint16) * 16
-    with pytest.raises(DataError, match=r"of which it uses 12: .* multiply 12-bit values by 16"):
-        decode_image(encode(deep), 16, "x")
+    opaque = np.full((16, 16, 1), 65535, np.uint16)
+    for dark in (deep, deep * 4, np.dstack([deep, opaque])):
+        with pytest.raises(DataError, match=r"of which it uses few: .* multiply 12-bit values by"):
+            decode_image(encode(dark), 16, "x")
     np.testing.assert_array_equal(decode_image(encode(deep * 0), 16, "x"), RGB * 0)
 
 

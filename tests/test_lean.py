@@ -11,10 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from bloodedge.deploy.convert import VARIANTS, convert
+from bloodedge.deploy.flat import bytemap
 from bloodedge.deploy.flat.bytemap import map_bytes
 from bloodedge.deploy.flat.lean import lean
 from bloodedge.deploy.flat.reader import read_model
 from bloodedge.deploy.flat.schema import LAST_OPTION, OPTION_TABLES, REFUSED_OPTIONS, TABLES
+from bloodedge.deploy.flat.tree import Options, Table
 from bloodedge.deploy.flat.writer import write_tables
 from bloodedge.deploy.labels import append_labels
 from bloodedge.deploy.metadata import About, notes, read_metadata
@@ -285,6 +287,28 @@ def test_vectors_that_overlap_are_refused(small: bytes) -> None:
         struct.pack_into("<I", content, start, (len(content) - start - 4) // 4)
     with pytest.raises(ModelError, match="overlap"):
         map_bytes(bytes(content))
+
+
+def test_a_graph_that_is_named_many_times_is_looked_at_once(
+    small: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = read_model(small).model
+    model.fields["subgraphs"] = model.tables("subgraphs") * 50
+    looked = []
+    monkeypatch.setattr(bytemap, "_biases", lambda model, graph: looked.append(graph) or [])
+    map_bytes(write_tables(model))
+    assert len(looked) == 1
+
+
+def test_options_that_operators_share_are_copied_once(small: bytes) -> None:
+    model = read_model(small).model
+    (graph,) = model.tables("subgraphs")
+    operators = graph.tables("operators")
+    first = next(o for o in operators if isinstance(o.fields.get("builtin_options"), Options))
+    graph.fields["operators"] = [first, Table(first.kind, dict(first.fields))]
+    (graph,) = read_model(write_tables(model)).model.tables("subgraphs")
+    one, other = (table.fields["builtin_options"] for table in graph.tables("operators"))
+    assert one is other
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

@@ -537,6 +537,37 @@ def test_an_operator_that_gives_nothing_has_no_work(tmp_path: Path):
         lint([file_case(path, runtime, load=False)])
 
 
+def test_a_model_of_no_channels_has_no_empty_lanes(tmp_path: Path):
+    def edit(graph: Any) -> None:
+        place = graph.tables("operators")[0].numbers("outputs")[0]
+        graph.tables("tensors")[place].fields["shape"] = numbers(1, 8, 8, 0)
+
+    path = tmp_path / "model.tflite"
+    path.write_bytes(edited(edit))
+    lint([file_case(path, "litert", load=False)])
+
+
+def test_operators_that_share_a_long_list_are_damage():
+    def edit(graph: Any) -> None:
+        graph.tables("operators")[0].fields["inputs"] = numbers(*[0] * 2000)
+        graph.fields["operators"] = graph.tables("operators")[:1] * 60
+
+    with pytest.raises(ModelError, match="more than 100,000 tensors"):
+        read_facts("net", edited(edit))
+
+
+def test_a_keras_file_that_is_no_classifier_of_images_is_refused(tmp_path: Path):
+    import keras
+
+    image = keras.Input((28, 28, 1))
+    keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image))).save(
+        tmp_path / "grey.keras"
+    )
+    refused = run(str(tmp_path / "grey.keras"))
+    assert isinstance(refused.exception, ModelError)
+    assert "expected (N, S, S, 3) images" in str(refused.exception)
+
+
 def test_a_tensor_of_absurd_size_is_damage(tmp_path: Path):
     def edit(graph: Any) -> None:
         graph.tables("tensors")[0].fields["shape"] = numbers(*[2**31 - 1] * 40)

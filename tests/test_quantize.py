@@ -20,6 +20,7 @@ from bloodedge.compress.fold import fold
 from bloodedge.compress.preserve import clusters_of, constraints, preserve
 from bloodedge.compress.quantize import QatConfig, quantize
 from bloodedge.compress.simulate import Simulation
+from bloodedge.compress.targets import KdConfig
 from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.convert import convert
@@ -225,6 +226,7 @@ def test_bad_settings_and_foreign_models_are_refused(parent: Path, colours: Data
         ({"per_class": 0}, "--calibration-per-class"),
         ({"fit": replace(FIT, ema=0.9)}, "--ema"),
         ({"fit": replace(FIT, precision="bfloat16")}, "bfloat16"),
+        ({"teaching": TeachingConfig(("x",), KdConfig(method="feature"))}, "--method feature with qat"),
     ]:
         with pytest.raises(ConfigError, match=message):
             QatConfig(**{"model": "x", "fit": FIT, "name": "y", **changes})

@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import struct
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from bloodedge.cli.app import app
+from bloodedge.cli.verifying import _print_run
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
+from bloodedge.deploy.agreement import compare
+from bloodedge.deploy.card import _recalls
 from bloodedge.deploy.flat.reader import read_model
 from bloodedge.deploy.flat.tree import Vector
 from bloodedge.deploy.flat.writer import write_tables
@@ -149,6 +153,21 @@ def test_a_backend_for_no_keras_model_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["verify", *map(str, files), "--backend", "jax"])
     assert isinstance(done.exception, ConfigError)
     assert "--backend without a Keras model" in str(done.exception)
+
+
+def test_a_class_without_images_has_no_recall(capsys: pytest.CaptureFixture[str]) -> None:
+    one_hot = np.eye(3, dtype=np.float32)[[0, 0, 1]]
+    figures = compare(one_hot, one_hot, np.array([0, 0, 1])).figures()
+    figures["parent_accuracy"], figures["accuracy"] = 1.0, 1.0
+    names = ["red", "green", "blue"]
+    metrics = {"val": figures, "failed": [], "variants": {"int8": figures}}
+    manifest = {"metrics": metrics, "model": {"class_names": names}}
+    _print_run(cast(Any, SimpleNamespace(path="x", manifest=manifest)), "val")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "blue" in line]
+    assert line.count("no image") == 2
+    assert "0.00" not in line
+    card = _recalls(cast(Any, SimpleNamespace(metrics=metrics, model={"class_names": names})))
+    assert card.splitlines()[-1] == "| blue (0) |  |"
 
 
 @pytest.mark.slow

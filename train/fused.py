@@ -12,12 +12,14 @@ def with_fused_norms(net: Any, parts: int = 1) -> Any:
     and a small net's step on a CPU shows it. Only training differs, and only by rounding.
 
     Args:
-        net: a functional Keras model on TensorFlow; others are returned as they are.
+        net: a functional or sequential Keras model on TensorFlow; others are returned as they are.
         parts: into how many parts a batch is cut. Each moves the running statistics, all together
             by as much as a whole batch would.
     """
     import keras
 
+    if isinstance(net, keras.Sequential):
+        net = keras.Model(net.inputs[0], net.outputs[0], name=net.name)
     if not isinstance(net, keras.Function):
         return net
     kind = _fused_norm(parts)
@@ -35,8 +37,8 @@ def _can_fuse(layer: Any) -> bool:
         type(layer) is keras.layers.BatchNormalization
         and not layer.renorm
         and not layer.synchronized
-        and layer.input_spec.ndim == 4
-        and layer.axis in (-1, 3)
+        and layer.input_spec.ndim in (2, 4)
+        and layer.axis in (-1, layer.input_spec.ndim - 1)
     )
 
 
@@ -58,8 +60,9 @@ def _fused_norm(parts: int) -> type:
             channels = x.shape[-1:]
             # oneDNN is slow in half precision unless it can take 16 channels at a time.
             native = x.shape[-1] % 16 == 0
+            rows = x if len(x.shape) == 4 else x[:, None, None]
             y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-                x=x if native else tf.cast(x, "float32"),
+                x=rows if native else tf.cast(rows, "float32"),
                 scale=norm.gamma if norm.scale else tf.ones(channels),
                 offset=norm.beta if norm.center else tf.zeros(channels),
                 mean=[],
@@ -72,7 +75,7 @@ def _fused_norm(parts: int) -> type:
             momentum = norm.momentum ** (1 / parts)
             _move(norm.moving_mean, mean, momentum)
             _move(norm.moving_variance, variance * (count - 1) / count, momentum)
-            return tf.cast(y, x.dtype)
+            return tf.cast(tf.reshape(y, tf.shape(x)), x.dtype)
 
     return FusedNorm
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bloodedge.errors import ModelError
 
 _PACKED = (list, tuple, dict)
+# What is asked of a model that leaves a dimension open, and the least probability.
+_USUAL, _LEAST = (4, 64, 64, 3), 1e-30
 
 
 def with_logits(model: Any, path: Path) -> Any:
@@ -37,6 +41,29 @@ def with_logits(model: Any, path: Path) -> Any:
     if answers is model.outputs[0] and not packed:
         return model
     return keras.Model(image, answers, name=model.name)
+
+
+def with_logs(model: Any) -> Any:
+    """Return a classifier with its answers' logarithms out where they prove to be probabilities.
+
+    The mean of several nets' probabilities is an example. Their softmax is what they were.
+
+    Args:
+        model: a Keras model, asked about a few images of noise; one with other than square RGB
+            images in, or several outputs, is returned as it is.
+    """
+    import keras
+
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or shape[3] != 3 or len(model.outputs) != 1:
+        return model
+    count, *sides = (side or usual for side, usual in zip(shape, _USUAL, strict=True))
+    noise = np.random.default_rng(0).integers(0, 256, (count, *sides)).astype(np.float32)
+    p = keras.ops.convert_to_numpy(model(noise, training=False))
+    if p.ndim != 2 or p.min() < 0 or np.abs(p.sum(axis=1) - 1).max() > 1e-3:
+        return model
+    answers = keras.ops.log(keras.ops.maximum(model.outputs[0], _LEAST))
+    return keras.Model(model.inputs[0], answers, name=model.name)
 
 
 def _logits(answers: Any, path: Path) -> Any:

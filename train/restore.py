@@ -16,7 +16,7 @@ from bloodedge.errors import ModelError
 from bloodedge.files import atomic_path
 from bloodedge.references import KERAS_SUFFIX, WEIGHTS_SUFFIX, ModelReference, zoo_folders
 from bloodedge.runs import runs_root
-from bloodedge.train.heads import with_logits
+from bloodedge.train.heads import with_logits, with_logs
 from bloodedge.train.modelio import entry_config, load_model, probe_model
 from bloodedge.train.registry import build
 
@@ -29,9 +29,10 @@ def restore(reference: ModelReference) -> Any:
             is first loaded in a child process.
     """
     if reference.path.name.endswith(KERAS_SUFFIX):
-        if not _is_ours(reference.path):
-            probe_model(reference.path)
-        return with_logits(load_model(reference.path), reference.path)
+        if _is_ours(reference.path):
+            return with_logits(load_model(reference.path), reference.path)
+        probe_model(reference.path)
+        return with_logs(with_logits(load_model(reference.path), reference.path))
     if reference.path.name.endswith(WEIGHTS_SUFFIX):
         return _from_half_weights(reference.path, reference.manifest)
     raise ModelError(f"{reference.path} is no Keras model", expected="a .keras file or a run")

@@ -40,9 +40,10 @@ class Trainer:
         import keras
 
         self._classes = int(net.output_shape[-1])
-        self._answering = targets.respond(net)
-        if keras.backend.backend() == "tensorflow" and not use_jit():
-            self._answering = with_fused_norms(self._answering, batch_parts())
+        fusing = keras.backend.backend() == "tensorflow" and not use_jit()
+        # Before live teachers are put beside it: their norms only predict.
+        fused = with_fused_norms(net, batch_parts()) if fusing else net
+        self._answering = targets.respond(fused)
         self._images = train.images
         self._targets = targets
         self._config = config

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bloodedge.deploy.lint.rule import Case, Finding
+    from bloodedge.references import ModelReference
 
 _CLASSES = 8
 _WORDS = ("note", "warning", "useless")
@@ -96,10 +97,13 @@ def _model_cases(
     return model_cases(net, formats or ("int8",), int(net.input_shape[1] or size), runtime, name)
 
 
-def _restored(reference: Any) -> Any:
+def _restored(reference: ModelReference) -> Any:
+    from bloodedge.deploy.predict import image_sides
     from bloodedge.train.restore import restore
 
-    return restore(reference)
+    model = restore(reference)
+    image_sides(model, reference.path)
+    return model
 
 
 def _fresh(name: str, size: int) -> Any:

@@ -65,6 +65,9 @@ def _print_run(run: Run, split: str) -> None:
         escape(_interval(drop, m["accuracy_drop_95ci"])),
     )
     for index, name in enumerate(run.manifest["model"]["class_names"]):
+        if not m["class_images"][index]:
+            table.add_row(escape(f"recall % of {name}"), "no image", "no image", "")
+            continue
         lost, kept = m["recall_drop"][index], m["recall"][index]
         table.add_row(
             escape(f"recall % of {name} ({m['class_images'][index]})"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bloodedge.compress.targets import KdConfig
-from bloodedge.compress.teaching import TeachingConfig
+from bloodedge.compress.teaching import TeachingConfig, refuse_features
 from bloodedge.errors import ConfigError
 from bloodedge.references import find_model
 from bloodedge.runs import check_name, usual_name
@@ -18,6 +18,8 @@ from bloodedge.variants import Recipe, Step, Variant
 # What a step does when neither the recipe nor an option says how far.
 _DEFAULTS = {"slim": 50.0, "sparse": 50.0, "cluster": 16.0}
 EVERY_STEP = ""
+# Steps that wrap layers while they train.
+_WRAPPING = {"sparse", "2of4", "cluster", "qat"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class RecipeConfig:
                 "--method patient needs a live teacher",
                 fix="distill the student with it first, and compress the result without kd",
             )
+        if _WRAPPING & set(self.recipe.kinds()):
+            refuse_features(self.teaching)
         if self.begins_anew:
             spec(self.student).check(self.width, "")
         elif self.student != "cnn_se" or self.width != 1.0:

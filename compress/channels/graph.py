@@ -97,12 +97,23 @@ def _walk_all(model: Any, labels: Labels) -> dict[str, Member]:
         ids = labels.fresh(_shape(tensor)[-1])
         labels.lock(ids, "the image's channels")
         known[id(tensor)] = channels(ids)
+    elsewhere = _taken_elsewhere(model)
     for node in calls(model):
-        known[id(node.output_tensors[0])] = _walk(node, known, labels, members)
+        found, place = _walk(node, known, labels, members), id(node.output_tensors[0])
+        known[place] = replace(found, source="") if place in elsewhere else found
     for tensor in graph.outputs:
         labels.lock(known[id(tensor)].ids, "the logits")
         labels.settle(known[id(tensor)], "the output")
     return members
+
+
+def _taken_elsewhere(model: Any) -> set[int]:
+    """Return the tensors, by `id`, that something else than batch norm takes."""
+    taken = {id(tensor) for tensor in graph_of(model).outputs}
+    for node in calls(model):
+        if type(node.operation).__name__ != "BatchNormalization":
+            taken.update(id(tensor) for tensor in node.input_tensors)
+    return taken
 
 
 def _walk(

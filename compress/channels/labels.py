@@ -18,7 +18,8 @@ class Channels:
     Attributes:
         ids: `(C,)` labels.
         means: `(C,)` for a channel that is a mean over others, which mean; -1 for the rest.
-        source: the layer whose output this is and nothing else; empty after any other layer.
+        source: the layer whose output this is and nothing else, if batch norm alone takes it;
+            empty after any other layer.
     """
 
     ids: Ids

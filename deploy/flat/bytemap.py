@@ -142,7 +142,8 @@ def _data_owners(document: Document) -> dict[int, str]:
         mark(note, HINTS if hint else METADATA)
         if hint and (name := note.vector("name")) is not None:
             owners[document.starts[id(name)]] = HINTS
-    for graph in model.tables("subgraphs"):
+    # A crafted file may name one graph any number of times.
+    for graph in {id(graph): graph for graph in model.tables("subgraphs")}.values():
         for tensor in _biases(model, graph):
             mark(tensor, BIASES)
     return owners

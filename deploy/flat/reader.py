@@ -81,6 +81,7 @@ class _Reader:
         self._starts: dict[int, int] = {}
         self._tables: dict[tuple[int, str], Table] = {}
         self._vectors: dict[tuple[int, int, bool], Vector] = {}
+        self._copied: dict[int, Options] = {}
         self._count = 0
         # Vectors of an honest file do not overlap: together they are no longer than the file.
         self._budget = 2 * len(data)
@@ -212,9 +213,14 @@ class _Reader:
         if member == FULLY_CONNECTED_OPTIONS and any(slots[QUANT_SPEC_SLOT:]):
             raise ModelError("the model has a fully connected operator with a quant_spec")
         self._claim(target, target + inline, "Options")
-        vtable = target - self._signed(target, 4)
+        if target not in self._copied:
+            self._copied[target] = self._copy(target, inline)
+        table.fields["builtin_options"] = self._copied[target]
+
+    def _copy(self, at: int, inline: int) -> Options:
+        """Return a table of so many bytes as it is stored."""
+        vtable = at - self._signed(at, 4)
         size = self._unsigned(vtable, 2)
-        table.fields["builtin_options"] = Options(
-            bytes(self._data[vtable : vtable + size]),
-            bytes(self._data[target + 4 : target + inline]),
+        return Options(
+            bytes(self._data[vtable : vtable + size]), bytes(self._data[at + 4 : at + inline])
         )

@@ -7,7 +7,7 @@ from functools import cache
 from math import prod
 
 from bloodedge.deploy.flat.operators import code_of, operator_kind
-from bloodedge.deploy.flat.reader import read_model
+from bloodedge.deploy.flat.reader import MAX_TABLES, read_model
 from bloodedge.deploy.flat.tree import Table
 from bloodedge.errors import ModelError
 
@@ -15,6 +15,7 @@ from bloodedge.errors import ModelError
 _SPARSITY_SLOT = 6
 # Far above what any device holds, and what a damaged file may claim.
 _MAX_VALUES = 2**40
+_SIDES = ("inputs", "outputs")
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
 
@@ -74,7 +75,7 @@ class Operator:
     @property
     def channels(self) -> int:
         """The channels it gives."""
-        return self.outputs[0].shape[-1] if self.outputs and self.outputs[0].shape else 1
+        return max((1, *self.outputs[0].shape[-1:])) if self.outputs else 1
 
     @property
     def macs(self) -> int:
@@ -134,6 +135,9 @@ def read_facts(name: str, content: bytes) -> FileFacts:
     tensors = [_tensor(name, table, buffers) for table in graphs[0].tables("tensors")]
     codes = model.tables("operator_codes")
     steps = graphs[0].tables("operators")
+    # Operators of a crafted file may share one long list.
+    if sum(len(step.numbers(side)) for step in steps for side in _SIDES) > MAX_TABLES:
+        raise ModelError(f"{name} is damaged: its operators name more than {MAX_TABLES:,} tensors")
     _fix(tensors, steps)
     operators = tuple(_operator(table, codes, tensors) for table in steps)
     return FileFacts(

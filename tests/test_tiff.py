@@ -1,0 +1,87 @@
+"""TIFFs whose tags OpenCV does not heed."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bloodedge.errors import DataError
+from bloodedge.images import decode_image
+
+SIDE = 16
+RGB = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+DEEP = RGB.astype(np.uint16) * 257
+
+
+def tiff(pixels: Any, big: str = "", order: str = "<", **changed: int) -> bytes:
+    """Return an uncompressed TIFF of one strip (a channel each, if planar), with other tags."""
+    apart = changed.get("planar") == 2
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    strips = channels if apart else 1
+    stored = np.moveaxis(pixels, 2, 0) if apart else pixels
+    data = stored.astype(stored.dtype.newbyteorder(order)).tobytes()
+    start, bits = (16 if big else 8), pixels.dtype.itemsize * 8
+    size = len(data) // strips
+    tags: dict[int, list[int]] = {
+        256: [SIDE], 257: [SIDE], 258: [bits] * channels, 259: [1],
+        262: [changed.get("photometric", 2 if channels > 1 else 1)],
+        273: [start + size * i for i in range(strips)],
+        277: [channels], 278: [SIDE], 279: [size] * strips,
+        284: [changed.get("planar", 1)],
+    }  # fmt: skip
+    if channels == 4:
+        tags[338] = [changed.get("extra", 2)]
+    room, count, offset = (8, "Q", "Q") if big else (4, "H", "I")
+    entry = "HHQ" if big else "HHI"
+    at = start + len(data)
+    beyond = at + struct.calcsize("<" + count) + len(tags) * (room + struct.calcsize("<" + entry))
+    beyond += room
+    entries, extra = b"", b""
+    for tag, values in tags.items():
+        # Places and sizes are 32-bit numbers, everything else 16-bit ones.
+        kind, letter = (4, "I") if tag in (273, 279) else (3, "H")
+        packed = struct.pack(f"{order}{len(values)}{letter}", *values)
+        if len(packed) > room:
+            place = struct.pack(order + offset, beyond + len(extra))
+            extra += packed
+        else:
+            place = packed.ljust(room, b"\0")
+        entries += struct.pack(order + entry, tag, kind, len(values)) + place
+    mark = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
+    head = mark + (struct.pack(order + "HH", 8, 0) if big else b"")
+    head += struct.pack(order + offset, at)
+    directory = struct.pack(order + count, len(tags)) + entries + b"\0" * room
+    return head + data + directory + extra
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", ["", "big"])
+def test_usual_tiffs_are_read(big: str, order: str) -> None:
+    opaque = np.full((SIDE, SIDE, 1), 65535, np.uint16)
+    for pixels in (RGB, DEEP, np.dstack([DEEP, opaque])):
+        got = decode_image(tiff(pixels, big, order), SIDE, "x")
+        np.testing.assert_array_equal(got, RGB)
+    # In 8 bits OpenCV puts them in place.
+    np.testing.assert_array_equal(decode_image(tiff(RGB, big, order, planar=2), SIDE, "x"), RGB)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", ["", "big"])
+@pytest.mark.parametrize(
+    ("pixels", "changed", "reason"),
+    [
+        (DEEP, {"planar": 2}, "stored one after the other"),
+        (DEEP[..., 0], {"photometric": 0}, "grow towards black"),
+        (np.dstack([RGB, RGB[..., :1]]), {"extra": 2}, "fourth channel"),
+        (np.dstack([RGB, RGB[..., :1] * 0]), {"extra": 0}, "fourth channel"),
+        (np.dstack([DEEP, DEEP[..., :1]]), {"extra": 1}, "fourth channel"),
+    ],
+)
+def test_what_opencv_would_misread_is_refused(
+    pixels: Any, changed: dict[str, int], reason: str, big: str, order: str
+) -> None:
+    with pytest.raises(DataError, match=rf"x cannot be read as it is meant: .*{reason}.* as PNG"):
+        decode_image(tiff(pixels, big, order, **changed), SIDE, "x")
