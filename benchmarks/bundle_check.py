@@ -81,6 +81,9 @@ def _from_zip(path: Path) -> dict[str, bytes]:
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if kind not in (0, stat.S_IFREG):
                 raise ValueError(f"{entry.filename!r} is a link or a device")
+            # What any zip program writes; Python's other methods fail on damage in other ways.
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{entry.filename!r} is neither stored nor deflated")
             if entry.filename in files:
                 raise ValueError(f"{entry.filename!r} is in it twice")
             with archive.open(entry) as file:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloodedge.benchmarks.result import BenchmarkResult, load_result
+from bloodedge.benchmarks.runner import REPEATS_LIMIT
 from bloodedge.benchmarks.start import silence
 from bloodedge.errors import ConfigError, DataError
 
@@ -66,8 +67,8 @@ class BenchmarkConfig:
             raise ConfigError(f"models {_names(self.models)}", expected="one or more, each once")
         if not self.threads or min(self.threads) < 0 or len(set(self.threads)) < len(self.threads):
             raise ConfigError(f"threads {self.threads}", expected="distinct counts, 0 for all CPUs")
-        if self.repeats < 1:
-            raise ConfigError(f"repeats {self.repeats}", expected="at least 1")
+        if not 1 <= self.repeats <= REPEATS_LIMIT:
+            raise ConfigError(f"repeats {self.repeats}", expected=f"1 to {REPEATS_LIMIT}")
         if not 0 < self.seconds <= _MAX_SECONDS:
             raise ConfigError(f"seconds {self.seconds}", expected="more than 0, at most 86400")
         if self.seed < 0:

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bloodedge.benchmarks.fields import count, number
+from bloodedge.benchmarks.runner import REPEATS_LIMIT
 
-_MAX_RUNS = 1000
+_MAX_RUNS = REPEATS_LIMIT
 # The year 2286.
 _MAX_EPOCH_S = 1e10
+_MAX_US = 3600e6
+# What an inference takes in the runner's loop beside what is timed: 0.4 to 14 us on a server.
+_LOOP_US = 20.0
+# And a process before its first inference, or where another one had the core just then.
+_START_S = 0.1
 
 
 class Timed(NamedTuple):
@@ -23,12 +29,13 @@ class Timed(NamedTuple):
 def read_timed(row: Mapping[str, Any]) -> tuple[Timed, ...]:
     """Return when a row's processes were timed; empty where that was not recorded.
 
+    A process during which the device's clock was set says nothing of when that was.
+
     Raises:
         ValueError: what was recorded is of the wrong type or out of range.
     """
-    found = [_timed(run) for run in _runs(row) if "timed_s" in run]
-    # A clock that was set back meanwhile says nothing of when that was.
-    return tuple(timed for timed in found if timed.end_s > timed.begin_s)
+    found = [(_timed(run), run) for run in _runs(row) if "timed_s" in run]
+    return tuple(timed for timed, run in found if _ran_on(timed, run))
 
 
 def read_xnnpack(row: Mapping[str, Any]) -> bool | None:
@@ -65,3 +72,20 @@ def _timed(run: Mapping[str, Any]) -> Timed:
         raise ValueError("`timed_s` is not a beginning and an end")
     begin, end = (number({"timed_s": second}, "timed_s", most=_MAX_EPOCH_S) for second in pair)
     return Timed(begin, end, count(run, "count", least=1))
+
+
+def _ran_on(timed: Timed, run: Mapping[str, Any]) -> bool:
+    """Return whether the clock shows about as many seconds as the inferences took.
+
+    Their durations are by another clock, which nobody can set. A board without a battery for its
+    clock is set from the network some time after it starts.
+    """
+    seconds = timed.end_s - timed.begin_s
+    if seconds <= 0 or run.get("mean_us") is None:
+        return seconds > 0
+    alone = whole = number(run, "mean_us", most=_MAX_US)
+    if run.get("with_input_median_us") is not None:
+        whole = max(alone, number(run, "with_input_median_us", most=_MAX_US))
+    least = 0.9 * timed.invokes * alone / 1e6
+    most = 1.1 * timed.invokes * (whole + _LOOP_US) / 1e6 + _START_S
+    return least <= seconds <= most

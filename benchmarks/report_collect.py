@@ -55,6 +55,7 @@ class _Found:
     measured: dict[str, tuple[str, Row]] = field(default_factory=dict)
     curves: dict[str, list[Curve]] = field(default_factory=dict)
     origins: dict[str, list[Origin]] = field(default_factory=dict)
+    sources: Mapping[Path, str] = field(default_factory=dict)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
 
@@ -67,15 +68,37 @@ def collect(runs: Sequence[Run], results: Sequence[Path] = ()) -> ReportData:
         results: JSON files that a device's runner wrote, outside any run.
     """
     found = _Found()
+    found.sources = _sources([*((run.path, run.name) for run in runs if _is_benchmark(run)),
+                              *((path, path.name) for path in results)])  # fmt: skip
     for run in sorted(runs, key=_order):
         _try(found, run.path.name, partial(_add_run, found, run))
     for path in results:
-        _try(found, path.name, partial(_add_result, found, path, text(path.name)))
+        source = found.sources[path]
+        _try(found, source, partial(_add_result, found, path, source))
     _add_measured(found)
     sections = tuple(_section(found, fingerprint) for fingerprint in found.homes)
     _tell_of_superseded(found, sections)
+    _tell_of_other_images(found)
     origins = tuple(found.origins.get("", ()))
     return ReportData(sections, origins, tuple(found.left_out), tuple(found.bad))
+
+
+def _is_benchmark(run: Run) -> bool:
+    return bool(run.manifest["kind"] == "benchmark")
+
+
+def _sources(named: Sequence[tuple[Path, str]]) -> dict[Path, str]:
+    """Return what to call each result: all that is of one name is taken for one measurement.
+
+    Copies from several devices often have one name. These get their folder's in front, or else
+    are called by their whole path.
+    """
+    names = {path: text(name) for path, name in named}
+    for longer in (lambda path: "/".join(path.parts[-2:]), str):
+        count = Counter(names.values())
+        for path in [path for path, name in names.items() if count[name] > 1]:
+            names[path] = text(longer(path.absolute()))
+    return names
 
 
 def _try(found: _Found, name: str, add: Callable[[], None]) -> None:
@@ -94,8 +117,8 @@ def _order(run: Run) -> tuple[int, str]:
 def _add_run(found: _Found, run: Run) -> None:
     """Add a run; one that raises has added nothing but the description of its data."""
     manifest = run.manifest
-    if manifest["kind"] == "benchmark":
-        _add_result(found, run.path / RESULT_FILE, text(run.name), manifest)
+    if _is_benchmark(run):
+        _add_result(found, run.path / RESULT_FILE, found.sources[run.path], manifest)
         return
     fingerprint, data = read_data(manifest)
     names = _add_data(found, fingerprint, data).class_names
@@ -247,6 +270,18 @@ def _tell_of_superseded(found: _Found, sections: Sequence[Section]) -> None:
         if newer:
             why = f"{newer} has later figures of the same files, device and runtime"
             found.left_out.append((source, why))
+
+
+def _tell_of_other_images(found: _Found) -> None:
+    """Name the results that give way to others because of the images that they classified."""
+    sources: dict[str, None] = {}
+    for sha, places in found.latencies.items():
+        homes = [fingerprint for fingerprint, files in found.homes.items() if sha in files]
+        for latencies in places.values():
+            used = [one for fingerprint in homes for one in _about(latencies, fingerprint)]
+            sources |= {one.source: None for one in latencies if one not in used}
+    why = "classified other images than those whose figures of the same files are shown"
+    found.left_out += [(source, why) for source in sources]
 
 
 def _on(latency: Latency, fingerprint: str) -> Latency:

@@ -84,7 +84,10 @@ def _measure(meter: Meter, latency: Latency | None, one: BenchmarkRow) -> Energy
         return energy(meter.log, one.timed, meter.busy)
     if latency and latency.protocol != "runner":
         return f"the {latency.protocol} driver cannot tell when the device was timing"
-    return "the result does not say when it was timed: measure again with this version's runner"
+    return (
+        "the result does not say when it was timed, or the device's clock was set meanwhile: "
+        "measure again with this version's runner"
+    )
 
 
 def _timing(row: Row, one: BenchmarkRow) -> str:

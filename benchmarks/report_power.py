@@ -26,6 +26,8 @@ MAX_BYTES = 64 << 20
 _MAX_SAMPLES = 2_000_000
 _MAX_VALUE = 1e5
 _MAX_TIME_S = 1e10
+# No meter shows less; the square of a far smaller difference would be 0.
+_LEAST_W = 1e-9
 _MAX_LINE = 10_000
 # Fewer tell too little of a mean: their 95 % interval would be more than twice as wide.
 LEAST_SAMPLES = 10
@@ -155,8 +157,10 @@ def _sample(cells: Mapping[str, str]) -> tuple[float, float]:
     if not 0 <= seconds <= _MAX_TIME_S:
         raise ValueError("no time in range")
     if "watts" in cells:
-        return seconds, _number(cells["watts"])
-    return seconds, _number(cells["volts"]) * _number(cells["amperes"])
+        watts = _number(cells["watts"])
+    else:
+        watts = _number(cells["volts"]) * _number(cells["amperes"])
+    return seconds, watts if abs(watts) >= _LEAST_W else 0.0
 
 
 def _seconds(cell: str) -> float:

@@ -184,8 +184,12 @@ def _gzip(recorded: object, path: Path, row: Row) -> int | None:
     """Return the recorded size, else that of the file if it still is the one in the manifest."""
     if recorded is not None:
         return count(recorded, "gzip_bytes")
-    if path.is_file() and path.stat().st_size == row.bytes and sha256_of(path) == row.sha256:
-        return gzip_size(path)
+    try:
+        if path.is_file() and path.stat().st_size == row.bytes and sha256_of(path) == row.sha256:
+            return gzip_size(path)
+    except OSError:
+        # The manifest may name what no file system holds, or what may not be read.
+        return None
     return None
 
 

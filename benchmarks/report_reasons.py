@@ -57,14 +57,14 @@ class ModelFiles:
 
     def _look(self, row: Row, runtime: str, asked: bool) -> Case | str:
         path, named = self.paths.get(row.sha256), f"the {row.variant} file {row.sha256[:12]}"
-        if path is None or not path.is_file():
-            return f"{named} is in no run here"
-        if sha256_of(path) != row.sha256:
-            return f"{named} was changed in the run that held it"
         try:
+            if path is None or not path.is_file():
+                return f"{named} is in no run here"
+            if sha256_of(path) != row.sha256:
+                return f"{named} was changed in the run that held it"
             # XNNPACK here says nothing about another program's.
             return file_case(path, runtime, row.variant, load=asked)
-        except BloodedgeError as error:
+        except (BloodedgeError, OSError) as error:
             return f"{named}: {text(error)}"
 
 

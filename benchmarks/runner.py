@@ -63,6 +63,7 @@ SPREAD_LIMIT = 0.05  # of most models' processes: what two runs are to agree wit
 JITTER_LIMIT = 0.10  # of a loop that does the same every time
 SAMPLE_LIMIT_BYTES = 1 << 30
 NAME_LIMIT = 1000
+REPEATS_LIMIT = 1000  # whoever reads the result takes no more
 TIMED_IMAGES = 64  # timing cycles over these: real data, without filling a small device's memory
 TIMED_BYTES = 8 << 20  # for as much memory as this
 START_SECONDS = 1.0  # Python, the runtime and the model: only for the first estimate
@@ -1339,8 +1340,10 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         RunnerError: a value is out of range, a file missing, damaged, or in the way of `out`.
     """
-    if args.repeats < 1 or args.seed < 0 or not 0 < args.seconds <= 86400:
-        raise RunnerError("expected --repeats >= 1, --seed >= 0, and --seconds in 0..86400")
+    if not 1 <= args.repeats <= REPEATS_LIMIT:
+        raise RunnerError(f"expected --repeats in 1..{REPEATS_LIMIT}")
+    if args.seed < 0 or not 0 < args.seconds <= 86400:
+        raise RunnerError("expected --seed >= 0, and --seconds in 0..86400")
     if not 0 <= args.warmup <= 86400:
         raise RunnerError("expected --warmup in 0..86400")
     for path in args.models:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -121,12 +122,17 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from an untrusted file.
 
     Raises:
-        DataError: the file is missing, larger than 16 MiB, or holds no JSON object.
+        DataError: the file is missing, no regular one, larger than 16 MiB, or holds no JSON object.
     """
     try:
-        if path.stat().st_size > _JSON_LIMIT:
+        # Opening a pipe would wait for a writer, and a device may have no end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no regular file")
+        with path.open("rb") as file:
+            content = file.read(_JSON_LIMIT + 1)
+        if len(content) > _JSON_LIMIT:
             raise DataError(f"{path} is larger than {_JSON_LIMIT >> 20} MiB", expected="JSON")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(content.decode("utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, ValueError, RecursionError) as error:

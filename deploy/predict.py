@@ -107,7 +107,8 @@ def image_sides(model: Any, path: Path) -> tuple[int | None, int]:
     Raises:
         ModelError: it has several inputs or outputs, or takes no square RGB images.
     """
-    taken, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    taken: Any = getattr(model, "input_shape", None)
+    given: Any = getattr(model, "output_shape", None)
     is_image = isinstance(taken, tuple) and len(taken) == 4 and taken[3] == 3
     gives_classes = isinstance(given, tuple) and len(given) == 2 and (given[1] or 0) > 1
     if not is_image or not gives_classes:

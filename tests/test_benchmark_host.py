@@ -98,6 +98,7 @@ BAD_CONFIGS: dict[str, dict[str, Any]] = {
     "negative threads": {"threads": (-1,)},
     "threads twice": {"threads": (1, 1)},
     "no repeats": {"repeats": 0},
+    "repeats that no report reads": {"repeats": 1001},
     "no time": {"seconds": 0.0},
     "not a time": {"seconds": float("nan")},
     "more than a day": {"seconds": 1e6},

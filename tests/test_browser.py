@@ -295,6 +295,7 @@ BAD_JOB: list[tuple[str, Any]] = [
     ("durations_us", []),
     ("durations_us", [0.0]),
     ("durations_us", [-1.0]),
+    ("durations_us", [1e-5]),
     ("durations_us", ["1"]),
     ("durations_us", [10**400]),
     ("durations_us", [1e12]),

@@ -377,6 +377,19 @@ def test_what_is_no_bundle_is_one_line(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_whose_damage_nobody_foresees_is_refused(method: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a", bytes(99))
+    # Of LZMA the first byte of what is packed: the version of its properties.
+    content = bytearray(path.read_bytes())
+    content[31] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="neither stored nor deflated"):
+        check_bundle(path)
+
+
 def test_a_cut_bundle_is_refused(packed: Path) -> None:
     packed.write_bytes(packed.read_bytes()[:-40])
     with pytest.raises(DataError):

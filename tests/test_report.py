@@ -443,6 +443,20 @@ def test_damaged_figures_leave_the_run_out(split: str, damage: dict[str, Any]) -
     assert {row.model for row in made.rows} == {"cnn_se"}
 
 
+@pytest.mark.usefixtures("student")
+def test_a_file_name_that_no_file_system_holds_costs_no_report() -> None:
+    odd = trained("odd", b"b", "cnn_se", 0.9)
+    path = odd.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    files = manifest["files"]
+    (name,) = (name for name in files if name.endswith(".keras"))
+    files[f"{'x' * 5000}.keras"] = files.pop(name)
+    path.write_text(json.dumps(manifest))
+    made = report(ReportConfig())
+    assert made.data.bad == ()
+    assert len(made.rows) == 4
+
+
 @pytest.mark.parametrize("key", ["kind", "name", "model", "data", "metrics", "files", "parents"])
 @pytest.mark.parametrize("value", [None, 7, "text", ["list"], {"an": "object"}])
 @pytest.mark.usefixtures("student")
@@ -586,6 +600,13 @@ def test_the_command_prints_the_table_and_the_page() -> None:
     assert isinstance(invoke("--out", "out").exception, BloodedgeError)
     assert invoke("cnn_se", "--out", "out", "--force").exit_code == 0
     assert [row["variant"] for row in read_csv(Path("out")).values()] == ["keras"]
+
+
+def test_a_title_is_no_markup() -> None:
+    trained("odd", b"b", "cnn_se", 0.9, data=data(title=r"x\[/y] z"))
+    done = invoke()
+    assert done.exit_code == 0, done.output
+    assert r"x\[/y] z" in done.stdout
 
 
 @pytest.mark.usefixtures("student")

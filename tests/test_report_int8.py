@@ -259,6 +259,8 @@ def test_a_file_that_is_not_the_measured_one_is_not_looked_at(tmp_path: Path) ->
         f"the int8 file {damaged.sha256[:12]}: no TFLite model; expected the identifier TFL3 at "
         "byte 4"
     )
+    unnameable = ModelFiles({"int8": tmp_path / ("x" * 5000)})
+    assert "too long" in str(unnameable.case(row("int8", place(1.0)), place(1.0)))
 
 
 def test_where_nothing_is_known_that_is_said_with_what_was_looked_at() -> None:

@@ -130,6 +130,47 @@ def test_of_two_results_of_one_place_the_later_counts_wherever_it_is_named() -> 
         assert made.data.left_out == (("old.json", why),)
 
 
+def test_results_of_one_name_are_no_one_result() -> None:
+    for folder, us, hour in (("mon", 20.0, 8), ("tue", 10.0, 9), ("x/tue", 30.0, 7)):
+        Path(folder).mkdir(parents=True)
+        before = {"before": {"utc": f"2026-01-01T{hour:02}:00:00Z"}}
+        write(f"{folder}/result.json", "Pi 4", [row("net", us)], environment=before)
+    made = merged("mon/result.json", "tue/result.json")
+    why = "tue/result.json has later figures of the same files, device and runtime"
+    assert made.data.left_out == (("mon/result.json", why),)
+    made = merged("mon/result.json", "tue/result.json", "x/tue/result.json")
+    assert {name for name, _ in made.data.left_out} == {
+        "mon/result.json", str(Path("x/tue/result.json").absolute()),
+    }  # fmt: skip
+    # Whoever is alone keeps a short name.
+    made = merged("mon/result.json", write("one.json", "Pi 5", [row("net", 9.0)]))
+    assert [origin.run for origin in made.data.origins] == ["result.json", "one.json"]
+
+
+def test_float32_and_int8_from_results_of_one_name_are_of_different_runs() -> None:
+    for folder, name, us in (("mon", "net-float32", 10.0), ("tue", "net-int8", 20.0)):
+        Path(folder).mkdir()
+        rows = [row(name, us, repeats=5)]
+        write(f"{folder}/result.json", "Pi 4", rows)
+    made = merged("mon/result.json", "tue/result.json")
+    (part,) = (part for part in made.parts[0] if part.name == "int8")
+    assert "the two are from different runs" in part.notes[-1]
+
+
+def test_a_result_about_other_images_is_not_dropped_without_a_word() -> None:
+    def about(path: str, us: float, letter: str) -> str:
+        data = {"title": letter, "fingerprint": letter * 64, "class_names": ["a", "b"]}
+        return write(path, "Pi 4", [row("net", us)], sample={"data": data})
+
+    one, two = about("one.json", 10.0, "1"), about("two.json", 20.0, "2")
+    why = "classified other images than those whose figures of the same files are shown"
+    for shown, other in ((one, two), (two, one)):
+        made = merged(shown, other)
+        assert made.data.left_out == ((other, why),)
+        assert made.data.bad == ()
+    assert merged(one).data.left_out == ()
+
+
 def test_a_noisy_run_is_named_also_where_only_its_figures_with_all_cores_are_shown() -> None:
     noise = {"verdict": "noisy", "reasons": ["a loop varies"]}
     old = {"before": {"utc": "2026-01-01T08:00:00Z"}}

@@ -166,6 +166,17 @@ def test_columns_and_times_are_read_as_documented(text: str, tmp_path: Path) -> 
     assert found.step_s == 1.5
 
 
+@pytest.mark.parametrize("cells", ["watts\n{},1e-170\n", "volts,amperes\n{},1e-100,1e-100\n"])
+def test_what_no_meter_shows_is_nothing(cells: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    head, line = cells.split("\n")[:2]
+    idle = "".join(f"{line.format(second)}\n" for second in range(100))
+    path.write_text(f"time,{head}\n{idle}100,0,0\n")
+    found = read_power(path)
+    assert not found.watts.any()
+    assert "0 W all the time" in str(energy(found, [Timed(40.0, 60.0, 9)], [(40.0, 60.0)]))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -303,6 +314,25 @@ def test_why_there_is_no_energy_stands_in_the_report(result: dict[str, Any], why
     assert why in note
     assert why in made.page.read_text(encoding="utf-8")
     assert made.data.bad == ()
+
+
+@pytest.mark.parametrize("set_by_s", [-9.0, -2.0, 2.0, 60.0, 1e6])
+def test_a_process_during_which_the_clock_was_set_costs_only_its_own_samples(
+    set_by_s: float,
+) -> None:
+    one, two = TIMED
+    value = json.loads(Path(write_result("pi.json")).read_text())
+    runs = value["rows"][0]["runs"]
+    for run in runs:
+        run |= {"mean_us": 9900.0, "with_input_median_us": 9980.0}
+    Path("pi.json").write_text(json.dumps(value))
+    assert load_result(Path("pi.json")).rows[0].timed == (one, two)
+    runs[0]["timed_s"][0] -= set_by_s
+    Path("pi.json").write_text(json.dumps(value))
+    assert load_result(Path("pi.json")).rows[0].timed == (two,)
+    _, part = told("pi.json")
+    (raw,) = (dict(zip(part.raw[0], line, strict=True)) for line in part.raw[1:])
+    assert raw["millijoule"] == pytest.approx(30.0, abs=3 * raw["plus_minus"])
 
 
 def test_one_meter_hangs_on_one_device() -> None:

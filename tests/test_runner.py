@@ -403,6 +403,7 @@ BAD_ARGUMENTS = {
     "too many threads": ["m.tflite", "--out", "r.json", "--threads", "100000"],
     "threads no number": ["m.tflite", "--out", "r.json", "--threads", "all"],
     "no repeats": ["m.tflite", "--out", "r.json", "--repeats", "0"],
+    "repeats that no report reads": ["m.tflite", "--out", "r.json", "--repeats", "1001"],
     "seconds not finite": ["m.tflite", "--out", "r.json", "--seconds", "nan"],
     "warm-up negative": ["m.tflite", "--out", "r.json", "--warmup", "-1"],
 }

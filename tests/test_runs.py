@@ -186,6 +186,14 @@ def test_an_oversized_json_is_refused(tmp_path: Path, monkeypatch):
         files.read_json(path)
 
 
+def test_what_is_no_regular_file_is_no_json(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "endless.json").symlink_to("/dev/zero")
+    for name in ("pipe.json", "endless.json", ""):
+        with pytest.raises(DataError, match="no regular file"):
+            files.read_json(tmp_path / name)
+
+
 def test_a_write_is_whole_or_absent(tmp_path: Path):
     target = tmp_path / "a.json"
     files.write_json(target, {"a": 1})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import shutil
 import signal
 import stat
 import subprocess
+import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable
@@ -179,6 +182,54 @@ def test_a_device_that_goes_down_goes_on_by_the_same_command(measure: Measure, h
     notes = json.loads((run.path / "benchmark.json").read_text())["notes"]
     assert any(note.startswith("resumed after") for note in notes)
     assert left_in(home) == [".cache"]
+
+
+def test_a_full_disk_costs_nothing_that_was_measured(
+    measure: Measure, home: Path, programs: Path
+) -> None:
+    # In place of a full disk: no file of the runner's may grow beyond 32 KiB.
+    limit = 'case "$*" in *measure*) ulimit -f 64;; esac'
+    write_program(programs / "python3", f'{limit}\nexec "{sys.executable}" "$@"')
+    with pytest.raises(SshError, match=r"ended in the middle .* code 2: .*large.*memory and disk"):
+        measure(repeats=12)
+    assert logged(home, "[1/12]")()
+    write_program(programs / "python3", f'exec "{sys.executable}" "$@"')
+    run, result = measure(repeats=12)
+    assert result.complete
+    (note, *_) = json.loads((run.path / "benchmark.json").read_text())["notes"]
+    assert note.startswith("resumed after")
+    assert left_in(home) == [".cache"]
+
+
+def test_a_record_that_the_runner_cannot_use_is_not_kept_for_ever(
+    measure: Measure, home: Path
+) -> None:
+    def spoil() -> None:
+        (state,) = (home / BASE).glob("*/state.json")
+        os.killpg(json.loads(state.read_text())["pid"], signal.SIGKILL)
+        state.with_name("result.json.partial").write_text("{}")
+
+    thread = when(logged(home, "[1/3]"), spoil)
+    with pytest.raises(SshError, match="went down in the middle"):
+        measure(repeats=3)
+    thread.join()
+    with pytest.raises(ConfigError, match=r"refused: .*no journal of this runner"):
+        measure(repeats=3)
+    assert left_in(home) == [".cache"]
+
+
+def test_what_was_refused_is_tried_again_also_where_it_was_kept(
+    measure: Measure, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (home / BASE).mkdir(parents=True)
+    with (home / BASE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for _ in range(2):
+            with pytest.raises(ConfigError, match="another measurement is running"):
+                measure(keep=True)
+    capfd.readouterr()
+    assert measure(keep=True)[1].complete
+    assert "another measurement" not in capfd.readouterr().err
 
 
 def test_ctrl_c_keeps_what_is_complete(
@@ -366,6 +417,15 @@ def test_what_ssh_says_is_understood() -> None:
         ("\x1b[2Jodd", "failed: ?[2Jodd"),
     ):
         assert meant in str(failure(target, said))
+
+
+def test_a_long_name_is_packed_for_the_device() -> None:
+    name = f"models/{'a' * 190}.tflite"
+    packed = device_module._tar({name: b"content", "run.py": b""})
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        assert archive.getnames() == [name, "run.py"]
+    listed = subprocess.run(["tar", "-tf", "-"], input=packed, capture_output=True, check=True)
+    assert listed.stdout.decode().split() == [name, "run.py"]
 
 
 # ---- without the driver ----

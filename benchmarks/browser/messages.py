@@ -19,6 +19,8 @@ BACKENDS = {"wasm": ("wasm", False), "threads": ("wasm", True), "webgpu": ("webg
 MAX_DURATIONS = 20_000
 _MAX_CORES = 1024
 _MAX_US = 3600e6
+# A nanosecond, in which the runner's statistics count.
+_LEAST_US = 0.001
 _MAX_PREDICTIONS = 1 << 20
 _TIMES = ("load_ms", "first_ms")
 _BROWSERS = (
@@ -55,7 +57,7 @@ class Job:
         key: the indices of model, backend and repeat.
         error: why it failed; empty when it did not, and the rest is then filled.
         figures: `load_ms`, `first_ms`, and how many inferences share a duration, `block`.
-        durations_us: `(n,)`, all positive.
+        durations_us: `(n,)`, all of 1 ns or more.
         predictions: as they were sent; see `read_predictions`.
     """
 
@@ -104,8 +106,8 @@ def read_job(message: Mapping[str, Any]) -> Job:
         return Job(key, reason, {}, np.empty(0), [])
     durations = _list(message, "durations_us", MAX_DURATIONS)
     us = np.array([number({"durations_us": d}, "durations_us", most=_MAX_US) for d in durations])
-    if not us.size or us.min() <= 0:
-        raise ValueError("`durations_us` holds no positive durations")
+    if not us.size or us.min() < _LEAST_US:
+        raise ValueError("`durations_us` is no durations of 1 ns or more")
     figures: dict[str, Any] = {key: number(message, key, most=_MAX_US) for key in _TIMES}
     figures["block"] = count(message, "block", least=1)
     return Job(key, "", figures, us, _list(message, "predictions", _MAX_PREDICTIONS))

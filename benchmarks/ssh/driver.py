@@ -24,6 +24,8 @@ from bloodedge.files import read_json, sha256_of
 
 _MAX_THREADS = 1024
 _REFUSED, _INTERRUPTED = 2, 130
+# How the runner ends its line on a record that it cannot go on from.
+_ANEW = "--force starts anew"
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Ssh:
         """Measure everything; after Ctrl-C, what was complete.
 
         Raises:
-            SshError: no connection, or it was lost, or the machine went down: what is measured
-                stays there.
+            SshError: no connection, or it was lost, or the machine or the runner went down: what
+                is measured stays there.
             ConfigError: the machine lacks something.
             DataError: what came back is no result of these models.
         """
@@ -115,18 +117,33 @@ class Ssh:
             say("interrupted: ending the measurement there and fetching what is complete")
             device.ask("stop")
             code, last = _INTERRUPTED, ""
-        host = self.config.target.host
-        if code == _REFUSED:
-            raise ConfigError(f"the runner on {host} refused: {last.removeprefix('error: ')}")
-        result = device.ask("fetch", keep=self.config.keep).get("result")
-        if result is None and code == _INTERRUPTED:
-            raise KeyboardInterrupt
-        if code is None and result is None:
-            fix = "check its power and memory; the same command goes on where it was"
-            raise SshError(f"{host} went down in the middle of the measurement", fix=fix)
+        fetched = device.ask("fetch", keep=self.config.keep)
+        result = fetched.get("result")
         if result is None:
-            raise DataError(f"the runner on {host} died with exit code {code}: {last}")
+            raise self._why_none(code, last, fetched.get("partial") is True)
         return result
+
+    def _why_none(self, code: int | None, last: str, partial: bool) -> BaseException:
+        """Return why there is no result.
+
+        Args:
+            code: how the runner ended; none when the device went down.
+            last: its last line.
+            partial: whether it has left a record of what it had measured until then.
+        """
+        host = self.config.target.host
+        fix = "check its power, memory and disk; the same command goes on where it was"
+        if code is None:
+            return SshError(f"{host} went down in the middle of the measurement", fix=fix)
+        # As after an update of the runtime: the runner itself goes on from there no more.
+        if partial and _ANEW not in last:
+            what = f"the runner on {host} ended in the middle of the measurement"
+            return SshError(f"{what} with exit code {code}: {last}", fix=fix)
+        if code == _REFUSED:
+            return ConfigError(f"the runner on {host} refused: {last.removeprefix('error: ')}")
+        if code == _INTERRUPTED:
+            return KeyboardInterrupt()
+        return DataError(f"the runner on {host} died with exit code {code}: {last}")
 
 
 def _parts(result: object, host: str, material: Material) -> tuple[dict[str, Any], BenchmarkResult]:

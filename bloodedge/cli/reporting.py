@@ -36,6 +36,7 @@ def report(
     What cannot be read is left out, and the exit code is then 1.
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from bloodedge.benchmarks.report import ReportConfig, summary_table
     from bloodedge.benchmarks.report import report as run
@@ -47,7 +48,7 @@ def report(
     for section, parts in zip(result.data.sections, result.parts, strict=True):
         table = summary_table(section.rows)
         mark = " (synthetic)" if section.synthetic else ""
-        table.title = section.title.replace("[", r"\[") + mark
+        table.title = escape(section.title + mark)
         # Where nothing was evaluated, the devices' own tables say all there is.
         if any(row.scores for row in section.rows) or not parts:
             console.print(table)

@@ -17,6 +17,8 @@ from .talk import BASE, FOLDER, LOCK, VENV, alone, detached, fail, locked, tell
 
 STATE, LOG, EXIT = FOLDER / "state.json", FOLDER / "log", FOLDER / "exit"
 RESULT = FOLDER / "result.json"
+# The runner's own record of what it has finished.
+PARTIAL = RESULT.with_name("result.json.partial")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 STOP_SECONDS = 60.0
 POLL_SECONDS = 0.5
@@ -27,13 +29,18 @@ BUSY = "another measurement is running on this device"
 def measure(options: dict[str, Any]) -> None:
     """Start the measurement unless it was, and repeat its log from a byte on until it ends.
 
-    One that ended without an exit code, as when the power fails, goes on where it was.
+    One that ended without an exit code, as when the power fails, goes on where it was; so does one
+    that ended without a result, once its exit code was told.
     """
     child = None
     state = json.loads(STATE.read_text()) if STATE.exists() else {"options": options}
-    if not STATE.exists() or (ended() and exit_code() is None):
+    # Who has read some of the log, and was cut off, still has to hear how it ended.
+    heard = options["from"] > 0
+    if not STATE.exists() or (ended() and not RESULT.exists() and not (heard and EXIT.exists())):
+        with contextlib.suppress(FileNotFoundError):
+            EXIT.unlink()
         command = [sys.executable, "-m", "agent", "supervise"]
-        with LOG.open("ab") as out:
+        with LOG.open("ab" if heard else "wb") as out:
             child = detached([*command, json.dumps(state["options"])], out)
         STATE.write_text(json.dumps({**state, "pid": child.pid, "boot": boot()}))
     with LOG.open("rb") as log:
@@ -57,8 +64,7 @@ def supervise(options: dict[str, Any]) -> None:
             write_exit(2)
             return
         command = [options["python"], "run.py", *options["options"]]
-        # The runner's own record of what it has finished.
-        if RESULT.with_name("result.json.partial").exists():
+        if PARTIAL.exists():
             command.append("--resume")
         child = subprocess.Popen(command, cwd=str(FOLDER), stdin=subprocess.DEVNULL)
         # From `stop`, or when the device is shut down: the runner writes what it has.
@@ -117,9 +123,9 @@ def stop(options: dict[str, Any]) -> None:
 
 
 def fetch(options: dict[str, Any]) -> None:
-    """Give the result; nothing where the runner wrote none."""
+    """Give the result; where the runner wrote none, whether it can go on."""
     if not RESULT.exists():
-        return tell(done={"result": None})
+        return tell(done={"result": None, "partial": PARTIAL.exists()})
     if RESULT.stat().st_size > RESULT_LIMIT:
         fail("the result is larger than 16 MiB")
     text = RESULT.read_text(encoding="utf-8")
