@@ -62,8 +62,9 @@ def _short_tags(data: bytes) -> dict[int, int]:
                 # More than fit in the entry stand elsewhere.
                 (place,) = struct.unpack_from(order + offset, data, at)
                 where = at if 2 * values <= room else place
-                (found[tag],) = struct.unpack_from(order + "H", data, where)
+                if where <= len(data) - 2:
+                    (found[tag],) = struct.unpack_from(order + "H", data, where)
             at += room
-    except struct.error:
+    except (struct.error, OverflowError):
         return {}
     return found

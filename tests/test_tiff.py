@@ -85,3 +85,14 @@ def test_what_opencv_would_misread_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=rf"x cannot be read as it is meant: .*{reason}.* as PNG"):
         decode_image(tiff(pixels, big, order, **changed), SIDE, "x")
+
+
+def test_a_tag_that_points_outside_costs_no_other() -> None:
+    data = bytearray(tiff(DEEP, "big", planar=2))
+    (at,) = struct.unpack_from("<Q", data, 8)
+    (count,) = struct.unpack_from("<Q", data, at)
+    (rows,) = (e for e in range(at + 8, at + 8 + 20 * count, 20) if data[e : e + 2] == b"\x16\x01")
+    # Nobody knows this one; its nine numbers would be far behind the end.
+    struct.pack_into("<HHQQ", data, rows, 700, 3, 9, 2**63 + 1)
+    with pytest.raises(DataError, match="stored one after the other"):
+        decode_image(bytes(data), SIDE, "x")
