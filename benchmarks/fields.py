@@ -10,6 +10,8 @@ from typing import Any
 MAX_TEXT = 1000
 # Beyond it a float no longer tells neighbours apart.
 MAX_COUNT = 1 << 53
+# An hour: a longer inference is no measurement, and a number with 300 digits no cell of a table.
+MAX_US = 3600e6
 # No time, speed or share that somebody measured is smaller, and no axis of a plot reaches as far.
 _LEAST = 1e-9
 

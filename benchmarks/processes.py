@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bloodedge.benchmarks.fields import count, number
+from bloodedge.benchmarks.fields import MAX_US, count, number
 from bloodedge.benchmarks.runner import REPEATS_LIMIT
 
-_MAX_RUNS = REPEATS_LIMIT
 # The year 2286.
 _MAX_EPOCH_S = 1e10
-_MAX_US = 3600e6
 # What an inference takes in the runner's loop beside what is timed: 0.4 to 14 us on a server.
 _LOOP_US = 20.0
 # And a process before its first inference, or where another one had the core just then.
@@ -56,13 +54,13 @@ def read_repeats(row: Mapping[str, Any]) -> int:
     """
     if row.get("repeats") is None:
         return len(_runs(row))
-    return count(row, "repeats", least=1, most=_MAX_RUNS)
+    return count(row, "repeats", least=1, most=REPEATS_LIMIT)
 
 
 def _runs(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     runs = row.get("runs", [])
-    if not isinstance(runs, list) or len(runs) > _MAX_RUNS:
-        raise ValueError(f"`runs` is not a list of at most {_MAX_RUNS} objects")
+    if not isinstance(runs, list) or len(runs) > REPEATS_LIMIT:
+        raise ValueError(f"`runs` is not a list of at most {REPEATS_LIMIT} objects")
     return [run for run in runs if isinstance(run, dict)]
 
 
@@ -83,9 +81,9 @@ def _ran_on(timed: Timed, run: Mapping[str, Any]) -> bool:
     seconds = timed.end_s - timed.begin_s
     if seconds <= 0 or run.get("mean_us") is None:
         return seconds > 0
-    alone = whole = number(run, "mean_us", most=_MAX_US)
+    alone = whole = number(run, "mean_us", most=MAX_US)
     if run.get("with_input_median_us") is not None:
-        whole = max(alone, number(run, "with_input_median_us", most=_MAX_US))
+        whole = max(alone, number(run, "with_input_median_us", most=MAX_US))
     least = 0.9 * timed.invokes * alone / 1e6
     most = 1.1 * timed.invokes * (whole + _LOOP_US) / 1e6 + _START_S
     return least <= seconds <= most

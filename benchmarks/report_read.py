@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -184,12 +185,10 @@ def _gzip(recorded: object, path: Path, row: Row) -> int | None:
     """Return the recorded size, else that of the file if it still is the one in the manifest."""
     if recorded is not None:
         return count(recorded, "gzip_bytes")
-    try:
+    # The manifest may name what no file system holds, or what may not be read.
+    with suppress(OSError):
         if path.is_file() and path.stat().st_size == row.bytes and sha256_of(path) == row.sha256:
             return gzip_size(path)
-    except OSError:
-        # The manifest may name what no file system holds, or what may not be read.
-        return None
     return None
 
 

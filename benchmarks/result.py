@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bloodedge.benchmarks.fields import count, flag, number, text
+from bloodedge.benchmarks.fields import MAX_US, count, flag, number, text
 from bloodedge.benchmarks.machine import Noise, Peaks, read_noise, read_peaks, read_work
 from bloodedge.benchmarks.model_work import Work
 from bloodedge.benchmarks.processes import Timed, read_repeats, read_timed, read_xnnpack
@@ -21,8 +21,6 @@ from bloodedge.files import read_json
 SCHEMA = "bloodedge-benchmark/1"
 # How a result was measured; figures of two protocols are not compared with each other.
 PROTOCOLS = ("runner", "browser", "android")
-# An hour: a longer inference is no measurement, and a number with 300 digits no cell of a table.
-_MAX_US = 3600e6
 _MAX_BYTES = 1 << 33
 _MAX_THREADS = 1 << 12
 _MAX_ROWS = 1000
@@ -164,7 +162,7 @@ def _row(row: object, protocol: str) -> BenchmarkRow:
         # Only the runner measures everything: others lack memory, or percentiles.
         return not failed and (protocol == PROTOCOLS[0] or row.get(key) is not None)
 
-    def measured(key: str, most: float = _MAX_US) -> float | None:
+    def measured(key: str, most: float = MAX_US) -> float | None:
         return number(row, key, most=most) if known(key) else None
 
     return BenchmarkRow(
@@ -176,8 +174,8 @@ def _row(row: object, protocol: str) -> BenchmarkRow:
         p90_us=measured("p90_us"),
         p99_us=measured("p99_us"),
         min_us=measured("min_us"),
-        load_ms=measured("load_ms", _MAX_US / 1000),
-        first_ms=measured("first_ms", _MAX_US / 1000),
+        load_ms=measured("load_ms", MAX_US / 1000),
+        first_ms=measured("first_ms", MAX_US / 1000),
         peak_rss_kib=count(row, "peak_rss_kib") if known("peak_rss_kib") else None,
         accuracy=number(row, "accuracy", most=1.0) if scored else None,
         images=count(row, "images", least=1) if scored else 0,

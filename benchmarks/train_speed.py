@@ -42,6 +42,7 @@ from bloodedge.train.device import (
     spread_over,
     use_jit,
 )
+from bloodedge.train.feed import without_tuner
 from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.targets import HardLabels
 from bloodedge.train.trainer import Trainer
@@ -137,10 +138,7 @@ def constant_epoch(net: Any, split: Split, batch: int) -> Epoch:
 
         # A generator would copy the batch at every step.
         data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
-        # There is nothing to tune, and the end of an epoch would wait for the tuner.
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        data = data.with_options(options)
+        data = without_tuner(data)
         return lambda: net.fit(data, verbose=0)
     ready = (keras.ops.convert_to_tensor(images), keras.ops.convert_to_tensor(labels))
     return lambda: net.fit((ready for _ in range(steps)), steps_per_epoch=steps, verbose=0)

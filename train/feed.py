@@ -104,8 +104,7 @@ def as_dataset(epochs: Callable[[int], Iterator[Batch]]) -> Callable[[int], Any]
 
     It is always the same one: from a generator, Keras would make and trace another each epoch.
     TensorFlow takes several batches at a time from Python, which the training of a small net would
-    otherwise wait for. It tunes nothing by itself: its tuner sleeps for 10 ms, 20, 40 and so on,
-    and whoever closes an epoch waits until it wakes, which can double the time of an epoch.
+    otherwise wait for.
     """
     import tensorflow as tf
 
@@ -126,9 +125,20 @@ def as_dataset(epochs: Callable[[int], Iterator[Batch]]) -> Callable[[int], Any]
             waiting[0] = chain([first], waiting[0])
             signature = tf.nest.map_structure(spec, first)
             data = tf.data.Dataset.from_generator(stacks, output_signature=signature)
-            options = tf.data.Options()
-            options.autotune.enabled = False
-            made.append(data.unbatch().prefetch(_STACKED).with_options(options))
+            made.append(without_tuner(data.unbatch().prefetch(_STACKED)))
         return made[0]
 
     return dataset
+
+
+def without_tuner(dataset: Any) -> Any:
+    """Return a tf.data.Dataset that tunes nothing by itself.
+
+    The tuner sleeps for 10 ms, 20, 40 and so on, and whoever closes an epoch waits until it wakes,
+    which can double the time of an epoch.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from bloodedge.errors import ModelError
+from bloodedge.train.noise import noise
 
 _PACKED = (list, tuple, dict)
-# What is asked of a model that leaves a dimension open, and the least probability.
-_USUAL, _LEAST = (4, 64, 64, 3), 1e-30
+# How many images a model is asked about, and the least probability.
+_IMAGES, _LEAST = 4, 1e-30
 
 
 def with_logits(model: Any, path: Path) -> Any:
@@ -57,9 +58,7 @@ def with_logs(model: Any) -> Any:
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[3] != 3 or len(model.outputs) != 1:
         return model
-    count, *sides = (side or usual for side, usual in zip(shape, _USUAL, strict=True))
-    noise = np.random.default_rng(0).integers(0, 256, (count, *sides)).astype(np.float32)
-    p = keras.ops.convert_to_numpy(model(noise, training=False))
+    p = keras.ops.convert_to_numpy(model(noise(shape, _IMAGES), training=False))
     if p.ndim != 2 or p.min() < 0 or np.abs(p.sum(axis=1) - 1).max() > 1e-3:
         return model
     answers = keras.ops.log(keras.ops.maximum(model.outputs[0], _LEAST))

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodedge.benchmarks.fields import count, flag, number, text
+from bloodedge.benchmarks.fields import MAX_US, count, flag, number, text
 from bloodedge.benchmarks.runner import one_line
 
 # What may run a model: its name on the page, the delegate of its row, whether it has threads.
 BACKENDS = {"wasm": ("wasm", False), "threads": ("wasm", True), "webgpu": ("webgpu", False)}
 MAX_DURATIONS = 20_000
 _MAX_CORES = 1024
-_MAX_US = 3600e6
 # A nanosecond, in which the runner's statistics count.
 _LEAST_US = 0.001
 _MAX_PREDICTIONS = 1 << 20
@@ -105,10 +104,10 @@ def read_job(message: Mapping[str, Any]) -> Job:
         reason = one_line(message["error"]) or "no reason given"
         return Job(key, reason, {}, np.empty(0), [])
     durations = _list(message, "durations_us", MAX_DURATIONS)
-    us = np.array([number({"durations_us": d}, "durations_us", most=_MAX_US) for d in durations])
+    us = np.array([number({"durations_us": d}, "durations_us", most=MAX_US) for d in durations])
     if not us.size or us.min() < _LEAST_US:
         raise ValueError("`durations_us` is no durations of 1 ns or more")
-    figures: dict[str, Any] = {key: number(message, key, most=_MAX_US) for key in _TIMES}
+    figures: dict[str, Any] = {key: number(message, key, most=MAX_US) for key in _TIMES}
     figures["block"] = count(message, "block", least=1)
     return Job(key, "", figures, us, _list(message, "predictions", _MAX_PREDICTIONS))
 

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 
-from bloodedge.benchmarks.fields import number
+from bloodedge.benchmarks.fields import MAX_US, number
 from bloodedge.benchmarks.profile.table import Operator, Profile, parse
 from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.benchmarks.runner import one_line
@@ -25,7 +25,6 @@ CHILD = Path(__file__).with_name("litert_child.py")
 RUNTIME = "ai_edge_litert"
 _TIMEOUT_S = 310.0
 _MAX_SUMMARIES = 1000
-_MAX_US = 3600e6
 
 
 def profile_here(models: Mapping[str, Path], threads: int, seconds: float) -> list[Profile]:
@@ -105,7 +104,7 @@ def read_profile(name: str, threads: int, runtime: str, answer: str) -> Profile:
     if not isinstance(summaries, list) or len(summaries) > _MAX_SUMMARIES:
         raise ValueError(f"LiteRT gave no list of at most {_MAX_SUMMARIES} summaries")
     operators = middle([parse(str(summary)) for summary in summaries])
-    return Profile(name, threads, runtime, operators, number(value, "invoke_us", most=_MAX_US))
+    return Profile(name, threads, runtime, operators, number(value, "invoke_us", most=MAX_US))
 
 
 def middle(blocks: Sequence[tuple[Operator, ...]]) -> tuple[Operator, ...]:

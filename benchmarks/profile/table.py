@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from bloodedge.benchmarks.fields import MAX_US
 from bloodedge.benchmarks.runner import one_line
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
@@ -22,7 +23,6 @@ _MEAN = re.compile(rf"\bavg=({_NUMBER})")
 _MAX_OPERATORS = 10_000
 # A row of a hostile device could take for ever to be read.
 _MAX_LETTERS = 4000
-_MAX_US = 3600e6
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _whole_us(text: str, runs: int) -> float:
         raise ValueError("its table of operators is cut short")
     mean = _MEAN.search(timings[0])
     each = float(mean[1]) if mean else float(timings[1]) / runs
-    if not 0 <= each <= _MAX_US:
+    if not 0 <= each <= MAX_US:
         raise ValueError(f"it printed the time {one_line(timings[0])[:80]!r}")
     return each
 

@@ -13,10 +13,11 @@ from bloodedge.compress.bridge.layers import twin_layer
 from bloodedge.compress.bridge.runtime import check_backend, tf_keras
 from bloodedge.compress.walk import calls, graph_of
 from bloodedge.errors import ModelError
+from bloodedge.train.noise import noise
 
 # Rounding piles up over the layers of a deep net; a layer that differs in kind is off by far more.
 TOLERANCE = 1e-4
-_OPEN_SIDE = 64
+_IMAGES = 2
 
 
 def make_twin(model: Any) -> Any:
@@ -55,7 +56,7 @@ def copy_weights_back(twin: Any, model: Any) -> None:
     """
     for layer, counterpart in _pairs(model, twin):
         layer.set_weights(counterpart.get_weights())
-    images = _noise(model.input_shape)
+    images = noise(model.input_shape, _IMAGES)
     if not _agree(_run(model, images), _run(twin, images)):
         raise ModelError(f"the weights of {twin.name} did not come back from its twin in Keras 2")
 
@@ -95,7 +96,7 @@ def _pairs(model: Any, twin: Any) -> Iterator[tuple[Any, Any]]:
 
 def _compare(graph: Any, twin: Any, tensors: dict[int, Any]) -> None:
     """Refuse a twin whose output differs, and name the first layer that does."""
-    images = _noise(graph.inputs[0].shape)
+    images = noise(graph.inputs[0].shape, _IMAGES)
     if _agree(_run(graph, images), _run(twin, images)):
         return
     import keras
@@ -112,12 +113,6 @@ def _compare(graph: Any, twin: Any, tensors: dict[int, Any]) -> None:
                 fix="teach compress/bridge/layers.py what it needs",
             )
     raise ModelError(f"the twin of {twin.name} computes something else in Keras 2")
-
-
-def _noise(shape: tuple[int | None, ...]) -> NDArray[np.float32]:
-    """Return pixel values 0..255, two images where the batch is open."""
-    sides = [shape[0] or 2, *(side or _OPEN_SIDE for side in shape[1:])]
-    return np.random.default_rng(0).integers(0, 256, sides).astype(np.float32)
 
 
 def _run(model: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
