@@ -133,6 +133,9 @@ def exit_code(script: Callable[[], int | None]) -> int:
     except BloodedgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {error.strerror or error}: {error.filename or 'a file'}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it can", file=sys.stderr)
         return _EXIT_INTERRUPTED

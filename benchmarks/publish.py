@@ -23,9 +23,10 @@ from typing import Annotated, Any
 
 import typer
 
+from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.benchmarks.report_read import entry, read_scores
 from bloodedge.deploy.card import CARD
-from bloodedge.errors import BloodedgeError, ModelError
+from bloodedge.errors import ModelError
 from bloodedge.files import read_json, sha256_of, write_json, write_text
 from bloodedge.references import TFLITE_SUFFIX, WEIGHTS_SUFFIX, ModelReference, find_model
 from bloodedge.runs import MANIFEST, check_name, runs_root
@@ -137,8 +138,4 @@ def _mapping(manifest: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        app()
-    except BloodedgeError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
+    sys.exit(exit_code(app))

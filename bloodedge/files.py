@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import stat
 import tempfile
@@ -122,7 +123,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from an untrusted file.
 
     Raises:
-        DataError: the file is missing, no regular one, larger than 16 MiB, or holds no JSON object.
+        DataError: the file is missing, no regular one, larger than 16 MiB, or holds no JSON object
+            or a number that is not finite, which JSON does not know and `write_json` refuses.
     """
     try:
         # Opening a pipe would wait for a writer, and a device may have no end.
@@ -132,7 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
             content = file.read(_JSON_LIMIT + 1)
         if len(content) > _JSON_LIMIT:
             raise DataError(f"{path} is larger than {_JSON_LIMIT >> 20} MiB", expected="JSON")
-        value = json.loads(content.decode("utf-8"))
+        value = json.loads(content.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -140,3 +142,10 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{path} holds no JSON object")
     return cast(dict[str, Any], value)
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is no finite number")
+    return value

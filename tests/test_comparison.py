@@ -108,3 +108,15 @@ def test_a_difference_is_one_of_pairs_with_students_interval() -> None:
     assert difference([]) == ""
     # Beyond eight degrees of freedom the interval is a little wide, never narrow.
     assert interval([0.0, 1.0] * 10)[1] > 0.5 + 2.1 * 0.513 / 20**0.5
+
+
+def test_a_file_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def script() -> None:
+        (tmp_path / "absent" / "table.md").write_text("")
+
+    assert exit_code(script) == 2
+    assert capsys.readouterr().err == (
+        f"error: No such file or directory: {tmp_path / 'absent' / 'table.md'}\n"
+    )

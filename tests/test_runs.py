@@ -186,6 +186,14 @@ def test_an_oversized_json_is_refused(tmp_path: Path, monkeypatch):
         files.read_json(path)
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_what_is_no_finite_number_is_no_json(tmp_path: Path, number: str):
+    path = tmp_path / "a.json"
+    path.write_text(f'{{"a": [{number}]}}')
+    with pytest.raises(DataError, match=f"{number} is no finite number"):
+        files.read_json(path)
+
+
 def test_what_is_no_regular_file_is_no_json(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "endless.json").symlink_to("/dev/zero")

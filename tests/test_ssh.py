@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -310,6 +311,7 @@ def test_unknown_and_changed_host_keys_are_not_passed_over(pi: Server, measure: 
     [
         ("python3", None, r"has no python3.*apt install python3"),
         ("python3", """echo '{"version": [3, 7, 3]}'""", r"has Python 3\.7\.3; expected 3\.8"),
+        ("python3", """echo '{"version": ["3", null]}'""", "has no python3"),
         ("python3", "echo nothing", "gives no answer"),
         ("tar", "echo 'tar: x: No space left on device' >&2; exit 2", "No space left on device"),
     ],
@@ -333,6 +335,9 @@ def test_a_device_that_lacks_something_is_one_line(
     assert not (runs_root() / "pi").exists()
 
 
+ENVIRONMENT = dict.fromkeys(("runtime", "runtime_version", "cpu_model", "machine"), "x")
+
+
 def liar(tmp_path: Path, result: object) -> Path:
     folder = tmp_path / "liar"
     folder.mkdir()
@@ -351,6 +356,7 @@ def liar(tmp_path: Path, result: object) -> Path:
         ({"schema": "bloodedge-benchmark/9"}, "cannot be used"),
         ({"rows": [{}]}, "cannot be used"),
         ({"emulated": "no"}, "cannot be used"),
+        ({"environment": {**ENVIRONMENT, "load": math.nan}}, "cannot be used.*NaN"),
         ({"protocol": "browser", "rows": []}, "its runner did not make"),
         ({"sha256": "0" * 64}, "a result of another file"),
         ({"model": "other.tflite"}, "a result of another file"),
@@ -375,11 +381,10 @@ def test_a_device_that_lies_is_not_believed(
         **{"bytes": 1, "gzip_bytes": 1, "threads": 1, "peak_rss_kib": 1, "images": 6},
         **{"accuracy": 1.0, "drift": False, "error": None},
     }
-    words = ("runtime", "runtime_version", "cpu_model", "machine")
     value = {
         "schema": "bloodedge-benchmark/1",
         "complete": True,
-        "environment": dict.fromkeys(words, "x"),
+        "environment": ENVIRONMENT,
         "rows": [{**row, **{k: v for k, v in change.items() if k in row}}],
         **{k: v for k, v in change.items() if k not in row},
     }
@@ -392,7 +397,7 @@ def test_a_device_that_lies_is_not_believed(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("result", [None, 7, "{", "[]"])
+@pytest.mark.parametrize("result", [None, 7, "{", "[]", "\udc80"])
 def test_no_result_is_one_line(
     result: object, measure: Measure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

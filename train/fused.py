@@ -75,7 +75,8 @@ def _fused_norm(parts: int) -> type:
             momentum = norm.momentum ** (1 / parts)
             _move(norm.moving_mean, mean, momentum)
             _move(norm.moving_variance, variance * (count - 1) / count, momentum)
-            return tf.cast(tf.reshape(y, tf.shape(x)), x.dtype)
+            # Without a reshape TensorFlow can make one operation of it and a ReLU that follows.
+            return tf.cast(y if rows is x else tf.reshape(y, tf.shape(x)), x.dtype)
 
     return FusedNorm
 

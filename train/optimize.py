@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from bloodedge.train.adamw import fused_adamw
 from bloodedge.train.config import FitConfig
 from bloodedge.train.muon import muon
 
@@ -48,6 +49,8 @@ def _kind(config: FitConfig) -> tuple[Any, dict[str, Any]]:
         }
     if config.optimizer == "muon":
         return muon(), {"weight_decay": decay, "adam_weight_decay": decay}
+    if keras.backend.backend() == "tensorflow":
+        return fused_adamw(), {"weight_decay": decay}
     return keras.optimizers.AdamW, {"weight_decay": decay}
 
 

@@ -59,7 +59,7 @@ class Device:
         if facts is None:
             raise DataError(f"{self._host} gives no answer", expected="a login with a shell")
         version = facts["version"]
-        if not isinstance(version, list):
+        if not isinstance(version, list) or not all(isinstance(part, int) for part in version):
             raise ConfigError(f"{self._host} has no python3", fix="sudo apt install python3")
         if tuple(version) < _OLDEST:
             found = ".".join(map(str, version))

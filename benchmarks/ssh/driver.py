@@ -150,7 +150,8 @@ def _parts(result: object, host: str, material: Material) -> tuple[dict[str, Any
     """Return what `benchmark_elsewhere` wants, after a look at every field that anyone uses."""
     with tempfile.TemporaryDirectory(prefix="bloodedge-ssh-") as temporary:
         path = Path(temporary) / "result.json"
-        path.write_text(str(result), encoding="utf-8")
+        # The device may escape in JSON what no text can hold.
+        path.write_text(str(result), encoding="utf-8", errors="replace")
         try:
             found = load_result(path)
             value = read_json(path)
