@@ -44,6 +44,8 @@ class BenchmarkConfig:
         force: replace `out` where it exists.
         facts: a `bundle.json` with what the models cost, for their rows.
         resume: go on from the journal that an interrupted run left beside `out`.
+        keep_journal: leave the journal of a complete run, too, from which `resume` gives the result
+            again.
 
     Raises:
         ConfigError: a value is out of range, or two contradict each other.
@@ -60,6 +62,7 @@ class BenchmarkConfig:
     force: bool = False
     facts: Path | None = None
     resume: bool = False
+    keep_journal: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what the runner could not do, before anything starts."""
@@ -132,6 +135,8 @@ def _command(config: BenchmarkConfig) -> list[str]:
         command += ["--force"]
     if config.resume:
         command += ["--resume"]
+    if config.keep_journal:
+        command += ["--keep-journal"]
     # After `--` a file whose name starts with a dash is no option.
     return [*command, "--", *(str(model) for model in config.models)]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 
 from bloodedge.backend import use_backend
 from bloodedge.data.dataset import Dataset
@@ -27,12 +27,23 @@ def open_models(names: Sequence[str], data: Dataset) -> dict[str, LoadedModel]:
     found = find_all(names)
     if not all(reference.is_tflite for reference in found):
         use_backend()
-    seen: Counter[str] = Counter()
-    models = {}
+    opened = []
     for reference in found:
         model = open_model(reference)
         check_fit(model, data)
-        name = printable(reference.name)
-        seen[name] += 1
-        models[name if seen[name] == 1 else f"{name} ({seen[name]})"] = model
-    return models
+        opened.append(model)
+    return dict(zip(_numbered([printable(one.name) for one in found]), opened, strict=True))
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Return names of which no two are alike; a number may make one that is there already."""
+    taken = set(names)
+    seen: set[str] = set()
+    numbered = []
+    for name in names:
+        free = (f"{name} ({number})" for number in count(2))
+        one = next(n for n in free if n not in taken) if name in seen else name
+        seen.add(name)
+        taken.add(one)
+        numbered.append(one)
+    return numbered

@@ -177,7 +177,7 @@ def judge(
     Args:
         rows: the result's.
         loops: from `steady_loop`, before and, if it came so far, after the run.
-        states: from `machine_state`, at the same times.
+        states: from `machine_state`, at the same times, and between them what `throttling` said.
 
     Returns:
         `verdict`: `noisy`, with `reasons`; `quiet`; or `unknown` where fewer than three
@@ -200,7 +200,7 @@ def judge(
         reasons.append(
             f"{drifting} of {len(spreads)} medians differ by over {limit} between processes"
         )
-    reasons += throttled_since(states[0], states[-1])
+    reasons += throttled_over(states)
     known = [row["repeats"] for row in rows if not row["error"]]
     verdict = "noisy" if reasons else "quiet" if known and min(known) >= 3 else "unknown"
     return {
@@ -392,6 +392,7 @@ class Journal:
         self.path = journal_path(out)
         self.first: dict[str, Any] = {}  # what was found at the first start
         self.entries: list[dict[str, Any]] = []
+        self.during: list[dict[str, Any]] = []  # what `throttling` said after each process
         if resume and self.path.exists():
             self._read(plan)
         lines = [{"schema": JOURNAL, "plan": plan}, *self.entries]
@@ -421,6 +422,7 @@ class Journal:
                 self.first = line["first"]
             elif isinstance(line, dict) and {"model", "threads", "repeat", "answer"} <= set(line):
                 self.entries.append(line)
+                self.during.append({"throttled": line.get("throttled")})
 
     def add(self, line: dict[str, Any]) -> None:
         """Add a line, and wait until it is on the disk."""
@@ -521,17 +523,20 @@ def throttling() -> str | None:
     return f"0x{bits[0]}" if bits else None
 
 
-def throttled_since(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return in words how a machine slowed itself down between two states.
+def throttled_over(states: list[dict[str, Any]]) -> list[str]:
+    """Return in words how a machine slowed itself down between the first state and the last.
 
-    Of a Raspberry Pi's bits the lowest four are about now, and 16 to 19 about since the start.
+    Of a Raspberry Pi's bits the lowest four are about now, and 16 to 19 about since it was switched
+    on: those that were set before tell nothing of the run.
     """
-    reasons = []
+    before, after, reasons = states[0], states[-1], []
     try:
-        old, new = (int(state.get("throttled") or "0", 16) for state in (before, after))
+        bits = [int(state.get("throttled") or "0", 16) for state in states]
     except ValueError:
-        old = new = 0
-    seen = (old | new | (new & ~old) >> 16) & 15
+        bits = [0]
+    seen = (bits[-1] & ~bits[0]) >> 16
+    for now in bits:
+        seen |= now & 15
     words = ("under-voltage", "a capped clock", "throttling", "the soft temperature limit")
     if seen:
         said = ", ".join(word for bit, word in enumerate(words) if seen >> bit & 1)
@@ -1060,7 +1065,10 @@ def run_job(spec: dict[str, Any], timeout: float) -> dict[str, Any]:
         return {**answer, "xnnpack": b"XNNPACK delegate" in err}
     ended = f"exit code {child.returncode}"
     if child.returncode < 0:
-        ended = f"{signal.Signals(-child.returncode).name} in the runtime: damaged model?"
+        ended = f"{signal.Signals(-child.returncode).name} in the runtime"
+        # The system kills where memory runs out; a runtime may have been built for more.
+        causes = {signal.SIGKILL: "out of memory?", signal.SIGILL: "made for another processor?"}
+        ended += f": {causes.get(-child.returncode, 'damaged model?')}"
     last = err.decode("utf-8", "replace").strip().splitlines()[-1:]
     return {"error": one_line(" ".join([f"the worker died: {ended}", *last]))}
 
@@ -1134,9 +1142,10 @@ def measure(
                     raise KeyboardInterrupt
                 fresh += 1
                 spec = worker_spec(args, module, job, passed, len(jobs) - done + 1)
-                each = args.seconds + args.warmup
-                answer = run_job(spec, 600 + 10 * each + args.images)
-                journal.add({**job._asdict(), "answer": answer})
+                answer = run_job(spec, patience(spec))
+                state = {"throttled": throttling()}
+                journal.during.append(state)
+                journal.add({**job._asdict(), "answer": answer, **state})
             if "error" in answer:
                 errors[key] = answer["error"]
                 say(f"error: {job.model} threads={job.threads}: {answer['error']}")
@@ -1146,6 +1155,15 @@ def measure(
         text = f"[{done}/{len(jobs)}] {job.model} threads={job.threads}; {span(left)} left"
         say(text, done == len(jobs))
     return 0
+
+
+def patience(spec: dict[str, Any]) -> float:
+    """Return after how many seconds without an answer a worker hangs.
+
+    A large model takes seconds for one inference on a small board, and owes several hundred.
+    """
+    inferences = spec["least"] + spec["score"]
+    return float(600 + 10 * (spec["seconds"] + spec["warmup"] + inferences))
 
 
 def worker_spec(
@@ -1248,12 +1266,12 @@ def benchmark(args: argparse.Namespace) -> int:
         "environment": {"runtime": name, "runtime_version": version, **describe_machine()},
         "sample": describe_sample(args.sample, args.images) if args.sample else None,
         "notes": notes_on(journal, left_out),
-        **about_machine(journal.first, rows, loops),
+        **about_machine(journal, rows, loops),
         "rows": rows,
     }
     result["environment"].update(result.pop("states"))
     write_result(result, args.out, args.force or args.resume)
-    journal.close(finished=complete)
+    journal.close(finished=complete and not args.keep_journal)
     for note in result["notes"]:
         say(f"note: {note}")
     if result["noise"]:
@@ -1281,14 +1299,15 @@ def notes_on(journal: Journal, left_out: int) -> list[str]:
 
 
 def about_machine(
-    first: dict[str, Any], rows: list[dict[str, Any]], loops: list[dict[str, float]]
+    journal: Journal, rows: list[dict[str, Any]], loops: list[dict[str, float]]
 ) -> dict[str, Any]:
     """Return the machine's peaks, the verdict on its noise, and its `states`."""
-    after = machine_state()
+    first, after = journal.first, machine_state()
     before = first.get("before", after)
+    states = [before, *journal.during, after]
     return {
         "peaks": first.get("peaks", []),
-        "noise": judge(rows, loops, [before, after]) if loops else None,
+        "noise": judge(rows, loops, states) if loops else None,
         "states": {"before": before, "after": after, "pinned": first.get("pinned", False)},
     }
 
@@ -1395,6 +1414,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     scaling = "float32 inputs take (pixel - MEAN) / STD, for models without preprocessing [0,1]"
     add("--scaling", type=mean_and_std, default=[0.0, 1.0], metavar="MEAN,STD", help=scaling)
     add("--tied", action="store_true", help="stop when the process that started this is gone")
+    kept = "keep the record of a complete run, too: with --resume it gives the result again"
+    add("--keep-journal", action="store_true", help=kept)
     add("--facts", type=Path, help="a bundle.json: what the models cost [the one beside this file]")
     args = parser.parse_args(argv)
     usual: dict[str, tuple[Any, Any]] = {"repeats": (5, 2), "seconds": (2.0, 0.2)}

@@ -23,7 +23,14 @@ def damaged(folder: Path) -> "list[str]":
 
 
 def _has(path: Path, digest: str) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    if not path.is_file():
+        return False
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        # In pieces: a sample may be larger than the memory.
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            found.update(piece)
+    return found.hexdigest() == digest
 
 
 def silence() -> None:

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
+from bloodedge.benchmarks import stage
 from bloodedge.benchmarks.host import BenchmarkConfig
 from bloodedge.benchmarks.model_work import model_work
 from bloodedge.benchmarks.profile.files import read_profiles
@@ -243,6 +246,48 @@ def test_what_a_killed_benchmark_measured_is_not_measured_again(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyboardInterrupt(), "interrupted: keeping what was measured, without profiles"),
+        (OSError(28, "No space left on device"), "no profiles: [Errno 28] No space left"),
+    ],
+)
+def test_profiles_that_fail_cost_nothing_that_was_measured(
+    error: BaseException,
+    said: str,
+    colours: Dataset,
+    brightest_tflite: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    path = tmp_path / "brightest.tflite"
+    path.write_bytes(brightest_tflite)
+    monkeypatch.setattr(stage, "save_profiles", Mock(side_effect=error))
+    settings: dict[str, Any] = {"threads": (1,), "repeats": 1, "seconds": 0.01, "profile": True}
+    run, result = benchmark(BenchmarkStageConfig((str(path),), "bench", 30, **settings), colours)
+    assert result.complete
+    assert {p.name for p in run.path.iterdir()} == {"benchmark.json", "manifest.json"}
+    assert said in capsys.readouterr().err
+
+
+def test_what_was_complete_when_it_was_killed_is_not_measured_again(
+    colours: Dataset, brightest_tflite: bytes, isolated_runs: Path, tmp_path: Path, monkeypatch
+):
+    path = tmp_path / "brightest.tflite"
+    path.write_bytes(brightest_tflite)
+    settings: dict[str, Any] = {"threads": (1,), "repeats": 2, "seconds": 0.01, "profile": True}
+    config = BenchmarkStageConfig((str(path),), "bench", 30, **settings)
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(stage, "save_profiles", Mock(side_effect=SystemExit))
+        benchmark(config, colours)
+    run, result = benchmark(replace(config, resume=True), colours)
+    (note,) = read_json(run.path / "benchmark.json")["notes"]
+    assert (result.complete, note) == (True, "resumed after 2 processes")
+    assert not (run.path / "benchmark.json.partial").exists()
+
+
 def test_ctrl_c_in_the_command_keeps_its_promises(
     brightest_tflite: bytes, colours: Dataset, isolated_runs: Path, tmp_path: Path
 ):

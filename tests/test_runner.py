@@ -489,8 +489,10 @@ def fake_runtime(path: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> dict
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("os.abort()", "SIGABRT"),
-        ("os.kill(os.getpid(), 11)", "SIGSEGV"),
+        ("os.abort()", "SIGABRT in the runtime: damaged model?"),
+        ("os.kill(os.getpid(), 11)", "SIGSEGV in the runtime: damaged model?"),
+        ("os.kill(os.getpid(), 9)", "SIGKILL in the runtime: out of memory?"),
+        ("os.kill(os.getpid(), 4)", "SIGILL in the runtime: made for another processor?"),
         ("os._exit(3)", "exit code 3"),
         ("os._exit(0)", "exit code 0"),
         ("raise ValueError('bad\\x1b[2J model')", "ValueError: bad?[2J model"),

@@ -396,6 +396,40 @@ def test_throttling_during_the_run_makes_it_noisy(
     assert noise["verdict"] == ("noisy" if reasons else "quiet")
 
 
+def test_what_a_board_says_between_processes_counts_where_it_said_so_before_the_run() -> None:
+    states = [{"throttled": bits} for bits in ("0x50000", "0x50005", None, "0x50000")]
+    noise = runner.judge([], [LOOP, LOOP], states)
+    assert noise["reasons"] == ["the board reports under-voltage, throttling"]
+
+
+def test_a_board_is_asked_after_every_process(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Before, after each of three processes of two models, and after the run.
+    said = iter(["0x50000"] * 4 + ["0x50005"] + ["0x50000"] * 3)
+    monkeypatch.setattr(runner, "throttling", lambda: next(said))
+    device.run("--threads", "1", "--repeats", "3")
+    reasons = ["the board reports under-voltage, throttling"]
+    assert device.result()["noise"]["reasons"] == reasons
+    assert next(said, None) is None
+
+
+def test_a_complete_run_gives_its_result_again_where_its_journal_is_kept(device: Device) -> None:
+    device.run("--threads", "1", "--repeats", "2", "--keep-journal")
+    first = device.result()
+    device.run("--threads", "1", "--repeats", "2", "--resume")
+    again = device.result()
+    assert again["notes"] == ["resumed after 4 processes", *first["notes"]]
+    assert again["rows"] == first["rows"]
+    assert not runner.journal_path(device.out).exists()
+
+
+def test_a_slow_model_is_waited_for() -> None:
+    spec = {"least": 50, "score": 400, "seconds": 2.0, "warmup": 0.5}
+    assert runner.patience(spec) > 8 * (50 + 400)
+    assert runner.patience({**spec, "score": 0}) < 1200
+
+
 def test_a_clock_that_fell_during_the_run_makes_it_noisy() -> None:
     noise = runner.judge([], [LOOP, {"median_us": 112.0, "jitter": 0.0}], [{}, {}])
     assert noise["reasons"] == ["the same loop takes +12 % after the run"]
