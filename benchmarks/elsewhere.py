@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bloodedge.benchmarks.bundle import bundle_files, bundle_models
 from bloodedge.benchmarks.model_work import known_work
-from bloodedge.benchmarks.profile.files import save_profiles
+from bloodedge.benchmarks.profile.files import try_profiles
 from bloodedge.benchmarks.result import SCHEMA, BenchmarkResult, load_result
 from bloodedge.benchmarks.runner import combine, summarize
 from bloodedge.benchmarks.stage import (
@@ -23,6 +23,7 @@ from bloodedge.benchmarks.stage import (
     benchmark_manifest,
     check_asked,
 )
+from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, DataError
 from bloodedge.files import write_json
@@ -91,7 +92,8 @@ class DriverConfig:
 
 # Measures the material and returns the result's `complete`, `protocol`, `environment`, `rows` and
 # what it wants recorded in `config`; after Ctrl-C, with what is complete. `profiles`, where asked
-# for, are kept beside the result.
+# for, are kept beside the result. `clean_up`, from a driver that leaves its result on the device,
+# removes it there, and is called once the run is safe here.
 Driver = Callable[[Material, DriverConfig], dict[str, Any]]
 
 
@@ -103,7 +105,8 @@ def benchmark_elsewhere(
     Raises:
         ModelError: a name means no TFLite model, or one does not fit the data.
         DataError: nothing was measured.
-        BloodedgeError: whatever the driver raises before it has measured anything.
+        BloodedgeError: whatever the driver raises before it has measured anything, or the run
+            cannot be written.
     """
     models = bundle_models(config.models, data)
     test = data["test"]
@@ -112,25 +115,45 @@ def benchmark_elsewhere(
     fixed = data.class_names, data.title, data.synthetic
     pack = partial(bundle_files, models, data, index, config.seed)
     material = Material(paths, test.images[index], test.labels[index], *fixed, pack)
+    work = known_work(paths)
+    parents = {name: model.sha256 for name, model in models.items()}
     watch = Stopwatch()
     with open_run(config.name, force=config.force) as run:
         parts = driver(material, config)
+        clean_up = parts.pop("clean_up", None)
         if not parts["rows"]:
+            if clean_up:
+                clean_up()
             raise DataError("nothing was measured", fix="start again, and leave it until it ends")
-        save_profiles(parts.pop("profiles", []), run.path)
-        work = known_work(paths)
-        for row in parts["rows"]:
-            row["work"] = work[row["model"]]["work"] if row["model"] in work else None
-        settings = ("repeats", "seconds", "seed")
-        shared = {key: getattr(config, key) for key in settings}
-        parts["config"] = {**shared, **parts["config"]}
-        sample = {"images": len(index)}
-        write_json(run.path / RESULT_FILE, {"schema": SCHEMA, **parts, "sample": sample})
-        found = load_result(run.path / RESULT_FILE)
-        parents = {name: model.sha256 for name, model in models.items()}
-        manifest = benchmark_manifest(run.name, config, data, parents, found, len(index), watch)
-        done = run.commit(manifest)
+        try:
+            profiles = parts.pop("profiles", [])
+            found = _write(run.path / RESULT_FILE, parts, config, len(index), work)
+            try_profiles(lambda: profiles, run.path)
+            manifest = benchmark_manifest(run.name, config, data, parents, found, len(index), watch)
+            done = run.commit(manifest)
+        except BaseException:
+            if clean_up:
+                say("what was measured is still on the device: the same command fetches it")
+            raise
+    if clean_up:
+        clean_up()
     return done, replace(found, path=done.path / RESULT_FILE)
+
+
+def _write(
+    path: Path,
+    parts: Mapping[str, Any],
+    config: DriverConfig,
+    images: int,
+    work: Mapping[str, Mapping[str, Any]],
+) -> BenchmarkResult:
+    """Write what a driver returned as a result, with what is known here, and read it again."""
+    for row in parts["rows"]:
+        row["work"] = work[row["model"]]["work"] if row["model"] in work else None
+    shared = {key: getattr(config, key) for key in ("repeats", "seconds", "seed")}
+    own = {"config": {**shared, **parts["config"]}, "sample": {"images": images}}
+    write_json(path, {"schema": SCHEMA, **parts, **own})
+    return load_result(path)
 
 
 def timed_row(

@@ -1065,10 +1065,10 @@ def run_job(spec: dict[str, Any], timeout: float) -> dict[str, Any]:
         return {**answer, "xnnpack": b"XNNPACK delegate" in err}
     ended = f"exit code {child.returncode}"
     if child.returncode < 0:
-        ended = f"{signal.Signals(-child.returncode).name} in the runtime"
+        ended = signal.Signals(-child.returncode).name
         # The system kills where memory runs out; a runtime may have been built for more.
-        causes = {signal.SIGKILL: "out of memory?", signal.SIGILL: "made for another processor?"}
-        ended += f": {causes.get(-child.returncode, 'damaged model?')}"
+        causes = {"SIGKILL": "out of memory?", "SIGILL": "made for another processor?"}
+        ended = f"{ended} in the runtime: {causes.get(ended, 'damaged model?')}"
     last = err.decode("utf-8", "replace").strip().splitlines()[-1:]
     return {"error": one_line(" ".join([f"the worker died: {ended}", *last]))}
 

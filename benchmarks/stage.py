@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from bloodedge.benchmarks.host import BenchmarkConfig, run_benchmark
 from bloodedge.benchmarks.model_work import known_work
-from bloodedge.benchmarks.profile.files import save_profiles
+from bloodedge.benchmarks.profile.files import try_profiles
 from bloodedge.benchmarks.profile.litert import measured, profile_here
 from bloodedge.benchmarks.profile.table import Profile
 from bloodedge.benchmarks.result import BenchmarkResult, load_result
 from bloodedge.benchmarks.runner import journal_path
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import BloodedgeError, ConfigError, ModelError
+from bloodedge.errors import ConfigError, ModelError
 from bloodedge.files import atomic_path, read_json, write_json
 from bloodedge.references import ModelReference, find_models
 from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run
@@ -119,7 +119,7 @@ def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, Benchma
         used = _timing_used(result)
         if config.profile and result.complete:
             seconds = 0.5 if config.quick else used["seconds"]
-            _try_profiles(result, tuple(models), seconds, run.path)
+            try_profiles(lambda: _profiles(result, tuple(models), seconds), run.path)
         manifest = benchmark_manifest(run.name, config, data, parents, result, count, watch)
         settings = {**manifest.config, **used}
         manifest = replace(manifest, config=settings, resumed=int(continued))
@@ -163,18 +163,6 @@ def _timing_used(result: BenchmarkResult) -> dict[str, Any]:
     """Return the repeats and seconds that the runner says it used."""
     used = read_json(result.path)["config"]
     return {key: used[key] for key in ("repeats", "seconds")}
-
-
-def _try_profiles(
-    result: BenchmarkResult, paths: Sequence[Path], seconds: float, folder: Path
-) -> None:
-    """Write profiles beside a result, which nothing that happens to them costs."""
-    try:
-        save_profiles(_profiles(result, paths, seconds), folder)
-    except KeyboardInterrupt:
-        say("interrupted: keeping what was measured, without profiles")
-    except (BloodedgeError, OSError) as error:
-        say(f"no profiles: {error}")
 
 
 def _profiles(result: BenchmarkResult, paths: Sequence[Path], seconds: float) -> list[Profile]:

@@ -13,15 +13,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bloodedge.benchmarks.android.adb import Adb, LostDeviceError
-from bloodedge.benchmarks.android.driver import Android, AndroidConfig, architecture
+from bloodedge.benchmarks.android.adb import Adb, Answer, LostDeviceError
+from bloodedge.benchmarks.android.device import cores
+from bloodedge.benchmarks.android.driver import FOLDER, Android, AndroidConfig, architecture
 from bloodedge.benchmarks.elsewhere import DriverConfig, benchmark_elsewhere
+from bloodedge.benchmarks.profile import files
 from bloodedge.benchmarks.profile.files import read_profiles
 from bloodedge.benchmarks.result import BenchmarkResult, load_result
 from bloodedge.cli.app import app
@@ -57,6 +59,9 @@ serial, words = words[1], words[2:]
 calls = root / "calls"
 made = calls.read_text().splitlines() if calls.exists() else []
 gone = len([c for c in made if "--num_runs=50" in c]) >= state.get("unplug_after", 10**9)
+if "unplug_at" in state and any(state["unplug_at"] in c for c in [*made, " ".join(words)]):
+    calls.write_text("".join(f"{{c}}\\n" for c in [*made, " ".join(words)]))
+    gone = True
 if state["devices"].get(serial) != "device" or gone:
     die(f"error: device '{{serial}}' not found")
 if words == ["get-state"]:
@@ -374,6 +379,82 @@ def test_a_cable_pulled_at_once_leaves_nothing(device: Device, measure: Measure)
     with pytest.raises(DataError, match="nothing was measured"):
         measure()
     assert not (runs_root() / "phone").exists()
+
+
+LEFT = "device/data/local/tmp/bloodedge"
+
+
+def interrupted_at(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C while adb does what ends with a word."""
+    run = Adb._run
+
+    def interrupt(self: Adb, words: list[str], timeout: float) -> Answer:
+        if words[-1].endswith(word):
+            raise KeyboardInterrupt
+        return run(self, words, timeout)
+
+    monkeypatch.setattr(Adb, "_run", interrupt)
+
+
+def test_a_cable_pulled_while_profiling_costs_only_the_profile(
+    device: Device, measure: Measure, capfd: pytest.CaptureFixture[str]
+) -> None:
+    device.set(unplug_at="--enable_op_profiling")
+    run, result = measure(profile=True)
+    assert (result.complete, result.rows[0].median_us) == (True, 201.0)
+    assert result.environment["after"]["battery_level"] == 85.0
+    assert not list(run.path.glob("profile*"))
+    assert "is gone" in capfd.readouterr().err
+
+
+# Making the folder removes it too, but does not end with that.
+@pytest.mark.parametrize("word", ["--enable_op_profiling=true", f"rm -rf {FOLDER}"])
+def test_ctrl_c_after_the_measurement_costs_nothing_of_it(
+    word: str, device: Device, measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted_at(word, monkeypatch)
+    _, result = measure(profile=True)
+    assert (result.complete, result.rows[0].median_us) == (True, 201.0)
+
+
+@pytest.mark.parametrize("word", ["0.tflite", "--version 2>&1", "footprint=true"])
+def test_ctrl_c_leaves_nothing_on_the_device(
+    word: str, device: Device, measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted_at(word, monkeypatch)
+    with pytest.raises((KeyboardInterrupt, DataError)):
+        measure()
+    assert (device.root / LEFT).parent.exists()
+    assert not (device.root / LEFT).exists()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
+def test_profiles_that_cannot_be_kept_cost_nothing_that_was_measured(
+    error: BaseException,
+    device: Device,
+    measure: Measure,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(files, "save_profiles", fail)
+    run, result = measure(profile=True)
+    assert load_result(run.path / "benchmark.json") == result
+    assert result.complete
+    (line,) = [s for s in capfd.readouterr().err.splitlines() if "are not all kept" in s]
+    assert "No space left" in line or isinstance(error, KeyboardInterrupt)
+
+
+def test_numbers_of_a_hostile_device_are_no_clocks() -> None:
+    class Hostile:
+        def shell(self, command: str) -> Answer:
+            path = "/sys/devices/system/cpu/cpu{}/cpufreq/cpuinfo_max_freq:{}"
+            lines = [path.format(*pair) for pair in ((0, "9" * 5000), ("1" * 5000, 5), (2, 7))]
+            return Answer(0, "\n".join(lines), "")
+
+    assert cores(cast("Adb", Hostile())) == [2]
 
 
 def test_a_full_device_is_one_clear_error(device: Device, measure: Measure) -> None:

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
-from bloodedge.benchmarks import stage
 from bloodedge.benchmarks.host import BenchmarkConfig
 from bloodedge.benchmarks.model_work import model_work
+from bloodedge.benchmarks.profile import files
 from bloodedge.benchmarks.profile.files import read_profiles
 from bloodedge.benchmarks.result import SCHEMA, BenchmarkResult, load_result
 from bloodedge.benchmarks.stage import BenchmarkStageConfig, _roles, balanced_indices, benchmark
@@ -249,8 +249,11 @@ def test_what_a_killed_benchmark_measured_is_not_measured_again(
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (KeyboardInterrupt(), "interrupted: keeping what was measured, without profiles"),
-        (OSError(28, "No space left on device"), "no profiles: [Errno 28] No space left"),
+        (KeyboardInterrupt(), "interrupted: the profiles by operator are not all kept"),
+        (
+            OSError(28, "No space left on device"),
+            "the profiles by operator are not all kept: [Errno 28] No space left",
+        ),
     ],
 )
 def test_profiles_that_fail_cost_nothing_that_was_measured(
@@ -264,7 +267,7 @@ def test_profiles_that_fail_cost_nothing_that_was_measured(
 ):
     path = tmp_path / "brightest.tflite"
     path.write_bytes(brightest_tflite)
-    monkeypatch.setattr(stage, "save_profiles", Mock(side_effect=error))
+    monkeypatch.setattr(files, "save_profiles", Mock(side_effect=error))
     settings: dict[str, Any] = {"threads": (1,), "repeats": 1, "seconds": 0.01, "profile": True}
     run, result = benchmark(BenchmarkStageConfig((str(path),), "bench", 30, **settings), colours)
     assert result.complete
@@ -280,7 +283,7 @@ def test_what_was_complete_when_it_was_killed_is_not_measured_again(
     settings: dict[str, Any] = {"threads": (1,), "repeats": 2, "seconds": 0.01, "profile": True}
     config = BenchmarkStageConfig((str(path),), "bench", 30, **settings)
     with monkeypatch.context() as patched, pytest.raises(SystemExit):
-        patched.setattr(stage, "save_profiles", Mock(side_effect=SystemExit))
+        patched.setattr(files, "save_profiles", Mock(side_effect=SystemExit))
         benchmark(config, colours)
     run, result = benchmark(replace(config, resume=True), colours)
     (note,) = read_json(run.path / "benchmark.json")["notes"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,7 @@ def test_a_row_without_end_is_passed_over_at_once() -> None:
         (OLD.replace("75.000%\t 75", "975.000%\t 75"), "printed the row"),
         (OLD.replace("avg=5692", "avg=1e300"), "printed the time"),
         (OLD.replace("avg=5692", "avg=-5"), "printed the time"),
+        (re.sub(r"\d+(\s+\S+)$", r"1e999\1", OLD, count=1, flags=re.M), "printed the row"),
     ],
 )
 def test_what_is_no_table_is_refused(text: str, said: str) -> None:

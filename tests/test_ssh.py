@@ -18,20 +18,24 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
-from bloodedge.benchmarks.elsewhere import score
+from bloodedge.benchmarks.bundle import SUMS
+from bloodedge.benchmarks.elsewhere import DriverConfig, Material, score
 from bloodedge.benchmarks.emulator.server import Server, write_program
 from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.benchmarks.ssh import device as device_module
+from bloodedge.benchmarks.ssh import driver as driver_module
 from bloodedge.benchmarks.ssh.connection import SshError, Target, failure
-from bloodedge.benchmarks.ssh.driver import SshConfig
+from bloodedge.benchmarks.ssh.device import Device
+from bloodedge.benchmarks.ssh.driver import Ssh, SshConfig
 from bloodedge.benchmarks.stage import balanced_indices
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import BloodedgeError, ConfigError, DataError
-from bloodedge.runs import Run, runs_root
+from bloodedge.runs import Run, RunFolder, runs_root
 
 BASE = ".cache/bloodedge-ssh"
 NAME = "a name; $(reboot) 'quoted'.tflite"
@@ -57,6 +61,11 @@ def when(there: Callable[[], bool], then: Callable[[], None]) -> threading.Threa
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     return thread
+
+
+def notes_of(run: Run) -> list[str]:
+    notes: list[str] = json.loads((run.path / "benchmark.json").read_text())["notes"]
+    return notes
 
 
 def logged(home: Path, text: str) -> Callable[[], bool]:
@@ -180,9 +189,200 @@ def test_a_device_that_goes_down_goes_on_by_the_same_command(measure: Measure, h
     thread.join()
     run, result = measure(repeats=3)
     assert result.complete
-    notes = json.loads((run.path / "benchmark.json").read_text())["notes"]
-    assert any(note.startswith("resumed after") for note in notes)
+    assert any(note.startswith("resumed after") for note in notes_of(run))
     assert left_in(home) == [".cache"]
+
+
+def test_a_record_of_the_start_that_is_empty_costs_nothing_that_was_measured(
+    measure: Measure, home: Path
+) -> None:
+    def brown_out() -> None:
+        (state,) = (home / BASE).glob("*/state.json")
+        os.killpg(json.loads(state.read_text())["pid"], signal.SIGKILL)
+        state.write_text("")
+
+    thread = when(logged(home, "[1/3]"), brown_out)
+    with pytest.raises(SshError, match="went down in the middle"):
+        measure(repeats=3)
+    thread.join()
+    run, result = measure(repeats=3)
+    assert result.complete
+    assert notes_of(run)[0].startswith("resumed after")
+    assert left_in(home) == [".cache"]
+
+
+def shut_down(home: Path) -> None:
+    """End the measurement as a device does that is shut down in an orderly way."""
+    (state,) = (home / BASE).glob("*/state.json")
+    os.kill(json.loads(state.read_text())["pid"], signal.SIGTERM)
+    for _ in range(600):
+        if state.with_name("exit").exists():
+            return
+        time.sleep(0.1)
+
+
+def test_a_device_that_is_shut_down_goes_on_by_the_same_command(
+    measure: Measure, home: Path
+) -> None:
+    thread = when(logged(home, "[1/20]"), lambda: shut_down(home))
+    with pytest.raises(SshError, match=r"ended in the middle .* 130"):
+        measure(repeats=20)
+    thread.join()
+    (folder,) = (path.parent for path in (home / BASE).glob("*/state.json"))
+    assert json.loads((folder / "result.json").read_text())["complete"] is False
+    run, result = measure(repeats=20)
+    assert result.complete
+    assert notes_of(run)[0].startswith("resumed after")
+    assert left_in(home) == [".cache"]
+
+
+def test_a_device_that_starts_anew_goes_on_by_itself(
+    pi: Server, measure: Measure, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_module, "_PAUSES", (1.0,) * 60)
+
+    def reboot() -> None:
+        pi.stop(cut=True)
+        shut_down(home)
+        (path,) = (home / BASE).glob("*/state.json")
+        path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "before"}))
+        pi.start()
+
+    thread = when(logged(home, "[1/20]"), reboot)
+    run, result = measure(repeats=20)
+    thread.join()
+    assert result.complete
+    assert notes_of(run)[0].startswith("resumed after")
+    assert left_in(home) == [".cache"]
+
+
+def test_a_result_that_is_lost_on_its_way_is_fetched_again_also_where_all_is_kept(
+    measure: Measure, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ask = Device.ask
+
+    def lose(self: Device, command: str, **options: object) -> object:
+        answer = ask(self, command, **options)
+        if command == "fetch":
+            raise SshError("the connection broke")
+        return answer
+
+    with monkeypatch.context() as patched, pytest.raises(SshError):
+        patched.setattr(Device, "ask", lose)
+        measure(keep=True)
+    capfd.readouterr()
+    assert measure(keep=True)[1].complete
+    assert "going on with it" in capfd.readouterr().err
+    assert measure()[1].complete
+    assert "going on with it" not in capfd.readouterr().err
+
+
+def test_a_run_that_cannot_be_written_here_is_fetched_again(
+    measure: Measure, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "commit", full)
+        with pytest.raises(BloodedgeError, match="No space left"):
+            measure()
+    assert "still on the device: the same command fetches it" in capfd.readouterr().err
+    assert measure()[1].complete
+    assert "going on with it" in capfd.readouterr().err
+    assert left_in(home) == [".cache"]
+
+
+class Told:
+    """A device that does what it is told: an answer or an error for each command."""
+
+    said: ClassVar[dict[str, Any]] = {}
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, *_: object) -> None:
+        self.asked.clear()
+
+    def _do(self, what: str, usual: Any = None) -> Any:
+        self.asked.append(what)
+        answer = self.said.get(what, usual)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def look(self) -> Any:
+        return self._do("look", False)
+
+    def send(self, _: object) -> None:
+        self._do("send")
+
+    def ask(self, command: str, **_: object) -> Any:
+        return self._do(command, {"python": "x"})
+
+    def measure(self, *_: object) -> Any:
+        return self._do("measure", (0, ""))
+
+    def forget(self) -> None:
+        self._do("forget")
+
+    def remove(self) -> None:
+        self._do("remove")
+
+
+TRACEBACK = DataError("pi: exit code 1: json.decoder.JSONDecodeError: Expecting value")
+NOTHING = {"result": None, "partial": False}
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "kept"),
+    [
+        # Something is there, or may be.
+        ({"look": True, "measure": TRACEBACK}, DataError, True),
+        ({"measure": KeyboardInterrupt(), "stop": KeyboardInterrupt()}, KeyboardInterrupt, True),
+        ({"measure": KeyboardInterrupt(), "fetch": KeyboardInterrupt()}, KeyboardInterrupt, True),
+        ({"fetch": ConfigError("the result is larger than 16 MiB")}, ConfigError, True),
+        ({"fetch": {"result": "{"}}, DataError, True),
+        ({"measure": (130, ""), "fetch": {"result": None, "partial": True}}, SshError, True),
+        # Nothing was measured.
+        ({"send": KeyboardInterrupt()}, KeyboardInterrupt, False),
+        ({"runtime": ConfigError("no runtime")}, ConfigError, False),
+        ({"measure": (2, "no such thread"), "fetch": NOTHING}, ConfigError, False),
+        ({"measure": KeyboardInterrupt(), "fetch": NOTHING}, KeyboardInterrupt, False),
+    ],
+)
+@pytest.mark.parametrize("keep", [False, True])
+def test_only_what_holds_nothing_is_removed_after_an_error(
+    said: dict[str, Any],
+    error: type[BaseException],
+    kept: bool,
+    keep: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Told, "said", said)
+    monkeypatch.setattr(driver_module, "Device", Told)
+    none = np.zeros(0, np.int64)
+    pack = {SUMS: b""}.copy
+    material = Material({}, np.zeros((0, 8, 8, 3), np.uint8), none, (), "", True, pack)
+    with pytest.raises(error):
+        Ssh(SshConfig(Target("pi"), keep=keep))(material, DriverConfig(("a",), "pi"))
+    done = {"remove", "forget"} & set(Told.asked)
+    assert done == (set() if kept else {"forget" if keep else "remove"})
+    assert ("the same command goes on" in capfd.readouterr().err) == kept
+
+
+@pytest.mark.parametrize("error", [SshError("the connection broke"), KeyboardInterrupt()])
+def test_what_cannot_be_removed_is_said(
+    error: BaseException,
+    measure: Measure,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def fail(self: Device) -> None:
+        raise error
+
+    monkeypatch.setattr(Device, "remove", fail)
+    assert measure()[1].complete
+    assert f"is still there: {str(error) or 'interrupted'}" in capfd.readouterr().err
 
 
 def test_a_full_disk_costs_nothing_that_was_measured(
@@ -197,8 +397,7 @@ def test_a_full_disk_costs_nothing_that_was_measured(
     write_program(programs / "python3", f'exec "{sys.executable}" "$@"')
     run, result = measure(repeats=12)
     assert result.complete
-    (note, *_) = json.loads((run.path / "benchmark.json").read_text())["notes"]
-    assert note.startswith("resumed after")
+    assert notes_of(run)[0].startswith("resumed after")
     assert left_in(home) == [".cache"]
 
 
@@ -242,6 +441,27 @@ def test_ctrl_c_keeps_what_is_complete(
     assert (result.complete, len(result.rows)) == (False, 1)
     assert result.rows[0].accuracy == 1.0
     assert "fetching what is complete" in capfd.readouterr().err
+    assert left_in(home) == [".cache"]
+
+
+def test_a_second_ctrl_c_leaves_there_what_is_complete(
+    measure: Measure, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ask = Device.ask
+
+    def interrupt(self: Device, command: str, **options: object) -> object:
+        if command == "fetch":
+            raise KeyboardInterrupt
+        return ask(self, command, **options)
+
+    thread = when(logged(home, "[1/50]"), lambda: os.kill(os.getpid(), signal.SIGINT))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Device, "ask", interrupt)
+        measure(repeats=50)
+    thread.join()
+    _, result = measure(repeats=50)
+    assert (result.complete, len(result.rows)) == (False, 1)
+    assert "going on with it" in capfd.readouterr().err
     assert left_in(home) == [".cache"]
 
 

@@ -11,7 +11,8 @@ from bloodedge.benchmarks.android.adb import Adb
 from bloodedge.benchmarks.runner import one_line
 
 _PROPERTY = re.compile(r"^\[([\w.]+)\]: \[(.*)\]$", re.MULTILINE)
-_CORE = re.compile(r"cpu(\d+)/cpufreq/cpuinfo_max_freq:(\d+)")
+# Clocks in kHz; longer numbers are none, and may be too long for Python.
+_CORE = re.compile(r"cpu(\d{1,4})/cpufreq/cpuinfo_max_freq:(\d{1,12})\s*$", re.MULTILINE)
 _MAX_CORES = 1024
 _KEPT = {
     "ro.soc.model": "soc",
@@ -73,8 +74,8 @@ def cores(adb: Adb) -> list[int]:
     """Return the device's cores, the fastest first; of equals the highest number."""
     listed = adb.shell("grep -H . /sys/devices/system/cpu/cpu*/cpufreq/cpuinfo_max_freq").out
     speeds = [(int(khz), int(core)) for core, khz in _CORE.findall(listed)]
-    if speeds:
-        return [core for _, core in sorted(speeds, reverse=True) if core < _MAX_CORES]
+    if known := [core for _, core in sorted(speeds, reverse=True) if core < _MAX_CORES]:
+        return known
     possible = re.fullmatch(
         r"0-(\d{1,4})", adb.shell("cat /sys/devices/system/cpu/possible").out.strip()
     )

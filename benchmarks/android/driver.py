@@ -7,6 +7,8 @@ fastest cores. What is finished when the cable is pulled is kept.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +111,17 @@ class Android:
         adb = Adb(self.config.serial)
         found = device.properties(adb)
         self._check_abi(device.abi(found))
-        _install(adb, self.config.binary, material)
+        try:
+            _install(adb, self.config.binary, material)
+            return self._measured(adb, found, material, config)
+        finally:
+            # Whatever happens to this costs nothing that was measured.
+            with suppress(LostDeviceError, KeyboardInterrupt):
+                adb.shell(f"rm -rf {FOLDER}")
+
+    def _measured(
+        self, adb: Adb, found: Mapping[str, str], material: Material, config: DriverConfig
+    ) -> dict[str, Any]:
         session = _Session(self.config, adb, material, config)
         environment: dict[str, Any] = {
             "runtime": "benchmark_model",
@@ -122,11 +134,10 @@ class Android:
         profiles: list[Profile] = []
         try:
             session.measure()
+            complete = True
+            environment["after"] = device.state(adb)
             if self.config.profile:
                 session.profile(environment["runtime_version"], profiles)
-            environment["after"] = device.state(adb)
-            adb.shell(f"rm -rf {FOLDER}")
-            complete = True
         except LostDeviceError as error:
             say(f"{error}: keeping what is complete")
         except KeyboardInterrupt:

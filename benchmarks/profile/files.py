@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bloodedge.benchmarks.profile.table import Operator, Profile
+from bloodedge.console import say
+from bloodedge.errors import BloodedgeError
 from bloodedge.figures import can_draw, new_figure, save_figure
 from bloodedge.files import csv_cell, write_text
 
@@ -44,6 +46,16 @@ def save_profiles(profiles: Sequence[Profile], folder: Path) -> None:
     if can_draw():
         for number, profile in enumerate(profiles, 1):
             draw(profile, folder / figure_name(profile, number))
+
+
+def try_profiles(profiles: Callable[[], Sequence[Profile]], folder: Path) -> None:
+    """Write profiles beside a result, which nothing that happens to them costs."""
+    try:
+        save_profiles(profiles(), folder)
+    except KeyboardInterrupt:
+        say("interrupted: the profiles by operator are not all kept")
+    except (BloodedgeError, OSError) as error:
+        say(f"the profiles by operator are not all kept: {error}")
 
 
 def read_profiles(path: Path) -> list[Profile]:

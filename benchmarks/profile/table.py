@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bloodedge.benchmarks.fields import MAX_US
+from bloodedge.benchmarks.fields import MAX_COUNT, MAX_US
 from bloodedge.benchmarks.runner import one_line
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
@@ -107,13 +107,21 @@ def _table(text: str) -> tuple[Operator, ...]:
             rows.append(row)
     if len(rows) > _MAX_OPERATORS:
         raise ValueError(f"it printed more than {_MAX_OPERATORS} operators")
-    runs = max(1, min((int(float(_numbers(row)[-1])) for row in rows), default=1))
+    runs = max(1, min(map(_runs, rows), default=1))
     whole = _whole_us(text, runs)
     return tuple(_operator(row, whole, runs) for row in rows)
 
 
 def _numbers(row: re.Match[str]) -> list[str]:
     return row[2].split()
+
+
+def _runs(row: re.Match[str]) -> int:
+    runs = float(_numbers(row)[-1])
+    # Text such as 1e999 is infinite.
+    if not 0 <= runs <= MAX_COUNT:
+        raise ValueError(f"it printed the row {one_line(row[0])[:80]!r}")
+    return int(runs)
 
 
 def _whole_us(text: str, runs: int) -> float:

@@ -20,7 +20,7 @@ from bloodedge.errors import ConfigError, DataError
 
 _AGENT = Path(__file__).with_name("agent")
 # In the user's home: /tmp may be in memory, or forbid programs.
-_BASE = ".cache/bloodedge-ssh"
+BASE = ".cache/bloodedge-ssh"
 _CHUNK = 1 << 18
 _OLDEST = (3, 8)
 # Seconds between tries to connect again.
@@ -44,7 +44,7 @@ class Device:
     def __init__(self, target: Target, key: str) -> None:
         self._connection = Connection(target)
         self._host = target.host
-        self._folder = f"{_BASE}/{key}"
+        self._folder = f"{BASE}/{key}"
 
     def look(self) -> bool:
         """Return whether a measurement of this bundle was started there and not fetched.
@@ -158,8 +158,23 @@ class Device:
                     return said
         raise DataError(f"{self._host} gave no answer to 'profile'")
 
+    def forget(self) -> None:
+        """Leave all there, but the next measurement of the bundle starts anew.
+
+        Raises:
+            SshError: the connection broke.
+            DataError: it could not be done.
+        """
+        for _ in self._connection.lines(f"rm -f {self._folder}/state.json"):
+            pass
+
     def remove(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind.
+
+        Raises:
+            SshError: the connection broke.
+            DataError: it could not be removed.
+        """
         script = f"(cd {self._folder} && python3 -m agent remove) || rm -rf {self._folder}"
         for _ in self._connection.lines(shlex.join(["sh", "-c", script])):
             pass

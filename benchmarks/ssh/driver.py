@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from bloodedge.benchmarks.elsewhere import DriverConfig, Material
 from bloodedge.benchmarks.result import PROTOCOLS, BenchmarkResult, load_result
 from bloodedge.benchmarks.runner import one_line
 from bloodedge.benchmarks.ssh.connection import SshError, Target
-from bloodedge.benchmarks.ssh.device import Device
+from bloodedge.benchmarks.ssh.device import BASE, Device
 from bloodedge.benchmarks.ssh.profiling import profile
 from bloodedge.console import say
 from bloodedge.errors import BloodedgeError, ConfigError, DataError
@@ -68,32 +68,39 @@ class Ssh:
         """Measure everything; after Ctrl-C, what was complete.
 
         Raises:
-            SshError: no connection, or it was lost, or the machine or the runner went down: what
-                is measured stays there.
+            SshError: no connection, or it was lost, or the machine or the runner went down.
             ConfigError: the machine lacks something.
             DataError: what came back is no result of these models.
+
+        Whatever is raised, what was measured stays there, and the same command goes on with it.
         """
         files = material.pack()
         options = self._options(config)
         key = sha256(files[SUMS] + json.dumps(options).encode()).hexdigest()[:16]
         device = Device(self.config.target, key)
-        there = device.look()
-        lost = False
+        python = ""
+        if device.look():
+            say("a measurement of these very files was started there before: going on with it")
+        else:
+            python = self._prepare(device, files)
+        host = self.config.target.host
         try:
-            if there:
-                say("a measurement of these very files was started there before: going on with it")
-            result = self._result(device, files, options, there)
-            parts, found = _parts(result, self.config.target.host, material)
-            seconds = 0.5 if self.config.quick else config.seconds
-            profiles = profile(device, found, seconds) if self.config.profile else []
-            return {**parts, "profiles": profiles}
-        except SshError:
-            lost = True
+            code, last, fetched = self._measure(device, python, options)
+            result = fetched.get("result")
+            if result is not None:
+                parts, found = _parts(result, host, material)
+                seconds = 0.5 if self.config.quick else config.seconds
+                profiles = profile(device, found, seconds) if self.config.profile else []
+                clean_up = partial(self._clean_up, device)
+                return {**parts, "profiles": profiles, "clean_up": clean_up}
+            self._check_over(code, last, fetched.get("partial") is True)
+        except BaseException:
+            where = f"{host} keeps what was measured in {BASE}/{key}"
+            say(f"{where}: the same command goes on or fetches it; without that folder, anew")
             raise
-        finally:
-            if not (lost or self.config.keep):
-                with suppress(BloodedgeError):
-                    device.remove()
+        # Nothing was measured.
+        self._clean_up(device)
+        raise self._why_none(code, last)
 
     def _options(self, config: DriverConfig) -> list[str]:
         options = ["--threads", ",".join(map(str, self.config.threads))]
@@ -101,44 +108,65 @@ class Ssh:
         options += ["--seed", str(config.seed)]
         return [*options, "--quick"] if self.config.quick else options
 
-    def _result(
-        self, device: Device, files: Mapping[str, bytes], options: list[str], there: bool
-    ) -> object:
-        """Return the text of the result, or something else where there is none."""
-        python = ""
-        if not there:
+    def _prepare(self, device: Device, files: Mapping[str, bytes]) -> str:
+        """Copy the bundle there, and return the Python that is to run it."""
+        try:
             device.send(files)
             found = device.ask("runtime")
-            python = str(found.get("python"))
-            say(f"{self.config.target.host} has {one_line(found.get('runtime'))}")
+        except SshError:
+            raise
+        except (BloodedgeError, KeyboardInterrupt):
+            self._clean_up(device)
+            raise
+        say(f"{self.config.target.host} has {one_line(found.get('runtime'))}")
+        return str(found.get("python"))
+
+    def _clean_up(self, device: Device) -> None:
+        """Leave nothing there, or with `keep` nothing that a measurement would go on with."""
+        try:
+            if self.config.keep:
+                device.forget()
+            else:
+                device.remove()
+        except (BloodedgeError, KeyboardInterrupt) as error:
+            why = str(error) or "interrupted"
+            say(f"what was brought to {self.config.target.host} is still there: {why}")
+
+    def _measure(
+        self, device: Device, python: str, options: list[str]
+    ) -> tuple[int | None, str, Mapping[str, Any]]:
+        """Return the runner's exit code, its last line, and what there was to fetch."""
         try:
             code, last = device.measure(python, options)
         except KeyboardInterrupt:
             say("interrupted: ending the measurement there and fetching what is complete")
             device.ask("stop")
             code, last = _INTERRUPTED, ""
-        fetched = device.ask("fetch", keep=self.config.keep)
-        result = fetched.get("result")
-        if result is None:
-            raise self._why_none(code, last, fetched.get("partial") is True)
-        return result
+        return code, last, device.ask("fetch")
 
-    def _why_none(self, code: int | None, last: str, partial: bool) -> BaseException:
-        """Return why there is no result.
+    def _check_over(self, code: int | None, last: str, partial: bool) -> None:
+        """Check that the runner has nothing to go on from.
 
         Args:
             code: how the runner ended; none when the device went down.
             last: its last line.
             partial: whether it has left a record of what it had measured until then.
+
+        Raises:
+            SshError: it has.
         """
         host = self.config.target.host
         fix = "check its power, memory and disk; the same command goes on where it was"
         if code is None:
-            return SshError(f"{host} went down in the middle of the measurement", fix=fix)
+            raise SshError(f"{host} went down in the middle of the measurement", fix=fix)
         # As after an update of the runtime: the runner itself goes on from there no more.
         if partial and _ANEW not in last:
             what = f"the runner on {host} ended in the middle of the measurement"
-            return SshError(f"{what} with exit code {code}: {last}", fix=fix)
+            raise SshError(f"{what} with exit code {code}: {last}", fix=fix)
+
+    def _why_none(self, code: int | None, last: str) -> BaseException:
+        """Return why nothing was measured, by the runner's exit code and last line."""
+        host = self.config.target.host
         if code == _REFUSED:
             return ConfigError(f"the runner on {host} refused: {last.removeprefix('error: ')}")
         if code == _INTERRUPTED:

@@ -13,9 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .runtime import present
 from .talk import BASE, FOLDER, LOCK, VENV, alone, detached, fail, locked, tell
 
 STATE, LOG, EXIT = FOLDER / "state.json", FOLDER / "log", FOLDER / "exit"
+# That the measurement was told to end: a device that is shut down ends it in the same way.
+STOPPED = FOLDER / "stopped"
 RESULT = FOLDER / "result.json"
 # The runner's own record of what it has finished.
 PARTIAL = RESULT.with_name("result.json.partial")
@@ -29,20 +32,10 @@ BUSY = "another measurement is running on this device"
 def measure(options: dict[str, Any]) -> None:
     """Start the measurement unless it was, and repeat its log from a byte on until it ends.
 
-    One that ended without an exit code, as when the power fails, goes on where it was; so does one
-    that ended without a result, once its exit code was told.
+    One that went down with the device, or ended otherwise without its whole result, goes on where
+    it was, once its exit code was told; not one that was told to end.
     """
-    child = None
-    state = json.loads(STATE.read_text()) if STATE.exists() else {"options": options}
-    # Who has read some of the log, and was cut off, still has to hear how it ended.
-    heard = options["from"] > 0
-    if not STATE.exists() or (ended() and not RESULT.exists() and not (heard and EXIT.exists())):
-        with contextlib.suppress(FileNotFoundError):
-            EXIT.unlink()
-        command = [sys.executable, "-m", "agent", "supervise"]
-        with LOG.open("ab" if heard else "wb") as out:
-            child = detached([*command, json.dumps(state["options"])], out)
-        STATE.write_text(json.dumps({**state, "pid": child.pid, "boot": boot()}))
+    child = start(options) if to_start(options["from"] > 0) else None
     with LOG.open("rb") as log:
         log.seek(options["from"])
         while True:
@@ -56,12 +49,58 @@ def measure(options: dict[str, Any]) -> None:
                 return None
 
 
+def to_start(heard: bool) -> bool:
+    """Return whether there is nothing yet to follow, or it ended and can go on.
+
+    Args:
+        heard: whether the one who asks has read some of the log.
+    """
+    if not STATE.exists():
+        return True
+    if not ended() or (RESULT.exists() and not unfinished()):
+        return False
+    # Who was cut off still has to hear how it ended, unless it was the device that went down.
+    return not (heard and EXIT.exists() and read_state().get("boot") == boot())
+
+
+def start(options: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """Start the measurement, or go on with it, and write down what was started."""
+    kept = read_state().get("options")
+    if kept is None:
+        # A damaged record no longer says which Python it was.
+        python = options["python"] or present()[0] or fail("no Python here has a runtime any more")
+        kept = {**options, "python": python}
+    for path in (EXIT, STOPPED):
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+    command = [sys.executable, "-m", "agent", "supervise", json.dumps(kept)]
+    with LOG.open("ab" if options["from"] > 0 else "wb") as out:
+        child = detached(command, out)
+    write(STATE, json.dumps({"options": kept, "pid": child.pid, "boot": boot()}))
+    return child
+
+
+def read_state() -> dict[str, Any]:
+    """Return what was started, as which process, in which boot; nothing where that is damaged."""
+    try:
+        state = json.loads(STATE.read_text())
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(state, dict) and {"options", "pid", "boot"} <= set(state)
+    return state if whole else {}
+
+
+def unfinished() -> bool:
+    """Return whether the runner has left something to do without having been told to."""
+    return PARTIAL.exists() and not STOPPED.exists()
+
+
 def supervise(options: dict[str, Any]) -> None:
     """Run the bundle in a session of its own, and write its exit code when it ends."""
     with locked() as lock:
         if not lock:
             print(f"error: {BUSY}", flush=True)
-            write_exit(2)
+            write(EXIT, "2")
             return
         command = [options["python"], "run.py", *options["options"]]
         if PARTIAL.exists():
@@ -69,14 +108,22 @@ def supervise(options: dict[str, Any]) -> None:
         child = subprocess.Popen(command, cwd=str(FOLDER), stdin=subprocess.DEVNULL)
         # From `stop`, or when the device is shut down: the runner writes what it has.
         signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGINT))
-        write_exit(child.wait())
+        write(EXIT, str(child.wait()))
 
 
-def write_exit(code: int) -> None:
-    """Write the exit code whole or not at all."""
-    temporary = EXIT.with_name(".exit")
-    temporary.write_text(str(code))
-    temporary.replace(EXIT)
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all, also when the power fails."""
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(str(path.parent), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def exit_code() -> int | None:
@@ -99,8 +146,8 @@ def ended() -> bool:
     """Return whether the measurement is over, in whatever way."""
     if EXIT.exists():
         return True
-    state = json.loads(STATE.read_text())
-    if state["boot"] != boot():
+    state = read_state()
+    if not state or state["boot"] != boot():
         return True
     try:
         os.kill(state["pid"], 0)
@@ -113,26 +160,25 @@ def ended() -> bool:
 def stop(options: dict[str, Any]) -> None:
     """End the measurement as Ctrl-C does, and wait until it has written what is complete."""
     until = time.monotonic() + STOP_SECONDS
+    # A full disk is no reason to go on measuring.
+    with contextlib.suppress(OSError):
+        STOPPED.touch()
     if STATE.exists() and not ended():
-        os.kill(json.loads(STATE.read_text())["pid"], signal.SIGTERM)
+        os.kill(read_state()["pid"], signal.SIGTERM)
         while not ended() and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
         if not ended():
-            os.killpg(json.loads(STATE.read_text())["pid"], signal.SIGKILL)
+            os.killpg(read_state()["pid"], signal.SIGKILL)
     tell(done={"code": exit_code()})
 
 
 def fetch(options: dict[str, Any]) -> None:
-    """Give the result; where the runner wrote none, whether it can go on."""
-    if not RESULT.exists():
+    """Give the result; where there is none, or not all of it yet, whether the runner can go on."""
+    if not RESULT.exists() or unfinished():
         return tell(done={"result": None, "partial": PARTIAL.exists()})
     if RESULT.stat().st_size > RESULT_LIMIT:
         fail("the result is larger than 16 MiB")
-    text = RESULT.read_text(encoding="utf-8")
-    if options.get("keep"):
-        # The next measurement of the same bundle starts anew.
-        STATE.unlink()
-    return tell(done={"result": text})
+    return tell(done={"result": RESULT.read_text(encoding="utf-8")})
 
 
 def profile(options: dict[str, Any]) -> None:

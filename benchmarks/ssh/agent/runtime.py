@@ -33,19 +33,27 @@ PIP += ["--disable-pip-version-check", "--retries=1", "--timeout=15"]
 
 def runtime(options: dict[str, Any]) -> None:
     """Find a Python that has a runtime, or make one in a venv."""
-    reasons = []
-    for python in (sys.executable, str(VENV / "bin/python")):
-        if Path(python).exists():
-            found, why = probe(python)
-            if found:
-                return tell(done={"python": python, "runtime": " ".join(found)})
-            reasons.append(why)
-    tell(say=f"no runtime in {sys.executable}: {reasons[0]}")
+    python, found, why = present()
+    if found:
+        return tell(done={"python": python, "runtime": " ".join(found)})
+    tell(say=f"no runtime in {sys.executable}: {why}")
     python = install()
     found, why = probe(python)
     if not found:
         fail(f"the runtime that pip installed does not work: {why}")
     return tell(done={"python": python, "runtime": " ".join(found)})
+
+
+def present() -> tuple[str, list[str], str]:
+    """Return a Python here that has a runtime, and which; or nothing and what our own lacks."""
+    reasons = []
+    for python in (sys.executable, str(VENV / "bin/python")):
+        if Path(python).exists():
+            found, why = probe(python)
+            if found:
+                return python, found, ""
+            reasons.append(why)
+    return "", [], reasons[0]
 
 
 def probe(python: str) -> tuple[list[str], str]:
