@@ -100,16 +100,47 @@ class BankFile:
     data: str
 
 
-def write_bank(bank: BankFile, path: Path) -> None:
-    """Write teacher logits with what they belong to: an .npz of plain arrays.
+def check_place(path: Path, teachers: tuple[str, ...], data: str, *, force: bool = False) -> None:
+    """Check that teacher logits may be written to a path, before they are computed.
+
+    Args:
+        path: of the file to be.
+        teachers: the names of the models that answer.
+        data: the fingerprint of the data set.
+        force: whether other logits there may be replaced.
 
     Raises:
-        DataError: there is another file.
+        DataError: there is another file, or one with logits of other teachers or data.
     """
-    if path.exists() and "teachers" not in read_arrays(path):
-        raise DataError(
-            f"{path} exists and holds no teacher logits", fix="choose another --teacher-logits"
-        )
+    if not path.exists():
+        return
+    arrays = _read_kept(path)
+    if force:
+        return
+    held = tuple(str(t) for t in arrays["teachers"].ravel())
+    if held != teachers:
+        raise _taken(path, f"of {', '.join(held)}, not of {', '.join(teachers)}")
+    if str(arrays["data"]) != data:
+        raise _taken(path, "of other images")
+
+
+def write_bank(bank: BankFile, path: Path, *, force: bool = False) -> None:
+    """Write teacher logits with what they belong to: an .npz of plain arrays.
+
+    Args:
+        bank: the logits.
+        path: of the file.
+        force: whether other logits there are replaced.
+
+    Raises:
+        DataError: there is a file with another content.
+    """
+    check_place(path, bank.teachers, bank.data, force=force)
+    if path.exists() and not force:
+        held, wanted = _read_views(path), np.moveaxis(bank.logits, 1, 0)
+        if len(held) != len(wanted) or not all(map(np.array_equal, held, wanted)):
+            raise _taken(path, "of another teacher of that name, --precision or --teacher-views")
+        return
     arrays = {f"view{i}": bank.logits[:, i] for i in range(bank.logits.shape[1])}
     about = {"teachers": np.array(bank.teachers), "data": np.array(bank.data)}
     _write(path, {**arrays, **about})
@@ -140,6 +171,22 @@ def read_bank(path: Path, data: Dataset) -> BankFile:
     if not np.isfinite(logits).all():
         raise DataError(f"the teacher logits in {path} are not all finite", fix="write them again")
     return BankFile(logits, tuple(str(t) for t in teachers.ravel()), data.fingerprint)
+
+
+def _read_kept(path: Path) -> dict[str, NDArray[Any]]:
+    arrays = read_arrays(path)
+    if "teachers" not in arrays or "data" not in arrays:
+        raise DataError(
+            f"{path} exists and holds no teacher logits", fix="choose another --teacher-logits"
+        )
+    return arrays
+
+
+def _taken(path: Path, whose: str) -> DataError:
+    return DataError(
+        f"{path} holds teacher logits {whose}",
+        fix="choose another --teacher-logits, or add --force",
+    )
 
 
 def _stored(key: BankKey, outputs: int) -> tuple[Path, list[Bank]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bloodedge.compress.bridge.runtime import tfmot
 from bloodedge.compress.choice import LayerChoice, choose_layers
 from bloodedge.compress.finetune import FinetuneConfig, Method, Parent, finetune, load_parent
+from bloodedge.compress.preserve import can_share
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, check_range
@@ -98,12 +99,11 @@ def _tell_of_zeros(config: ClusterConfig, parent: Parent, choices: Sequence[Laye
 
 
 def _too_small(config: ClusterConfig, kernel: Any) -> str:
-    """Return why a kernel cannot be clustered: it has no more weights, zeros aside, than values."""
+    """Return why a kernel is left alone: its weights, zeros aside, are too few to share values."""
     values = np.asarray(kernel)
-    if values.size <= config.clusters:
-        return f"{values.size} weights are no more than {config.clusters} clusters"
-    if config.preserve_sparsity or is_pruned(values):
-        others = np.count_nonzero(values)
-        if others < config.clusters:
-            return f"{others} weights that are not zero are too few for {config.clusters} clusters"
-    return ""
+    apart = config.preserve_sparsity or is_pruned(values)
+    weights = int(np.count_nonzero(values)) if apart else values.size
+    if can_share(weights, config.clusters):
+        return ""
+    what = "weights that are not zero" if apart else "weights"
+    return f"{weights} {what} are fewer than two for each of {config.clusters} clusters"

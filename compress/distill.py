@@ -59,7 +59,7 @@ def distill(config: DistillConfig, data: Dataset) -> Run:
     by_role = parents(config.teaching)
     with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
         # First: a teacher that does not fit says so before anything is built.
-        targets = teach(config.teaching, data, config.fit)
+        targets = teach(config.teaching, data, config.fit, force=config.force)
         student = Registered(
             ModelConfig(
                 config.student, len(data.class_names), data.size, config.width, config.attention

@@ -76,6 +76,14 @@ def _spread(gain: NDArray[np.float32] | None, kernel: NDArray[np.float32]) -> ND
     return gain.reshape(trailing)
 
 
+def can_share(weights: int, values: int) -> bool:
+    """Whether so many weights share so many values: each has two on average, or more.
+
+    With fewer, sharing saves nothing, and could not be told from weights that happen to be equal.
+    """
+    return weights >= _LEAST_REPEATS * values
+
+
 def clusters_of(
     kernel: NDArray[np.float32], gain: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], int] | None:
@@ -93,8 +101,8 @@ def clusters_of(
     first = np.concatenate([[True], apart])
     count = int(first.sum())
     # The zeros of a pruned kernel are one value, and say nothing of how often others repeat.
-    others, alive = int(np.count_nonzero(values)), int(np.count_nonzero(kernel))
-    if count > _MOST_CLUSTERS or others * _LEAST_REPEATS > alive:
+    others, alive = int(np.count_nonzero(values[first])), int(np.count_nonzero(kernel))
+    if count > _MOST_CLUSTERS or not can_share(alive, others):
         return None
     cluster = (np.cumsum(first) - 1)[np.searchsorted(values, kernel / gain)]
     return cluster.astype(np.int64), count

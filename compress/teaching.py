@@ -12,6 +12,7 @@ from bloodedge.compress.bank import (
     Bank,
     BankFile,
     BankKey,
+    check_place,
     read_bank,
     teacher_answers,
     write_bank,
@@ -90,7 +91,9 @@ def refuse_features(config: TeachingConfig | None) -> None:
         )
 
 
-def teach(config: TeachingConfig | None, data: Dataset, fit: FitConfig) -> Targets:
+def teach(
+    config: TeachingConfig | None, data: Dataset, fit: FitConfig, *, force: bool = False
+) -> Targets:
     """Return the targets of a student: stored answers, computed where they are missing, or live.
 
     Args:
@@ -98,10 +101,12 @@ def teach(config: TeachingConfig | None, data: Dataset, fit: FitConfig) -> Targe
         data: its train split.
         fit: what the targets are for: the teachers compute in its precision, too, and labels
             are smoothed where they are all there is.
+        force: whether the file that is to keep logits may hold others, which these replace.
 
     Raises:
         ModelError: a teacher is missing, damaged, or has other classes or images than the data.
-        DataError: stored logits are missing, damaged, or belong to other data.
+        DataError: stored logits are missing, damaged, or belong to other data, or the file that
+            is to keep them holds others.
     """
     labels = data["train"].labels
     if config is None:
@@ -111,6 +116,10 @@ def teach(config: TeachingConfig | None, data: Dataset, fit: FitConfig) -> Targe
         say(f"teacher logits of {', '.join(bank.teachers)} from {config.logits}")
         return SoftLabels(labels, bank.logits, config.kd)
     references = [find_model(name) for name in config.teachers]
+    names = tuple(reference.name for reference in references)
+    if config.logits:
+        # The teachers may take hours.
+        check_place(Path(config.logits), names, data.fingerprint, force=force)
     half = resolve_precision(fit.precision)
     teachers = [(found, _ready(found, data, half)) for found in references]
     if config.live:
@@ -123,8 +132,7 @@ def teach(config: TeachingConfig | None, data: Dataset, fit: FitConfig) -> Targe
         return SoftLabels(labels, answers[..., :classes], config.kd, answers[..., classes:])
     logits = _mean_logits(teachers, config.views, data, half)
     if config.logits:
-        names = tuple(reference.name for reference, _ in teachers)
-        write_bank(BankFile(logits, names, data.fingerprint), Path(config.logits))
+        write_bank(BankFile(logits, names, data.fingerprint), Path(config.logits), force=force)
         say(f"teacher logits kept in {config.logits}")
     return SoftLabels(labels, logits, config.kd)
 

@@ -411,6 +411,12 @@ def test_a_dry_run_shows_the_steps_and_writes_nothing(
         ("slim+float32 --calibration-per-class 3", "--calibration-per-class with float32"),
         ("slim --method dkd --alpha 0.5", "--method, --alpha without kd or --teacher"),
         ("kd --method dist --temperature 2", "--temperature with --method dist"),
+        (
+            "slim50+int8 --epochs 0 --teacher big --lr 0.001 --batch 32 --temperature 9 --alpha 1",
+            "--teacher, --temperature, --alpha, --lr, --batch with --epochs 0; .* fine-tune",
+        ),
+        ("slim --epochs slim=0 --method dkd", "--method with --epochs 0"),
+        ("slim+qat --epochs slim=0,qat=1 --lr slim=0.1", "slim does not train with --epochs 0"),
     ],
 )
 def test_what_no_step_heeds_is_refused(words: str, message: str, source: Path):
@@ -449,3 +455,12 @@ def test_the_grammar_knows_every_format_that_is_exported():
     from bloodedge.deploy.convert import ALL_VARIANTS
 
     assert set(FORMATS) == set(ALL_VARIANTS)
+
+
+def test_a_teacher_is_heeded_where_another_step_trains(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bloodedge.data.sources.load_data", Mock(side_effect=DataError("enough")))
+    words = "big --recipe slim+qat --epochs slim=0,qat=1 --teacher big --lr 0.1 --batch 8"
+    with pytest.raises(DataError, match="enough"):
+        raise run(*words.split(), "--temperature", "9").exception

@@ -12,6 +12,7 @@ import pytest
 
 from bloodedge.backend import use_backend
 from bloodedge.compress.clustering import ClusterConfig, cluster, wrap_layer
+from bloodedge.compress.preserve import clusters_of, keeper
 from bloodedge.compress.sparsity import SparsityConfig, sparsify
 from bloodedge.compress.targets import KdConfig
 from bloodedge.compress.teaching import TeachingConfig
@@ -202,7 +203,7 @@ def test_bad_settings_are_refused_when_built(bad: dict[str, Any], why: str):
 def test_a_kernel_with_fewer_weights_than_clusters_is_left_alone(colours: Dataset, tiny_file: Path):
     use_backend()
     asked = ClusterConfig(str(tiny_file), "few", FIT, clusters=250, layers=("point",))
-    with pytest.raises(ConfigError, match="168 weights are no more than 250 clusters"):
+    with pytest.raises(ConfigError, match="168 weights are fewer than two for each of 250 clus"):
         cluster(asked, colours)
 
 
@@ -213,11 +214,44 @@ def test_a_pruned_kernel_with_fewer_weights_left_than_clusters_is_left_alone(
     model = load_model(tiny_file)
     layer = model.get_layer("point")
     kernel, *rest = layer.get_weights()
-    kernel.reshape(-1)[5:] = 0
+    kernel.reshape(-1)[13:] = 0
     layer.set_weights([kernel, *rest])
     model.save(tmp_path / "sparse.keras")
-    few = ClusterConfig(str(tmp_path / "sparse.keras"), "few", FIT, clusters=6, layers=("point",))
-    with pytest.raises(ConfigError, match="5 weights that are not zero are too few for 6 clusters"):
+    few = ClusterConfig(str(tmp_path / "sparse.keras"), "few", FIT, clusters=7, layers=("point",))
+    with pytest.raises(ConfigError, match="13 weights that are not zero are fewer than two for"):
         cluster(few, colours)
-    run = cluster(replace(few, clusters=5, fit=replace(FIT, epochs=1)), colours)
-    assert len(np.unique(kernels(run.path / "model.keras")["point"])) <= 5
+    run = cluster(replace(few, clusters=6, fit=replace(FIT, epochs=1)), colours)
+    assert len(np.unique(kernels(run.path / "model.keras")["point"])) <= 6
+
+
+@pytest.mark.parametrize("clusters", [84, 85])
+def test_what_is_clustered_is_kept_and_what_could_not_be_kept_is_left_alone(
+    clusters: int, colours: Dataset, tiny_file: Path
+):
+    use_backend()
+    fit = replace(FIT, epochs=1)
+    asked = ClusterConfig(str(tiny_file), "half", fit, clusters=clusters, layers=("point",))
+    if clusters > 84:
+        with pytest.raises(ConfigError, match="168 weights are fewer than two for each of 85"):
+            cluster(asked, colours)
+        return
+    kernel = kernels(cluster(asked, colours).path / "model.keras")["point"]
+    assert keeper(kernel)[1] == f"{len(np.unique(kernel))} clusters"
+
+
+def test_clusters_are_found_behind_batch_norm_where_each_value_is_there_twice():
+    rng = np.random.default_rng(0)
+    gain = rng.uniform(0.5, 2, 6).astype(np.float32)
+    values = rng.permutation(np.repeat(rng.normal(size=96).astype(np.float32), 2)).reshape(-1, 6)
+    folded = values * gain
+    # Rounding makes more values of them, which are no clusters of their own.
+    assert len(np.unique(folded / gain)) > 96
+    found = clusters_of(folded, gain)
+    assert found is not None
+    assert found[1] == 96
+
+
+def test_weights_of_which_some_are_equal_by_chance_are_no_clusters():
+    kernel = np.random.default_rng(0).normal(size=(8, 24)).astype(np.float32)
+    kernel.ravel()[:20] = kernel.ravel()[20:40]
+    assert keeper(kernel) == (None, "")

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import util
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bloodedge.backend import use_backend
+from bloodedge.cli.starting import loss_config
 from bloodedge.compress import losses
-from bloodedge.compress.bank import BankFile, BankKey, read_bank, teacher_answers, write_bank
+from bloodedge.compress.bank import (
+    BankFile,
+    BankKey,
+    read_bank,
+    teacher_answers,
+    write_bank,
+)
 from bloodedge.compress.distill import DistillConfig, distill
 from bloodedge.compress.features import with_features
 from bloodedge.compress.targets import METHODS, KdConfig, LiveTeachers, SoftLabels
@@ -440,3 +449,62 @@ def test_features_need_a_dense_head():
     net = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image), name="means")
     with pytest.raises(ModelError, match="means ends in GlobalAveragePooling2D"):
         with_features(net)
+
+
+@pytest.mark.parametrize(
+    ("other", "whose"),
+    [
+        ({"teachers": ("t", "u")}, "of t, not of t, u;"),
+        ({"data": "others"}, "of other images;"),
+        ({"logits": np.ones((4, 1, 3), np.float16)}, "of another teacher of that name"),
+        ({"logits": np.zeros((4, 2, 3), np.float16)}, "or --teacher-views;"),
+    ],
+)
+def test_kept_logits_replace_no_other_logits(other: dict[str, Any], whose: str, tmp_path: Path):
+    path = tmp_path / "logits.npz"
+    bank = BankFile(np.zeros((4, 1, 3), np.float16), ("t",), "data")
+    write_bank(bank, path)
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=f"holds teacher logits .*{whose}.* or add --force"):
+        write_bank(replace(bank, **other), path)
+    assert path.read_bytes() == before
+    write_bank(replace(bank, **other), path, force=True)
+    assert path.read_bytes() != before
+
+
+def test_other_logits_are_seen_before_a_teacher_computes(
+    colours: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    quick_train(colours, "teacher", FitConfig(1, 16))
+    kept = tmp_path / "logits.npz"
+    write_bank(BankFile(np.zeros((4, 1, 3), np.float16), ("b",), colours.fingerprint), kept)
+    monkeypatch.setattr("bloodedge.compress.teaching.teacher_answers", None)
+    with pytest.raises(DataError, match=r"of b, not of teacher; .*choose another"):
+        teach(TeachingConfig(("teacher",), logits=str(kept)), colours, QUICK)
+
+
+def test_force_replaces_other_logits_once_they_are_there_and_nothing_else(
+    colours: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    kept, cells = tmp_path / "logits.npz", tmp_path / "cells.npz"
+    quick_train(colours, "teacher", FitConfig(1, 16))
+    np.savez(cells, images=np.zeros(3))
+    write_bank(BankFile(np.zeros((4, 1, 3), np.float16), ("b",), "data"), kept)
+    before = kept.read_bytes()
+    with monkeypatch.context() as broken, pytest.raises(TypeError):
+        broken.setattr("bloodedge.compress.teaching.teacher_answers", None)
+        teach(TeachingConfig(("teacher",), logits=str(kept)), colours, QUICK, force=True)
+    assert kept.read_bytes() == before
+    teach(TeachingConfig(("teacher",), logits=str(kept)), colours, QUICK, force=True)
+    assert read_bank(kept, colours).teachers == ("teacher",)
+    with pytest.raises(DataError, match="holds no teacher logits"):
+        teach(TeachingConfig(("teacher",), logits=str(cells)), colours, QUICK, force=True)
+    assert cells.exists()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_teacher_weighs_as_its_method_says_unless_told_otherwise(method: str):
+    assert KdConfig(method=method) == KdConfig(alpha=METHODS[method], method=method)
+    # What a manifest records.
+    assert asdict(KdConfig(method=method))["alpha"] == METHODS[method]
+    assert KdConfig() == loss_config("kd", 4.0, None)

@@ -600,3 +600,47 @@ def test_what_a_runtime_takes_to_import_is_not_the_files(
 
 def refuse(path: str) -> None:
     raise ValueError(f"{path} is refused")
+
+
+def converted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return what will be converted: the model, its formats and the side of its images."""
+    got: list[Any] = []
+
+    def capture(model: Any, formats: Any, size: int, runtime: str, name: str) -> list[Any]:
+        got.append((model.name, formats, size))
+        return []
+
+    monkeypatch.setattr("bloodedge.deploy.lint.check.model_cases", capture)
+    return got
+
+
+def test_with_kd_a_name_is_the_students_and_not_the_zoos(monkeypatch: pytest.MonkeyPatch):
+    got = converted(monkeypatch)
+    result = run("cnn_se", "--recipe", "kd+dynamic", "--size", "32")
+    assert result.exit_code == 0, result.output
+    assert got == [("cnn_se", ("dynamic",), 32)]
+    # Without kd it is the file, as everywhere else.
+    assert "nothing to say of cnn_se.tflite on litert" in run("cnn_se").stdout
+    assert len(got) == 1
+
+
+def test_formats_of_a_recipe_are_refused_with_a_file_that_has_one(tmp_path: Path):
+    path = tmp_path / "a.tflite"
+    path.write_bytes(convert(net(), "int8", noise()))
+    with pytest.raises(ConfigError, match=r"the formats dynamic with .*, which is a"):
+        raise run(str(path), "--recipe", "qat+dynamic").exception
+    both = run(str(path), "--recipe", "slim+qat")
+    assert both.stdout == "nothing to say of recipe slim+qat, a.tflite on litert\n"
+
+
+def test_a_size_is_refused_with_a_model_that_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    got = converted(monkeypatch)
+    path = tmp_path / "net.keras"
+    save_model(net(), path)
+    with pytest.raises(ConfigError, match=r"--size with .*, whose images have a size"):
+        raise run(str(path), "--size", "28").exception
+    assert got == []
+    assert run(str(path)).exit_code == 0
+    assert [size for _, _, size in got] == [SIDE]

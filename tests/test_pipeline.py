@@ -464,3 +464,14 @@ def test_quick_on_another_backend_end_to_end(tmp_path: Path, colours: Dataset):
     assert "| `cnn_se` | int8, QAT | 1 |" in done.stdout
     assert f"cnn_se: val prefers {runs_root()}" in done.stdout
     assert is_finished("quick-cnn_se-s0-qat-int8-test")
+
+
+def test_how_many_interpreters_answered_does_not_matter():
+    name = "cnn_se-s0-float32-test"
+    link = next(link for link in steps(PRESETS["champion"]) if link.name == name)
+    manifest = recorded()[name]
+    data: Any = SimpleNamespace(**manifest["data"])
+    manifest["config"]["workers"] = 2
+    assert link.settings_that_differ(manifest, data) == []
+    manifest["config"]["split"] = "val"
+    assert link.settings_that_differ(manifest, data) == ["split is val, not test"]

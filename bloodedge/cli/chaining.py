@@ -149,6 +149,9 @@ def _refuse_others(context: typer.Context, config: RecipeConfig) -> None:
     kinds = config.recipe.kinds()
     if not kinds:
         refuse_unheeded(context, _FIT, "without a step that trains")
+    elif not any(config.trains(kind) for kind in kinds):
+        unheeded = ("--teacher", "--lr", "--batch", *TEACHING)
+        refuse_unheeded(context, unheeded, "with --epochs 0", fix="fine-tune, or leave them out")
     if "slim" not in kinds:
         refuse_unheeded(context, _SLIM, "without slim in the recipe")
     if "qat" not in kinds:

@@ -36,7 +36,8 @@ def distill(
         str,
         typer.Option(
             "--teacher-logits",
-            help="A file that keeps the teacher's logits: written with --teacher, used without.",
+            help="A file that keeps the teacher's logits: written with --teacher, over others only "
+            "with --force, used without.",
         ),
     ] = "",
     live: Annotated[

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from bloodedge.deploy.lint.rule import Case, Finding
     from bloodedge.references import ModelReference
+    from bloodedge.variants import Recipe
 
 _CLASSES = 8
 _WORDS = ("note", "warning", "useless")
@@ -24,7 +25,7 @@ def lint(
         str | None,
         typer.Argument(
             help="A run, a .tflite or .keras file, a zoo or a registered model; with kd the "
-            "student."
+            "registered student."
         ),
     ] = None,
     recipe: Annotated[
@@ -56,7 +57,7 @@ def lint(
     if model is None:
         refuse_unheeded(context, ("--size",), "without a model")
     else:
-        cases += _model_cases(context, model, steps.formats if steps else (), runtime, size)
+        cases += _model_cases(context, model, steps, runtime, size)
     found = check(cases)
     if as_json:
         print(json.dumps([_entry(finding) for finding in found], indent=2))
@@ -69,32 +70,54 @@ def lint(
 
 
 def _model_cases(
-    context: typer.Context, name: str, formats: Sequence[str], runtime: str, size: int
+    context: typer.Context, name: str, recipe: Recipe | None, runtime: str, size: int
 ) -> list[Case]:
+    from bloodedge.backend import use_backend
     from bloodedge.cli.starting import refuse_unheeded
     from bloodedge.deploy.lint.check import check_runtime, file_case, model_cases
-    from bloodedge.errors import ModelError
-    from bloodedge.references import find_models
-    from bloodedge.train.registry import models
+    from bloodedge.errors import ConfigError
     from bloodedge.variants import Variant
 
     check_runtime(runtime)
-    try:
-        references = find_models(name)
-    except ModelError:
-        if name not in models():
-            raise
-        references = []
+    references = _references(name, recipe)
+    formats = recipe.formats if recipe else ()
     files = [found for found in references if found.is_tflite]
+    sized = f"with {name}, whose images have a size"
     if files:
-        refuse_unheeded(context, ("--size",), f"with {name}, whose images have a size")
+        if formats:
+            raise ConfigError(
+                f"the formats {', '.join(formats)} with {name}, which is a .tflite already",
+                fix="leave the formats out, or name the model that it was made from",
+            )
+        refuse_unheeded(context, ("--size",), sized)
         named = [(found, Variant.parse(found.name).format) for found in files]
         return [file_case(found.path, runtime, form) for found, form in named]
-    from bloodedge.backend import use_backend
 
     use_backend("tensorflow")
     net = _restored(references[0]) if references else _fresh(name, size)
+    if references and net.input_shape[1]:
+        refuse_unheeded(context, ("--size",), sized)
     return model_cases(net, formats or ("int8",), int(net.input_shape[1] or size), runtime, name)
+
+
+def _references(name: str, recipe: Recipe | None) -> list[ModelReference]:
+    """Return the files that a name means; none for a registered model, to be built afresh.
+
+    With kd the name is the student's, whatever runs and zoo models are called.
+    """
+    from bloodedge.errors import ModelError
+    from bloodedge.references import find_models
+    from bloodedge.train.registry import models
+
+    registered = name in models()
+    if registered and recipe and "kd" in recipe.kinds():
+        return []
+    try:
+        return find_models(name)
+    except ModelError:
+        if not registered:
+            raise
+        return []
 
 
 def _restored(reference: ModelReference) -> Any:

@@ -12,8 +12,8 @@ from bloodedge.references import find_model
 from bloodedge.runs import Run
 from bloodedge.train.finished import ASIDE, settings_that_differ
 
-# Models and teachers are compared by their digests.
-_ASIDE = ASIDE | {"model", "teaching.teachers", "teaching.logits"}
+# Models and teachers are compared by their digests; how many interpreters answer changes nothing.
+_ASIDE = ASIDE | {"model", "teaching.teachers", "teaching.logits", "workers"}
 
 
 @dataclass(frozen=True)

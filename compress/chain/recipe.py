@@ -90,6 +90,8 @@ class RecipeConfig:
         for option, values in (("--epochs", self.epochs), ("--lr", self.rates)):
             for kind in values.keys() - {EVERY_STEP, *self.recipe.kinds()}:
                 raise ConfigError(f"{option} {kind}=...: the recipe has no step {kind}")
+        if "slim" in self.rates and not self.trains("slim"):
+            raise ConfigError("--lr slim=...: slim does not train with --epochs 0")
         if self.teachers and not self.recipe.steps:
             raise ConfigError("a teacher, but no step that trains", fix="drop --teacher")
         _ = self.steps
@@ -98,6 +100,10 @@ class RecipeConfig:
     def begins_anew(self) -> bool:
         """Whether the first step trains a new student."""
         return "kd" in self.recipe.kinds()
+
+    def trains(self, kind: str) -> bool:
+        """Whether steps of a kind train; all do, but `slim` for no epochs."""
+        return kind != "slim" or self.epochs.get(kind, self.epochs.get(EVERY_STEP)) != 0
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -48,7 +48,7 @@ def _kd(config: RecipeConfig, step: Step, name: str, parent: str) -> Link:
 
 def _slim(config: RecipeConfig, step: Step, name: str, parent: str) -> Link:
     options: dict[str, Any] = config.of("slim")
-    trains = options["epochs"] != 0
+    trains = config.trains("slim")
     fit = fine_tuning(**options | {"epochs": options["epochs"] or None})
     amount = step.amount or 0.0
     slim = PruneConfig(
