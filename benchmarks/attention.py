@@ -13,7 +13,7 @@ import sys
 from functools import partial
 
 from bloodedge.benchmarks.comparison import Variant, compare, exit_code
-from bloodedge.data.dataset import Dataset
+from bloodedge.compress.chain.link import Link
 from bloodedge.data.sources import load_data
 from bloodedge.train.recipes import fit_config
 from bloodedge.train.stage import TrainConfig, train
@@ -27,10 +27,11 @@ def run_name(model: str, kind: str, epochs: int, seed: int) -> str:
     return f"attention-{model}-{kind}-e{epochs}-s{seed}"
 
 
-def _train(data: Dataset | None, model: str, kind: str, epochs: int, seed: int) -> object:
+def link(model: str, kind: str, epochs: int, seed: int) -> Link:
+    """Return the settings of a seed's run, and what trains it."""
     fit = fit_config("strong", model, epochs=epochs, seed=seed)
     name = run_name(model, kind, epochs, seed)
-    return data and train(TrainConfig(model, fit, name, attention=kind, resume=True), data)
+    return Link(kind, TrainConfig(model, fit, name, attention=kind), train)
 
 
 def main() -> None:
@@ -47,11 +48,11 @@ def main() -> None:
         Variant(
             kind,
             partial(run_name, args.model, kind, args.epochs),
-            partial(_train, data, args.model, kind, args.epochs),
+            partial(link, args.model, kind, args.epochs),
         )
         for kind in KINDS
     ]
-    compare(rows, args.seeds, NONE, show=args.show)
+    compare(rows, args.seeds, NONE, data)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Several ways to train the same thing, each with several seeds, as runs and as one table on val.
 
 Every seed of a variant is an ordinary run: what was interrupted continues, what is there is not
-trained again, and the table holds what has been run. Test is not read.
+trained again, or refused if it was made otherwise, and the table holds what has been run. Test is
+not read.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import csv
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from bloodedge.backend import use_backend
-from bloodedge.errors import BloodedgeError, ConfigError
+from bloodedge.compress.chain.link import Link
+from bloodedge.data.dataset import Dataset
+from bloodedge.errors import BloodedgeError, ConfigError, RunError
 from bloodedge.runs import is_finished, load_run, runs_root
 
 _LAST_EPOCHS = 3
@@ -31,28 +35,79 @@ class Variant:
     Attributes:
         name: its name in the table.
         run_name: the name of the run of a seed.
-        train: makes the run of a seed, continuing an interrupted one.
+        link: the settings of a seed's run, and what trains it.
     """
 
     name: str
     run_name: Callable[[int], str]
-    train: Callable[[int], object]
+    link: Callable[[int], Link]
 
 
-def run_missing(variants: Sequence[Variant], seeds: int) -> None:
-    """Train what is missing: all variants with the first seed, then with the next."""
-    for seed in range(seeds):
-        for variant in variants:
-            if not is_finished(variant.run_name(seed)):
-                variant.train(seed)
+def run_missing(variants: Sequence[Variant], seeds: int, data: Dataset) -> None:
+    """Train what is missing: all variants with the first seed, then with the next.
+
+    Raises:
+        RunError: a finished run of one of the names was made otherwise; nothing is trained then.
+    """
+    wanted = [(variant, seed) for seed in range(seeds) for variant in variants]
+    for variant, seed in wanted:
+        if is_finished(variant.run_name(seed)):
+            _check_same(variant.link(seed), data)
+    for variant, seed in wanted:
+        if not is_finished(variant.run_name(seed)):
+            variant.link(seed).made(data, force=False)
 
 
-def compare(variants: Sequence[Variant], seeds: int, base: str, *, show: bool) -> None:
-    """Train what is missing, unless it is only to `show` what is there, and print the table."""
-    if not show:
+def _check_same(link: Link, data: Dataset) -> None:
+    folder = runs_root() / link.name
+    manifest = load_run(folder).manifest
+    differences = [*link.settings_that_differ(manifest, data), *link.parents_that_differ(manifest)]
+    if differences:
+        raise RunError(
+            f"{folder} was made otherwise: {', '.join(differences)}",
+            fix="remove it to train it again, or set another BLOODEDGE_RUNS",
+        )
+
+
+def compare(variants: Sequence[Variant], seeds: int, base: str, data: Dataset | None) -> None:
+    """Train what is missing, unless without `data` to show what is there, and print the table.
+
+    Raises:
+        RunError: a finished run was made otherwise, or what is there is of several data sets.
+    """
+    if data is not None:
         use_backend()
-        run_missing(variants, seeds)
+        run_missing(variants, seeds, data)
+    title = title_of(v.run_name(seed) for v in variants for seed in range(seeds))
     print(table(variants, seeds, base))
+    if title:
+        print(f"\nVal accuracy on {title}.")
+
+
+def title_of(names: Iterable[str]) -> str:
+    """Return the title of the one data set of what is finished; empty where nothing is.
+
+    Raises:
+        RunError: the runs are of several.
+    """
+    seen: dict[str, tuple[str, str]] = {}
+    for name in filter(is_finished, names):
+        about = load_run(runs_root() / name).manifest["data"]
+        seen.setdefault(str(about.get("fingerprint")), (name, str(about.get("title", ""))))
+    if len(seen) > 1:
+        (first, title), (other, otherwise) = list(seen.values())[:2]
+        raise RunError(
+            f"{other} has other data, {otherwise}, than {first}, {title}",
+            fix="remove the runs of one of the two, or set another BLOODEDGE_RUNS",
+        )
+    return next((title for _, title in seen.values()), "")
+
+
+def evaluated_otherwise(manifest: Mapping[str, Any], sha256: str, fingerprint: str) -> list[str]:
+    """Return how an evaluation differs from one of a file on test of a data set, in words."""
+    found = [] if manifest.get("parents") == {"model": sha256} else ["of another training or file"]
+    found += [] if manifest["data"].get("fingerprint") == fingerprint else ["of other images"]
+    return found + ([] if "test" in manifest["metrics"] else ["not on test"])
 
 
 def table(variants: Sequence[Variant], seeds: int, base: str) -> str:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bloodedge.benchmarks.comparison import Variant, chosen, compare, exit_code
+from bloodedge.compress.chain.link import Link
 from bloodedge.compress.distill import DistillConfig, distill
 from bloodedge.compress.targets import METHODS, KdConfig
 from bloodedge.compress.teaching import TeachingConfig
-from bloodedge.data.dataset import Dataset
 from bloodedge.data.sources import load_data
 from bloodedge.train.recipes import fit_config
 from bloodedge.train.stage import TrainConfig, train
@@ -49,19 +49,17 @@ class Setting:
             self.teachers, KdConfig(alpha=alpha, method=loss), live=method == "patient"
         )
 
-
-def make(setting: Setting, method: str, data: Dataset | None, seed: int) -> object:
-    """Train the student of one seed by one method."""
-    if data is None:
-        return None
-    name = setting.run_name(method, seed)
-    fit = fit_config("strong", setting.student, epochs=setting.epochs, seed=seed)
-    if method == ALONE:
-        return train(TrainConfig(setting.student, fit, name, resume=True), data)
-    if method == "patient":
-        fit = replace(fit, augment=replace(fit.augment, mixup=1.0))
-    config = DistillConfig(setting.teaching(method), setting.student, fit, name, resume=True)
-    return distill(config, data)
+    def link(self, method: str, seed: int) -> Link:
+        """Return the settings of the student of one seed by one method, and what trains it."""
+        name = self.run_name(method, seed)
+        fit = fit_config("strong", self.student, epochs=self.epochs, seed=seed)
+        if method == ALONE:
+            return Link(method, TrainConfig(self.student, fit, name), train)
+        if method == "patient":
+            fit = replace(fit, augment=replace(fit.augment, mixup=1.0))
+        teaching = self.teaching(method)
+        config = DistillConfig(teaching, self.student, fit, name)
+        return Link(method, config, distill, teaching=teaching)
 
 
 def main() -> None:
@@ -78,10 +76,8 @@ def main() -> None:
     methods = chosen(args.methods, KNOWN, "method")
     setting = Setting(tuple(args.teacher), args.student, args.epochs)
     data = None if args.show else load_data(args.data)
-    rows = [
-        Variant(m, partial(setting.run_name, m), partial(make, setting, m, data)) for m in methods
-    ]
-    compare(rows, args.seeds, ALONE, show=args.show)
+    rows = [Variant(m, partial(setting.run_name, m), partial(setting.link, m)) for m in methods]
+    compare(rows, args.seeds, ALONE, data)
 
 
 if __name__ == "__main__":

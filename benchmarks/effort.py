@@ -6,7 +6,7 @@ NAME is what `bloodedge report` takes: runs, or a folder where manifests are rec
 `benchmarks/results/manifests`; by default all runs. Only runs of the strong recipe count, whatever
 their epochs and seed, alone or with teachers, and of the nets that the names mean today. Work is
 three forward passes' multiply-accumulates for each training image and epoch, without the teachers'
-own. Writes `effort.md` and `effort.svg`. Test is not read.
+own. Each data set has a table of its own. Writes `effort.md` and `effort.svg`. Test is not read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -24,9 +25,11 @@ from typing import Any, NamedTuple
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.benchmarks.recorded import RESULTS
-from bloodedge.benchmarks.report_read import entry
+from bloodedge.benchmarks.report_read import DataEntry, entry, read_data
 from bloodedge.benchmarks.report_sources import all_runs, named
-from bloodedge.benchmarks.report_text import md_table
+from bloodedge.benchmarks.report_text import SYNTHETIC, md, md_table
+from bloodedge.compress.targets import KdConfig
+from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.console import say
 from bloodedge.errors import BloodedgeError, DataError
 from bloodedge.figures import new_figure, save_figure
@@ -90,6 +93,7 @@ def effort_of(run: Run) -> tuple[Effort, Found] | None:
         strong = json.loads(json.dumps(asdict(fit_config("strong", model))))
         if _lasting(fit) != _lasting(strong):
             return None
+        fingerprint, _ = read_data(run.manifest)
         data = run.manifest["data"]
         cost = _cost(model, len(data["class_names"]), int(data["size"]))
         if run.manifest["model"]["parameters"] != cost.parameters:
@@ -100,7 +104,7 @@ def effort_of(run: Run) -> tuple[Effort, Found] | None:
             100 * float(run.manifest["metrics"]["val"]["accuracy"]),
             STEP_OVER_FORWARD * int(fit["epochs"]) * int(data["images"]["train"]) * cost.macs,
         )
-        return Effort(model, _taught(config), str(data["fingerprint"])), found
+        return Effort(model, _taught(config), fingerprint), found
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{run.name}: its manifest lacks {error}") from error
 
@@ -120,7 +124,14 @@ def _taught(config: Mapping[str, Any]) -> str:
     if not teaching:
         return ""
     kd = teaching["kd"]
-    return f"{' + '.join(teaching['teachers'])} ({kd['method']}, alpha {kd['alpha']:g})"
+    how = [kd["method"], f"alpha {kd['alpha']:g}"]
+    # What is as usual goes without saying.
+    if (temperature := kd.get("temperature", KdConfig.temperature)) != KdConfig.temperature:
+        how.append(f"T {temperature:g}")
+    if (views := teaching.get("views", TeachingConfig.views)) != TeachingConfig.views:
+        how.append(f"views {views}")
+    how += ["live"] if teaching.get("live") else []
+    return f"{' + '.join(teaching['teachers'])} ({', '.join(how)})"
 
 
 def collected(runs: Iterable[Run]) -> dict[Effort, list[Found]]:
@@ -142,30 +153,64 @@ def by_epochs(found: Sequence[Found]) -> dict[int, list[Found]]:
     return {n: [one for one in found if one.epochs == n] for n in sorted({f.epochs for f in found})}
 
 
-def render(groups: Mapping[Effort, list[Found]], command: str) -> str:
-    """Return the table as Markdown."""
-    rows: list[Sequence[str]] = [_HEAD]
-    for key, found in groups.items():
-        for epochs, ones in by_epochs(found).items():
-            scores = [one.accuracy for one in ones]
-            rows.append(
-                (
-                    key.model,
-                    key.teachers or "labels alone",
-                    str(epochs),
-                    str(len(ones)),
-                    f"{ones[0].work / 1e12:,.0f}",
-                    f"{mean(scores):.2f}",
-                    f"{min(scores):.2f} to {max(scores):.2f}",
-                )
-            )
-    return f"# Accuracy against effort\n\n`{command}`\n\n{md_table(rows)}\n"
+def data_sets(runs: Iterable[Run], groups: Iterable[Effort]) -> dict[str, DataEntry]:
+    """Return what the manifests say of the groups' data, by fingerprint, by their titles.
+
+    A data set is synthetic where any of them says so.
+    """
+    wanted = {key.data for key in groups}
+    found: dict[str, DataEntry] = {}
+    for run in runs:
+        with suppress(BloodedgeError):
+            fingerprint, data = read_data(run.manifest)
+            first = found.setdefault(fingerprint, data)
+            found[fingerprint] = first._replace(synthetic=first.synthetic or data.synthetic)
+    kept = {key: data for key, data in found.items() if key in wanted}
+    return dict(sorted(kept.items(), key=lambda item: (item[1].title, item[0])))
 
 
-def draw(groups: Mapping[Effort, list[Found]], path: Path) -> None:
-    """Draw a line for each model and way through the means, and a point for each run."""
-    figure = new_figure(8, 4.6)
-    axis = figure.subplots()
+def render(
+    groups: Mapping[Effort, list[Found]], data: Mapping[str, DataEntry], command: str
+) -> str:
+    """Return a table for each data set as Markdown."""
+    parts = ["# Accuracy against effort", f"`{command}`"]
+    for fingerprint, about in data.items():
+        parts.append(f"## {md(about.title)}")
+        parts += [f"**{SYNTHETIC}**"] if about.synthetic else []
+        rows = [
+            _HEAD,
+            *(row for key in groups if key.data == fingerprint for row in _rows(key, groups[key])),
+        ]
+        parts.append(md_table(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _rows(key: Effort, found: Sequence[Found]) -> Iterator[Sequence[str]]:
+    for epochs, ones in by_epochs(found).items():
+        scores = [one.accuracy for one in ones]
+        yield (
+            key.model,
+            key.teachers or "labels alone",
+            str(epochs),
+            str(len(ones)),
+            f"{ones[0].work / 1e12:,.0f}",
+            f"{mean(scores):.2f}",
+            f"{min(scores):.2f} to {max(scores):.2f}",
+        )
+
+
+def draw(groups: Mapping[Effort, list[Found]], data: Mapping[str, DataEntry], path: Path) -> None:
+    """Draw axes for each data set: a line for each model and way, and a point for each run."""
+    figure = new_figure(8, 4.6 * len(data))
+    axes = figure.subplots(len(data), squeeze=False)[:, 0]
+    for axis, (fingerprint, about) in zip(axes, data.items(), strict=True):
+        _draw_on(axis, {k: found for k, found in groups.items() if k.data == fingerprint})
+        title = f"{about.title}\n{SYNTHETIC}" if about.synthetic else about.title
+        axis.set_title(title, fontsize=9, parse_math=False)
+    save_figure(figure, path)
+
+
+def _draw_on(axis: Any, groups: Mapping[Effort, list[Found]]) -> None:
     for place, (key, found) in enumerate(groups.items()):
         colour = f"C{place % 10}"
         means = {n: mean(o.accuracy for o in ones) for n, ones in by_epochs(found).items()}
@@ -178,7 +223,6 @@ def draw(groups: Mapping[Effort, list[Found]], path: Path) -> None:
     axis.set_ylabel("val accuracy, %")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    save_figure(figure, path)
 
 
 def main() -> None:
@@ -195,8 +239,9 @@ def main() -> None:
     if not groups:
         raise DataError("no run by the strong recipe", fix="name runs, or a folder of manifests")
     command = " ".join(["python -m bloodedge.benchmarks.effort", *args.names])
-    text = render(groups, command)
-    draw(groups, args.out / f"{STEM}.svg")
+    data = data_sets(sources.runs, groups)
+    text = render(groups, data, command)
+    draw(groups, data, args.out / f"{STEM}.svg")
     write_text(args.out / f"{STEM}.md", text)
     print(text)
 

@@ -6,7 +6,8 @@ NAME is what `bloodedge report` takes: runs, results of devices, or a folder whe
 results are recorded, such as `benchmarks/results/manifests`; by default all runs. Every figure is
 read from them, and a cell says so where nothing was measured. Multiply-accumulates are those of the
 benchmark's result, else of the file, else of the registered model that a manifest describes.
-Runs that differ only in their seed share a line: it shows one of them and the spread of all.
+Runs that differ only in their seed share a line: scores are of the first, bytes and latency of the
+one that was timed, and the spread is of all. Several files of one run have a line each.
 Writes `full_table.md` and `full_table.csv`, the second with a line for each file.
 """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from bloodedge.benchmarks.full_table_facts import Facts
-from bloodedge.benchmarks.report_data import Row, Section
+from bloodedge.benchmarks.report_data import Row, Scores, Section
 from bloodedge.benchmarks.report_text import accuracy, kilobytes, micros, percent
 
 _SEED = re.compile(r"-s(eed)?\d+(?=-|$)")
@@ -21,34 +21,65 @@ class Line:
     """One line.
 
     Attributes:
-        model: the name without the seed.
-        row: the seed that is shown: the one that was timed, else the first.
+        model: the name without the seed, with what tells it from other files of the same runs.
+        row: the seed whose file is shown: the one that was timed, else the first.
+        scores: of the first seed that was evaluated on test; None where none was.
         accuracies: of all seeds on test, in 0..1.
     """
 
     model: str
     row: Row
+    scores: Scores | None
     accuracies: tuple[float, ...]
 
 
 def lines_of(section: Section) -> list[Line]:
     """Return the lines of a section: what was evaluated on test or timed, the largest first."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in section.rows:
-        if row.latency or (row.scores and row.scores.split == _SPLIT):
-            groups.setdefault((_SEED.sub("", row.model), row.variant), []).append(row)
     found = []
-    for (model, _), rows in groups.items():
+    for model, rows in _groups(section):
         rows.sort(key=lambda row: row.model)
-        tested = {
-            r.sha256: r.scores.accuracy for r in rows if r.scores and r.scores.split == _SPLIT
-        }
+        # One file of each seed, which has a row for each device.
+        tested = {row.model: scores for row in reversed(rows) if (scores := _on_test(row))}
+        scored = list(tested.values())[::-1]
         timed = [row for row in rows if row.latency]
         shown = timed or rows[:1]
         # Of several seeds on one device, one.
         places = {row.latency.column if row.latency else "": row for row in reversed(shown)}
-        found += [Line(model, row, tuple(tested.values())) for row in places.values()]
+        first = scored[0] if scored else None
+        accuracies = tuple(scores.accuracy for scores in scored)
+        found += [Line(model, row, first, accuracies) for row in places.values()]
     return found
+
+
+def _groups(section: Section) -> list[tuple[str, list[Row]]]:
+    """Return the rows of each line's files by the line's name."""
+    variants: dict[tuple[str, str], list[Row]] = {}
+    for row in section.rows:
+        if row.latency or _on_test(row):
+            variants.setdefault((_SEED.sub("", row.model), row.variant), []).append(row)
+    found = []
+    for (model, _), rows in variants.items():
+        groups = _files_apart(rows)
+        found += [
+            (f"{model} ({apart})" if len(groups) > 1 and apart else model, group)
+            for apart, group in groups.items()
+        ]
+    return found
+
+
+def _files_apart(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return one model's rows by what tells the files of one run apart, for all seeds alike."""
+    if not any(row.mark for row in rows):
+        return {"": list(rows)}
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        # A seed with one file alone has no mark, but is kept in a run named as the others'.
+        groups.setdefault(_SEED.sub("", row.mark or row.home), []).append(row)
+    return groups
+
+
+def _on_test(row: Row) -> Scores | None:
+    return row.scores if row.scores and row.scores.split == _SPLIT else None
 
 
 def line_cells(line: Line, names: Sequence[str], facts: Mapping[str, Facts]) -> list[str]:
@@ -69,8 +100,8 @@ def line_cells(line: Line, names: Sequence[str], facts: Mapping[str, Facts]) -> 
 
 
 def _score_cells(line: Line, names: Sequence[str]) -> list[str]:
-    scores = line.row.scores
-    if scores is None or scores.split != _SPLIT:
+    scores = line.scores
+    if scores is None:
         return ["not evaluated", *[UNMEASURED] * 5]
     spread = "1 seed"
     if len(line.accuracies) > 1:

@@ -20,7 +20,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from bloodedge.backend import use_backend
-from bloodedge.benchmarks.comparison import exit_code
+from bloodedge.benchmarks.comparison import evaluated_otherwise, exit_code
 from bloodedge.benchmarks.result import BenchmarkRow, load_result
 from bloodedge.benchmarks.stage import RESULT_FILE
 from bloodedge.compress.chain.recipe import EVERY_STEP, RecipeConfig
@@ -28,7 +28,7 @@ from bloodedge.console import say
 from bloodedge.data.sources import load_data
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
 from bloodedge.deploy.recipe.stage import compress, links
-from bloodedge.errors import ModelError
+from bloodedge.errors import ModelError, RunError
 from bloodedge.references import find_model
 from bloodedge.runs import is_finished, load_run, metrics_of, runs_root
 from bloodedge.variants import Recipe
@@ -90,17 +90,30 @@ def run(recipes: list[str], source: str, seeds: int, data: Any, epochs: int | No
 
 
 def test_name(name: str) -> str:
-    """Return the name of the run that evaluates a file on test.
+    """Return the name of the run that evaluates a file on test of the data that it was made with.
 
     Another file of that name, such as one that `bloodedge export` made of the same model with other
-    images for calibration, may have been evaluated under the usual name before.
+    images for calibration, or other images may have been evaluated under the usual name before.
+
+    Raises:
+        RunError: what is finished under the other name is not that evaluation, either.
     """
-    usual = f"{name}-test"
-    if is_finished(usual):
-        evaluated = load_run(runs_root() / usual).manifest["model"]["file"]["sha256"]
-        if evaluated != find_model(name).sha256:
-            return f"{name}-method-test"
-    return usual
+    usual, other = f"{name}-test", f"{name}-method-test"
+    if not (is_finished(usual) and _differences(usual, name)):
+        return usual
+    if is_finished(other) and (differences := _differences(other, name)):
+        raise RunError(
+            f"{runs_root() / other} does not tell what {name} has on test: "
+            f"it is {' and '.join(differences)}",
+            fix="remove it",
+        )
+    return other
+
+
+def _differences(evaluation: str, name: str) -> list[str]:
+    """Return how an evaluation differs from one of a file on test of its own data, in words."""
+    made, tested = (load_run(runs_root() / run).manifest for run in (name, evaluation))
+    return evaluated_otherwise(tested, find_model(name).sha256, made["data"].get("fingerprint", ""))
 
 
 def scores(recipes: list[str], source: str, seeds: int) -> dict[str, list[Score]]:

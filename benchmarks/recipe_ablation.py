@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from bloodedge.benchmarks.comparison import Variant, chosen, compare, exit_code
-from bloodedge.data.dataset import Dataset
+from bloodedge.compress.chain.link import Link
 from bloodedge.data.sources import load_data
 from bloodedge.train.config import FitConfig
 from bloodedge.train.recipes import fit_config
@@ -63,9 +63,10 @@ def run_name(model: str, variant: str, epochs: int, seed: int) -> str:
     return f"ablation-{model}-{variant}-e{epochs}-s{seed}"
 
 
-def _train(data: Dataset | None, model: str, variant: str, epochs: int, seed: int) -> object:
+def link(model: str, variant: str, epochs: int, seed: int) -> Link:
+    """Return the settings of a variant's run, and what trains it."""
     fit, name = variant_fit(model, variant, epochs, seed), run_name(model, variant, epochs, seed)
-    return data and train(TrainConfig(model, fit, name, resume=True), data)
+    return Link(variant, TrainConfig(model, fit, name), train)
 
 
 def main() -> None:
@@ -84,11 +85,11 @@ def main() -> None:
         Variant(
             name,
             partial(run_name, args.model, name, args.epochs),
-            partial(_train, data, args.model, name, args.epochs),
+            partial(link, args.model, name, args.epochs),
         )
         for name in names
     ]
-    compare(rows, args.seeds, "strong", show=args.show)
+    compare(rows, args.seeds, "strong", data)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,14 @@ from numpy.typing import NDArray
 
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks.comparison import Variant, chosen, exit_code, run_missing, score
+from bloodedge.compress.chain.link import Link
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.sources import load_data
-from bloodedge.runs import is_finished, open_run, runs_root
+from bloodedge.errors import RunError
+from bloodedge.runs import Run, is_finished, load_run, open_run, runs_root
 from bloodedge.train.architecture import Ready
+from bloodedge.train.config import FitConfig
 from bloodedge.train.models.cnn_se import PLANS, Conv, Plan, build_student
 from bloodedge.train.recipes import fit_config
 from bloodedge.train.stage import MODEL_FILE, Fitted, fit_run
@@ -105,19 +108,35 @@ def run_name(candidate: str, epochs: int, seed: int) -> str:
     return f"design-{candidate}-e{epochs}-s{seed}"
 
 
-def train_candidate(data: Dataset, candidate: str, epochs: int, seed: int) -> object:
-    """Train a candidate with the strong recipe and return its run."""
+@dataclass(frozen=True)
+class DesignConfig:
+    """How a candidate is trained: its name and layers, and the recipe."""
+
+    candidate: str
+    plan: Plan
+    fit: FitConfig
+    name: str
+
+
+def link(candidate: str, epochs: int, seed: int) -> Link:
+    """Return the settings of a candidate's run, with the strong recipe, and what trains it."""
+    fit = fit_config("strong", "cnn_se", epochs=epochs, seed=seed)
+    name = run_name(candidate, epochs, seed)
+    return Link(candidate, DesignConfig(candidate, plan_of(candidate), fit, name), train_candidate)
+
+
+def train_candidate(config: DesignConfig, data: Dataset) -> Run:
+    """Train a candidate, continuing an interrupted training, and return its run."""
     import keras
 
-    keras.utils.set_random_seed(seed)
+    fit = config.fit
+    keras.utils.set_random_seed(fit.seed)
     classes = len(data.class_names)
-    plan = plan_of(candidate)
-    net = build_student("student", plan, classes=classes, size=data.size)
-    fit = fit_config("strong", "cnn_se", epochs=epochs, seed=seed)
+    net = build_student("student", config.plan, classes=classes, size=data.size)
     targets = HardLabels(data["train"].labels, classes, fit.label_smoothing)
-    settings = {"candidate": candidate, "plan": asdict(plan), "fit": asdict(fit)}
+    settings = {"candidate": config.candidate, "plan": asdict(config.plan), "fit": asdict(fit)}
     what = Fitted("train", targets, Ready(net, {}), fit, settings)
-    with open_run(run_name(candidate, epochs, seed), resumable=True, resume=True) as run:
+    with open_run(config.name, resumable=True, resume=True) as run:
         return fit_run(what, data, run)
 
 
@@ -143,7 +162,11 @@ class Candidate:
 
 
 def measure(data: Dataset, names: list[str], epochs: int, seeds: int) -> dict[str, Candidate]:
-    """Convert the first run of each candidate and time the files in turn, on one thread."""
+    """Convert the first run of each candidate and time the files in turn, on one thread.
+
+    Raises:
+        RunError: a run is of other data.
+    """
     found: dict[str, Candidate] = {}
     timers: dict[tuple[str, str], Callable[[int], float]] = {}
     for name in names:
@@ -152,6 +175,7 @@ def measure(data: Dataset, names: list[str], epochs: int, seeds: int) -> dict[st
         if not done:
             say(f"{name}: not trained yet")
             continue
+        _check_data(done, data)
         say(f"{name}: converting")
         found[name], files = _convert(done, data)
         timers |= {(name, kind): timer(content, data) for kind, content in files.items()}
@@ -159,6 +183,16 @@ def measure(data: Dataset, names: list[str], epochs: int, seeds: int) -> dict[st
         for (name, kind), seconds in timers.items():
             found[name].times[kind].append(1e6 * seconds(_INVOKES))
     return found
+
+
+def _check_data(runs: list[Path], data: Dataset) -> None:
+    for run in runs:
+        about = load_run(run).manifest["data"]
+        if about.get("fingerprint") != data.fingerprint:
+            raise RunError(
+                f"{run} is of other data: {about.get('title')}, not {data.title}",
+                fix="give its --data, or remove it to train it again",
+            )
 
 
 def _convert(runs: list[Path], data: Dataset) -> tuple[Candidate, dict[str, bytes]]:
@@ -246,11 +280,11 @@ def main() -> None:
         Variant(
             name,
             partial(run_name, name, args.epochs),
-            partial(train_candidate, data, name, args.epochs),
+            partial(link, name, args.epochs),
         )
         for name in names
     ]
-    run_missing(rows, args.seeds)
+    run_missing(rows, args.seeds, data)
 
 
 if __name__ == "__main__":

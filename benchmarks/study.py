@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bloodedge.benchmarks.comparison import evaluated_otherwise
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
@@ -80,7 +81,8 @@ def reproduce(config: StudyConfig, data: Dataset) -> None:
 
     Raises:
         TrainingError, RunError, ConfigError: see `bloodedge.train.stage.train`.
-        RunError: a finished run of a row's name has other settings or other data.
+        RunError: a finished run of a row's name has other settings or other data, or one of its
+            evaluation's name is of another training, other images or another split.
     """
     for recipe in config.recipes:
         for model in config.models:
@@ -100,8 +102,13 @@ def _one(model: str, recipe: str, seed: int, config: StudyConfig, data: Dataset)
         evaluate(EvaluateConfig(name), data)
         return
     tested = load_run(runs_root() / f"{name}-test")
-    if tested.manifest.get("parents") != {"model": find_model(name).sha256}:
-        raise RunError(f"{tested.path} is of another training of {name}", fix="remove it")
+    differences = evaluated_otherwise(tested.manifest, find_model(name).sha256, data.fingerprint)
+    if differences:
+        raise RunError(
+            f"{tested.path} does not tell what {name} has on test of {data.title}: "
+            f"it is {' and '.join(differences)}",
+            fix="remove it",
+        )
     say(f"{name}: done before")
 
 

@@ -24,7 +24,7 @@ class KdConfig:
 
     Attributes:
         temperature: T, which softens both distributions; T^2 keeps the gradient's size.
-        alpha: the weight of the teacher, 0 to 1.
+        alpha: the weight of the teacher, 0 to 1; unless given the method's own in `METHODS`.
         method: `kd`, KL of the softened distributions; `dkd`, the same with target and other
             classes decoupled; `dist`, correlations instead of KL, without T; `patient`, `kd` from
             a teacher that sees the same blended images, without labels (Beyer et al. 2022);
@@ -35,18 +35,25 @@ class KdConfig:
     """
 
     temperature: float = 4.0
-    alpha: float = 0.9
+    alpha: float | None = None
     method: str = "kd"
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(f"--method {self.method!r}", expected=", ".join(METHODS))
+        # A manifest records the number, not that none was given.
+        object.__setattr__(self, "alpha", self.weight)
         if not 0.1 <= self.temperature <= 100:
             raise ConfigError(f"--temperature {self.temperature}", expected="0.1 to 100")
-        if not 0 <= self.alpha <= 1:
+        if not 0 <= self.weight <= 1:
             raise ConfigError(f"--alpha {self.alpha}", expected="0 to 1")
         if self.method == "patient" and self.alpha != 1:
             raise ConfigError("patient distillation knows no labels", fix="drop --alpha")
+
+    @property
+    def weight(self) -> float:
+        """The weight of the teacher: `alpha`, or the method's own."""
+        return METHODS[self.method] if self.alpha is None else self.alpha
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ def distillation_loss(config: KdConfig, label: Any, teacher: Answer, student: An
         soft = losses.kd(teacher.logits, student.logits, config.temperature)
     if config.method == "feature":
         soft = soft + losses.similarity(teacher.features, student.features)
-    return (1 - config.alpha) * hard + config.alpha * soft
+    return (1 - config.weight) * hard + config.weight * soft
 
 
 class SoftLabels:

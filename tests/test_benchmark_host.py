@@ -176,9 +176,7 @@ def test_a_wrong_field_is_one_clear_error(key: str, value: object, tmp_path: Pat
 
 # The last two are so small that no axis of a plot reaches as far.
 @pytest.mark.parametrize("value", [10**400, 1e-300, 5e-324])
-def test_a_number_that_is_no_measurement_is_refused(
-    value: object, tmp_path: Path
-) -> None:
+def test_a_number_that_is_no_measurement_is_refused(value: object, tmp_path: Path) -> None:
     rows = [{**MEASURED, "median_us": value}]
     with pytest.raises(DataError, match="`median_us`"):
         load_result(write(tmp_path / "r.json", {**RESULT, "rows": rows}))

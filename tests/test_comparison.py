@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bloodedge.benchmarks import distill_methods
+from bloodedge.benchmarks import attention, distill_methods, recipe_ablation
 from bloodedge.benchmarks.comparison import (
     Variant,
     chosen,
+    compare,
     difference,
     exit_code,
     interval,
     run_missing,
     table,
 )
-from bloodedge.errors import ConfigError
+from bloodedge.compress.chain.link import Link
+from bloodedge.data.dataset import Dataset
+from bloodedge.errors import ConfigError, RunError
 from bloodedge.files import write_json
 from bloodedge.runs import MANIFEST, runs_root
 
 
-def finish(name: str, accuracy: float, losses: list[float]) -> None:
+def finish(name: str, accuracy: float, losses: list[float], **more: Any) -> None:
     """Leave what a comparison reads of a run."""
     folder = runs_root() / name
     folder.mkdir(parents=True)
@@ -36,14 +42,35 @@ def finish(name: str, accuracy: float, losses: list[float]) -> None:
             "data": {},
             "metrics": metrics,
             "files": {},
+            **more,
         },
     )
     rows = "\n".join(str(loss) for loss in losses)
     (folder / "history.csv").write_text(f"val_loss\n{rows}\n")
 
 
-def variants(*names: str, train=lambda seed: None) -> list[Variant]:
-    return [Variant(name, lambda seed, n=name: f"{n}-s{seed}", train) for name in names]
+@dataclass(frozen=True)
+class Settings:
+    """Those of a stand-in for a training."""
+
+    name: str
+    epochs: int = 2
+
+
+def variants(*names: str, trained: list[str] | None = None, epochs: int = 2) -> list[Variant]:
+    def stage(config: Settings, data: Dataset) -> Any:
+        assert trained is not None
+        trained.append(config.name)
+
+    def link(name: str, seed: int) -> Link:
+        return Link(name, Settings(f"{name}-s{seed}", epochs), stage)
+
+    return [Variant(name, lambda s, n=name: f"{n}-s{s}", partial(link, name)) for name in names]
+
+
+def made_on(data: Dataset) -> dict[str, Any]:
+    """What a manifest says of a run of `variants` on a data set."""
+    return {"data": data.describe(), "config": {"epochs": 2}, "parents": {}}
 
 
 def test_a_table_gives_means_ranges_and_differences_of_what_was_run():
@@ -58,15 +85,11 @@ def test_a_table_gives_means_ranges_and_differences_of_what_was_run():
     ]
 
 
-def test_only_what_is_missing_is_trained_seed_by_seed():
-    trained: list[tuple[str, int]] = []
-    rows = [
-        Variant(name, lambda s, n=name: f"{n}-s{s}", lambda s, n=name: trained.append((n, s)))
-        for name in ("a", "b")
-    ]
-    finish("a-s1", 0.9, [0.1])
-    run_missing(rows, 2)
-    assert trained == [("a", 0), ("b", 0), ("b", 1)]
+def test_only_what_is_missing_is_trained_seed_by_seed(colours: Dataset):
+    trained: list[str] = []
+    finish("a-s1", 0.9, [0.1], **made_on(colours))
+    run_missing(variants("a", "b", trained=trained), 2, colours)
+    assert trained == ["a-s0", "b-s0", "b-s1"]
 
 
 def test_an_unknown_name_is_refused():
@@ -120,3 +143,47 @@ def test_a_file_that_cannot_be_written_is_one_line(
     assert capsys.readouterr().err == (
         f"error: No such file or directory: {tmp_path / 'absent' / 'table.md'}\n"
     )
+
+
+def other_than(data: Dataset) -> Dataset:
+    """Another data set of the same title."""
+    return replace(data, splits={**data.splits, "train": data["val"]})
+
+
+def test_a_run_that_was_made_otherwise_is_not_taken_for_the_wanted_one(colours: Dataset) -> None:
+    trained: list[str] = []
+    finish("b-s1", 0.9, [0.1], **made_on(colours))
+    rows = variants("a", "b", trained=trained)
+    with pytest.raises(RunError, match=r"b-s1 was made otherwise: its data is synthetic colours"):
+        run_missing(rows, 2, other_than(colours))
+    longer = variants("a", "b", trained=trained, epochs=3)
+    with pytest.raises(RunError, match=r"b-s1 was made otherwise: epochs is 2, not 3"):
+        run_missing(longer, 2, colours)
+    # Nothing is trained before that is known.
+    assert trained == []
+
+
+def test_what_is_shown_is_of_one_data_set_which_is_named(
+    colours: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(variants("a", "b"), 1, "a", None)
+    assert capsys.readouterr().out.endswith("| b | 0 | not run yet | | | |\n")
+    finish("a-s0", 0.9, [0.1], **made_on(colours))
+    compare(variants("a", "b"), 1, "a", None)
+    assert capsys.readouterr().out.endswith("\n\nVal accuracy on synthetic colours.\n")
+    finish("b-s0", 0.9, [0.1], **made_on(other_than(colours)))
+    with pytest.raises(RunError, match=r"b-s0 has other data, .*, than a-s0, synthetic colours"):
+        compare(variants("a", "b"), 1, "a", None)
+    assert capsys.readouterr().out == ""
+
+
+def test_every_script_names_its_runs_as_it_trains_them() -> None:
+    assert attention.link("cnn_se", "cbam", 3, 1).name == "attention-cnn_se-cbam-e3-s1"
+    assert attention.link("cnn_se", "cbam", 3, 1).config.attention == "cbam"
+    assert recipe_ablation.link("cnn_se", "lr-2", 3, 1).name == "ablation-cnn_se-lr-2-e3-s1"
+    setting = distill_methods.Setting(("a",), "cnn_se", 20)
+    for method in distill_methods.KNOWN:
+        link = setting.link(method, 1)
+        assert link.name == setting.run_name(method, 1)
+        assert (link.teaching is None) == (method == distill_methods.ALONE)
+        assert link.config.fit.augment.mixes == (method == "patient")

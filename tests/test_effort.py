@@ -13,6 +13,7 @@ import pytest
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks import effort
 from bloodedge.benchmarks.comparison import exit_code
+from bloodedge.benchmarks.report_text import SYNTHETIC
 from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.recipes import fit_config
 
@@ -33,6 +34,8 @@ def write(
     taught: bool = False,
     parameters: int = PARAMETERS,
     attention: str = "",
+    teaching: dict[str, Any] | None = None,
+    about: dict[str, Any] | None = None,
     **changes: Any,
 ) -> None:
     fit = asdict(fit_config("strong", MODEL, **{"epochs": 20, **changes}))
@@ -40,8 +43,10 @@ def write(
     config["attention"] = attention
     if taught:
         kd = {"method": "kd", "alpha": 0.5}
-        config = {**config, "student": MODEL, "teaching": {"teachers": ["a", "b"], "kd": kd}}
+        lesson = {"teachers": ["a", "b"], "kd": kd, **(teaching or {})}
+        config = {**config, "student": MODEL, "teaching": lesson}
     data = {"fingerprint": "f", "images": {"train": 1000}, "class_names": ["x"] * 8, "size": 64}
+    data |= about or {}
     manifest = {
         "schema_version": 1,
         "kind": "distill" if taught else "train",
@@ -104,3 +109,37 @@ def test_nothing_to_show_is_one_line(
     assert run(tmp_path, monkeypatch) == 2
     assert capsys.readouterr().err.startswith("error: no run by the strong recipe")
     assert not (tmp_path / "out/effort.md").exists()
+
+
+def test_every_data_set_has_a_table_and_synthetic_images_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "real", 0.96, about={"title": "Blood"})
+    drawn = {"title": "Drawn cells", "fingerprint": "e", "synthetic": True}
+    write(tmp_path, "drawn", 0.99, about=drawn)
+    assert run(tmp_path, monkeypatch) == 0
+    text = (tmp_path / "out/effort.md").read_text()
+    real, _, synthetic = text.partition("## Drawn cells\n")
+    assert "## Blood\n" in real
+    assert ("96.00" in real, "SYNTHETIC" in real, "99.00" in real) == (True, False, False)
+    assert ("99.00" in synthetic, SYNTHETIC in synthetic) == (True, True)
+    figure = (tmp_path / "out/effort.svg").read_text()
+    assert ("<!-- Blood -->" in figure, SYNTHETIC in figure) == (True, True)
+
+
+def test_runs_that_were_taught_otherwise_are_not_averaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kd = {"method": "kd", "alpha": 0.5}
+    usual = {"kd": {**kd, "temperature": 4.0}, "views": 8, "live": False}
+    write(tmp_path, "as-usual", 0.96, taught=True)
+    write(tmp_path, "so-named", 0.96, taught=True, teaching=usual)
+    write(tmp_path, "cold", 0.97, taught=True, teaching={"kd": {**kd, "temperature": 2.0}})
+    write(tmp_path, "live", 0.98, taught=True, teaching={"views": 2, "live": True})
+    assert run(tmp_path, monkeypatch) == 0
+    rows = (tmp_path / "out/effort.md").read_text().splitlines()[-3:]
+    assert [(row.split(" | ")[1], row.split(" | ")[3]) for row in rows] == [
+        ("a + b (kd, alpha 0.5)", "2"),
+        ("a + b (kd, alpha 0.5, T 2)", "1"),
+        ("a + b (kd, alpha 0.5, views 2, live)", "1"),
+    ]

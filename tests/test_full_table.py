@@ -120,13 +120,14 @@ def test_seeds_share_a_line_and_what_nobody_measured_says_so(tmp_path: Path):
     assert len(rows) == 6
 
 
-def test_the_seed_that_was_timed_is_the_one_that_is_shown(tmp_path: Path):
+def test_latency_is_of_the_seed_that_was_timed_and_scores_of_the_first(tmp_path: Path):
     student(tmp_path, 0, 270)
     student(tmp_path, 1, 276)
     work = {"macs_int8": 2_000_000, "macs_float": 0, "traffic_bytes": 1, "resident_bytes": 1}
     timed(tmp_path, 1, 12.3, work=work)
     (line,) = shown(tmp_path)
-    assert line[r"test accuracy % \[95 %\]"].startswith("92.00")
+    assert line[r"test accuracy % \[95 %\]"].startswith("90.00")
+    assert line["macro F1"] == f"{figures(270)['macro_f1']:.4f}"
     assert line["seeds, mean ± sd"] == "2: 91.00 ± 1.41"
     cells = [line[key] for key in ("MMAC", "median µs", "peak MiB", "arena KB")]
     assert cells == ["2.00", "12.3", "3.0", "66.1"]
@@ -211,3 +212,46 @@ def test_nothing_to_show_is_one_clear_error(tmp_path: Path):
         main(["--out", str(tmp_path)])
     assert not list(tmp_path.glob("full_table.*"))
     assert full_table.STEM == "full_table"
+
+
+def test_a_timed_seed_without_an_evaluation_does_not_hide_the_others(tmp_path: Path):
+    for seed, right in enumerate((270, 276, 270)):
+        student(tmp_path, seed, right)
+    timed(tmp_path, 2, 12.3)
+    (tmp_path / "pico-s2-qat-int8-test.json").unlink()
+    (line,) = shown(tmp_path)
+    assert line[r"test accuracy % \[95 %\]"].startswith("90.00")
+    assert (line["seeds, mean ± sd"], line["median µs"]) == ("2: 91.00 ± 1.41", "12.3")
+
+
+def exported_again(folder: Path, seed: int, right: int) -> None:
+    """Another export of a student's QAT, such as one with other images for calibration."""
+    name, run = f"pico-s{seed}-qat-int8.tflite", f"pico-s{seed}-qat-again"
+    file = {"bytes": 11_300, "sha256": digest(run)}
+    listed = {"int8": {"file": name, "gzip_bytes": 9_100}}
+    parents = {"parent": digest(f"pico-s{seed}-qat")}
+    more = {"files": {name: file}, "parents": parents, "metrics": {"variants": listed}}
+    write(folder, run, "export", **more)
+    about = {
+        "reference": f"pico-s{seed}-qat-int8",
+        "variant": "int8",
+        "file": {"name": name, "gzip_bytes": 9_100, **file},
+    }
+    write(folder, f"{run}-test", "evaluate", model=about, metrics={"test": figures(right)})
+
+
+def test_two_files_of_one_seed_are_not_two_seeds(tmp_path: Path):
+    student(tmp_path, 0, 270)
+    exported_again(tmp_path, 0, 282)
+    lines = {line["model"]: line for line in shown(tmp_path)}
+    assert {name: line["seeds, mean ± sd"] for name, line in lines.items()} == {
+        "pico-qat (pico-qat-tflite)": "1 seed",
+        "pico-qat (pico-qat-again)": "1 seed",
+    }
+    # A seed that was exported once stands with the exports of the others that are made alike.
+    student(tmp_path, 1, 276)
+    lines = {line["model"]: line for line in shown(tmp_path)}
+    assert {name: line["seeds, mean ± sd"] for name, line in lines.items()} == {
+        "pico-qat (pico-qat-tflite)": "2: 91.00 ± 1.41",
+        "pico-qat (pico-qat-again)": "1 seed",
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from bloodedge.backend import use_backend
 from bloodedge.benchmarks import methods
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
-from bloodedge.errors import BloodedgeError
+from bloodedge.errors import BloodedgeError, RunError
 from bloodedge.runs import load_run, runs_root
 
 
@@ -69,3 +70,17 @@ def test_an_evaluation_of_another_file_of_that_name_is_not_taken_for_it(
     assert methods.test_name("net-s0") == "net-s0-test"
     (source / "model.keras").write_bytes((source / "model.keras").read_bytes() + b" ")
     assert methods.test_name("net-s0") == "net-s0-method-test"
+
+
+def test_an_evaluation_on_other_images_is_not_taken_for_it(source: Path, colours: Dataset) -> None:
+    other = replace(colours, splits={**colours.splits, "test": colours["val"]})
+    evaluate(EvaluateConfig("net-s0"), other)
+    assert methods.test_name("net-s0") == "net-s0-method-test"
+    evaluate(EvaluateConfig("net-s0", name="net-s0-method-test"), colours)
+    assert methods.test_name("net-s0") == "net-s0-method-test"
+    # Another file under both names.
+    (source / "model.keras").write_bytes((source / "model.keras").read_bytes() + b" ")
+    with pytest.raises(
+        RunError, match=r"method-test does not tell .* of another training or file;"
+    ):
+        methods.test_name("net-s0")

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bloodedge.benchmarks import recipe_ablation, study
+from bloodedge.benchmarks.comparison import evaluated_otherwise
 from bloodedge.data.dataset import Dataset, Split
+from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
 from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.train.augment import NO_AUGMENTATION
 from bloodedge.train.config import FitConfig
@@ -108,5 +112,38 @@ def test_reproducing_trains_what_is_missing_and_keeps_the_rest(colours: Dataset,
     tested.write_text(
         json.dumps({**json.loads(tested.read_text()), "parents": {"model": "0" * 64}})
     )
-    with pytest.raises(RunError, match="another training"):
+    with pytest.raises(RunError, match="of another training or file"):
+        study.reproduce(config, colours)
+
+
+def evaluation(**changes: object) -> dict:
+    """What the manifest of an evaluation on test tells."""
+    usual = {"parents": {"model": "a"}, "data": {"fingerprint": "f"}, "metrics": {"test": {}}}
+    return {**usual, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, []),
+        ({"parents": {"model": "b"}}, ["of another training or file"]),
+        ({"data": {"fingerprint": "e"}}, ["of other images"]),
+        ({"metrics": {"val": {}}}, ["not on test"]),
+    ],
+)
+def test_an_evaluation_is_of_one_file_on_test_of_one_data_set(changes: dict, words: list[str]):
+    assert evaluated_otherwise(evaluation(**changes), "a", "f") == words
+
+
+def test_an_evaluation_of_other_images_is_not_a_rows(
+    student_named: Callable[[str], Path], colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    name = study.run_name("study_cnn_bn", "study", 0)
+    student_named(name)
+    monkeypatch.setattr(study, "_check_same", lambda wanted, data: None)
+    other = replace(colours, splits={**colours.splits, "test": colours["val"]})
+    evaluate(EvaluateConfig(name), other)
+    config = study.StudyConfig(("study_cnn_bn",), ("study",))
+    study.reproduce(config, other)
+    with pytest.raises(RunError, match=r"study-test does not tell .*: it is of other images; "):
         study.reproduce(config, colours)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
+
 import pytest
 
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks import student_design
+from bloodedge.benchmarks.comparison import Variant, run_missing
 from bloodedge.benchmarks.student_design import CANDIDATES, Candidate, table
 from bloodedge.data.dataset import Dataset
-from bloodedge.runs import load_run
+from bloodedge.errors import RunError
+from bloodedge.files import write_json
+from bloodedge.runs import MANIFEST, load_run, runs_root
 from bloodedge.train.cost import count_macs
 from bloodedge.train.models.cnn_se import PLANS, Conv, Plan, build_student
 
@@ -76,7 +82,7 @@ def test_a_candidate_is_trained_and_measured(
     colours: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CANDIDATES["cnn_se"], "tiny", Plan(8, (Conv(8, 2, True),)))
-    student_design.train_candidate(colours, "tiny", 1, 0)
+    student_design.link("tiny", 1, 0).made(colours, force=False)
     manifest = load_run(student_design.runs_root() / "design-tiny-e1-s0").manifest
     assert manifest["config"]["candidate"] == "tiny"
     assert manifest["config"]["plan"]["convs"][0]["filters"] == 8
@@ -87,3 +93,27 @@ def test_a_candidate_is_trained_and_measured(
     assert all(us > 0 for times in found["tiny"].times.values() for us in times)
     accuracy = manifest["metrics"]["val"]["accuracy"]
     assert found["tiny"].accuracy == [pytest.approx(100 * accuracy)]
+
+
+def test_a_candidate_of_other_data_is_not_measured_nor_taken_for_trained(colours: Dataset) -> None:
+    link = student_design.link("pico-se", 1, 0)
+    (runs_root() / link.name).mkdir(parents=True)
+    settings = json.loads(json.dumps(asdict(link.config)))
+    manifest = {
+        "schema_version": 1,
+        "kind": "train",
+        "name": link.name,
+        "config": settings,
+        "model": {},
+        "data": colours.describe(),
+        "metrics": {},
+        "files": {},
+    }
+    write_json(runs_root() / link.name / MANIFEST, manifest)
+    row = Variant("pico-se", lambda seed: link.name, lambda seed: link)
+    run_missing([row], 1, colours)
+    other = replace(colours, splits={**colours.splits, "train": colours["val"]})
+    with pytest.raises(RunError, match="its data is synthetic colours"):
+        run_missing([row], 1, other)
+    with pytest.raises(RunError, match="is of other data: synthetic colours"):
+        student_design.measure(other, ["pico-se"], 1, 1)
