@@ -11,9 +11,9 @@ from typing import Any
 def fused_adamw() -> Any:
     """Return Keras' AdamW for TensorFlow with one operation for each weight's step.
 
-    Keras makes some forty small ones of it, counting those that clip the gradient and ask the
-    schedule for the rate anew; a small net's step on a CPU shows them. Its variables are Keras'
-    own, and its steps differ only by rounding.
+    Keras makes several dozen small ones of it, counting those that clip the gradient and ask the
+    schedule for the rate anew, three times as many as this; a small net's step on a CPU shows them.
+    The variables are Keras' own, and the steps differ only by rounding.
     """
     import keras
     import tensorflow as tf
