@@ -154,7 +154,7 @@ def test_a_run_that_was_made_otherwise_is_not_taken_for_the_wanted_one(colours: 
     trained: list[str] = []
     finish("b-s1", 0.9, [0.1], **made_on(colours))
     rows = variants("a", "b", trained=trained)
-    with pytest.raises(RunError, match=r"b-s1 was made otherwise: its data is synthetic colours"):
+    with pytest.raises(RunError, match=r"made otherwise: its data is other images of synthetic"):
         run_missing(rows, 2, other_than(colours))
     longer = variants("a", "b", trained=trained, epochs=3)
     with pytest.raises(RunError, match=r"b-s1 was made otherwise: epochs is 2, not 3"):

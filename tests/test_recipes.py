@@ -105,7 +105,7 @@ def test_reproducing_trains_what_is_missing_and_keeps_the_rest(colours: Dataset,
     with pytest.raises(RunError, match=r"fit\.epochs is 1, not 2"):
         study.reproduce(replace(config, epochs=2), colours)
     other = replace(colours, splits={**colours.splits, "train": colours["val"]})
-    with pytest.raises(RunError, match="its data is synthetic colours, not"):
+    with pytest.raises(RunError, match="its data is other images of synthetic colours"):
         study.reproduce(config, other)
     study.reproduce(replace(config, precision="float32"), colours)
     tested = isolated_runs / "study_cnn_bn-study-test" / "manifest.json"

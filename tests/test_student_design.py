@@ -113,7 +113,7 @@ def test_a_candidate_of_other_data_is_not_measured_nor_taken_for_trained(colours
     row = Variant("pico-se", lambda seed: link.name, lambda seed: link)
     run_missing([row], 1, colours)
     other = replace(colours, splits={**colours.splits, "train": colours["val"]})
-    with pytest.raises(RunError, match="its data is synthetic colours"):
+    with pytest.raises(RunError, match="its data is other images of synthetic colours"):
         run_missing([row], 1, other)
     with pytest.raises(RunError, match="is of other data: synthetic colours"):
         student_design.measure(other, ["pico-se"], 1, 1)

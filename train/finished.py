@@ -40,7 +40,9 @@ def settings_that_differ(
         if key not in aside and recorded.get(key) != value and (key in recorded or value)
     ]
     if manifest["data"].get("fingerprint") != data.fingerprint:
-        found.append(f"its data is {manifest['data'].get('title')}, not {data.title}")
+        title = manifest["data"].get("title")
+        other = f"{title}, not {data.title}" if title != data.title else f"other images of {title}"
+        found.append(f"its data is {other}")
     return found
 
 
