@@ -94,8 +94,10 @@ def test_two_files_of_one_name_are_two_parents_and_two_lines(
     }
     # However narrow the terminal.
     console = Console(width=50, record=True, file=io.StringIO())
-    console.print(_table(result))
-    body = [line for line in console.export_text().splitlines() if line.startswith("│")]
+    console.print(_table(result, colours.title))
+    shown = console.export_text().splitlines()
+    assert shown[-1].strip() == colours.title
+    body = [line for line in shown if line.startswith("│")]
     assert "".join(line.split("│")[1].strip() for line in body) == "a/m.tfliteb/m.tflite"
 
 

@@ -349,13 +349,15 @@ def test_the_command_hands_over_every_option(source: Path, monkeypatch: pytest.M
     got: list[Any] = []
 
     def capture(config: Any, data: Any, **options: Any) -> Any:
-        got.append((config, data, options))
+        got.append((config, data.asked, options))
         row = Row("int8", "a-int8", 1500, 1000, True, 3_000_000, 0.9, (0.85, 0.95), True)
         return [], [replace(row, step="source", is_file=False, failed=False), row]
 
     monkeypatch.setattr("bloodedge.deploy.recipe.stage.compress", capture)
     monkeypatch.setattr("bloodedge.deploy.recipe.stage.lint_result", lambda *a: [])
-    monkeypatch.setattr("bloodedge.data.sources.load_data", lambda data, size: (data, size))
+    monkeypatch.setattr(
+        "bloodedge.data.sources.load_data", lambda *a, **size: Mock(asked=(*a, size), title="cells")
+    )
     words = (
         "big --recipe kd+slim+sparse+cluster+qat+int8 --student cnn_se --width 0.5 --teacher big "
         "--method dkd --temperature 2 --alpha 0.3 --teacher-views 2 --kb 9 --importance bn "
@@ -385,7 +387,8 @@ def test_the_command_hands_over_every_option(source: Path, monkeypatch: pytest.M
         per_class=5,
         seed=4,
     )
-    assert got == [(config, ("cells", 32), {"force": True, "allow_failing": True})]
+    asked = ("cells", {"size": 32})
+    assert got == [(config, asked, {"force": True, "allow_failing": True})]
     printed = " ".join(result.stdout.split())
     assert "source * a-int8 1.5 1.0 3,000 90.00 [85.00, 95.00]" in printed
     assert "int8 a-int8, failed its gate 1.5 1.0 3,000 90.00 [85.00, 95.00]" in printed
@@ -434,9 +437,12 @@ def test_qat_and_the_usual_format_are_calibrated(source: Path, monkeypatch: pyte
 def test_names_keep_their_ends_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.setenv("COLUMNS", "70")
     name = "cnn_se-w1.0-kd-slim50-sparse60-cluster16"
-    print_rows([Row("qat", f"{name}-qat", 1500, 1000, False, 3_000_000, 0.9, (0.85, 0.95))])
-    folded = re.findall(r"^ (?:qat \*|     )   (\S+)", capsys.readouterr().out, re.MULTILINE)
+    row = Row("qat", f"{name}-qat", 1500, 1000, False, 3_000_000, 0.9, (0.85, 0.95))
+    print_rows([row], "drawn [cells]")
+    shown = capsys.readouterr().out
+    folded = re.findall(r"^ (?:qat \*|     )   (\S+)", shown, re.MULTILINE)
     assert "".join(folded) == f"{name}-qat"
+    assert shown.endswith("\naccuracy on val of drawn [cells]\n")
 
 
 @pytest.mark.parametrize("text", ["kd", "=5", "slim=x", "1,slim=2.5", "5,10", "slim=1,slim=2"])

@@ -94,11 +94,13 @@ def test_the_audit_is_printed(
     accuracies: tuple[float, ...], words: str, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
 ):
     found = summary([{"seed": s, "accuracy_val": a} for s, a in enumerate(accuracies)])
-    run = Run(tiny_file.parent, {"metrics": {"variants": {}, "audit": {"int8": found}}})
+    metrics = {"variants": {}, "audit": {"int8": found}}
+    run = Run(tiny_file.parent, {"metrics": metrics, "data": {"title": "drawn [cells]"}})
     monkeypatch.setattr("bloodedge.deploy.export.export", lambda config, data: run)
     done = CliRunner().invoke(app, ["quantize", str(tiny_file), "--audit"])
     assert done.exit_code == 0, done.output
     assert words in done.stdout
+    assert "drawn [cells]" in done.stdout
 
 
 @pytest.mark.parametrize(

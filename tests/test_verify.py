@@ -161,9 +161,12 @@ def test_a_class_without_images_has_no_recall(capsys: pytest.CaptureFixture[str]
     figures["parent_accuracy"], figures["accuracy"] = 1.0, 1.0
     names = ["red", "green", "blue"]
     metrics = {"val": figures, "failed": [], "variants": {"int8": figures}}
-    manifest = {"metrics": metrics, "model": {"class_names": names}}
+    about = {"model": {"class_names": names}, "data": {"title": "drawn [cells]"}}
+    manifest = {"metrics": metrics, **about}
     _print_run(cast(Any, SimpleNamespace(path="x", manifest=manifest)), "val")
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "blue" in line]
+    shown = capsys.readouterr().out
+    assert "drawn [cells], val" in shown
+    (line,) = [line for line in shown.splitlines() if "blue" in line]
     assert line.count("no image") == 2
     assert "0.00" not in line
     card = _recalls(cast(Any, SimpleNamespace(metrics=metrics, model={"class_names": names})))

@@ -146,7 +146,7 @@ def benchmark(
         settings |= {"profile": profile, "resume": resume}
         run = _here(models, name or "benchmark", settings, quick, _thread_counts(threads))
     folder, result = run(load_data(data, size=size))
-    Console().print(_table(result))
+    Console().print(_table(result, folder.manifest["data"]["title"]))
     if profile:
         _print_profiles(folder)
     print(f"{folder.path}: {result.runtime} on {result.hardware}")
@@ -242,13 +242,14 @@ def _thread_counts(text: str) -> tuple[int, ...]:
         raise ConfigError(f"--threads {text!r}", expected="numbers with commas, as 1,0") from None
 
 
-def _table(result: BenchmarkResult) -> object:
+def _table(result: BenchmarkResult, title: str) -> object:
     from rich.markup import escape
     from rich.table import Column, Table
 
     model = Column("model", overflow="fold")
     names = _short([row.model for row in result.rows])
-    table = Table(model, "threads", "KB", "accuracy %", "median us", "p90", "p99", "min", "note")
+    heads = ("threads", "KB", "accuracy %", "median us", "p90", "p99", "min", "note")
+    table = Table(model, *heads, caption=escape(title))
     for row in sorted(result.rows, key=lambda row: (row.model, row.threads, row.delegate)):
         accuracy = "" if row.accuracy is None else f"{100 * row.accuracy:.2f}"
         shown = [None] * 4 if result.emulated else _timings(row)

@@ -133,7 +133,7 @@ def compress(
         print_plan(plan(config, images, allow_failing=allow_failing))
         return
     _, rows = run(config, images, force=force, allow_failing=allow_failing)
-    print_rows(rows)
+    print_rows(rows, images.title)
 
 
 def _refuse_others(context: typer.Context, config: RecipeConfig) -> None:

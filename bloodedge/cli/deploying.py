@@ -120,7 +120,8 @@ def print_variants(run: Run) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(str(run.path)))
+    caption = escape(run.manifest["data"]["title"])
+    table = Table(title=escape(str(run.path)), caption=caption)
     table.add_column("variant")
     for heading in ("KB", "KB gzip", "agreement", "largest difference", "val accuracy", "gate"):
         table.add_column(heading, justify="right")

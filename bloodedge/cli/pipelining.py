@@ -68,7 +68,7 @@ def pipeline(
         return
     if chosen == _NEEDS:
         finish_all(wanted, images, force=force)
-        print_scores(wanted)
+        print_scores(wanted, images.title)
         return
     train_all(wanted, images, force=force)
     asked = {"--preset": preset, "--data": data, "--size": size, "--seeds": seeds, "--name": name}
@@ -118,13 +118,13 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def print_scores(preset: Preset) -> None:
-    """Print what was made, and which int8 file of each student val prefers."""
+def print_scores(preset: Preset, title: str) -> None:
+    """Print what was made, on which data, and which int8 file of each student val prefers."""
     from bloodedge.deploy.pipeline.scores import preferred, table
     from bloodedge.runs import runs_root
 
     print(table(preset))
-    print()
+    print(f"\nAccuracy on {title}.")
     for student in preset.students:
         if file := preferred(student, preset.prefix):
             print(f"{student.model}: val prefers {runs_root() / file}")

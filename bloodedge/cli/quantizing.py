@@ -222,7 +222,8 @@ def _print_rows(run: Run) -> None:
     table = Table(
         title=f"{escape(str(run.path))}: val accuracy "
         f"{100 * metrics['float_accuracy_val']:.2f} % in float, "
-        f"{100 * metrics['int8_accuracy_val']:.2f} % in int8"
+        f"{100 * metrics['int8_accuracy_val']:.2f} % in int8",
+        caption=escape(run.manifest["data"]["title"]),
     )
     table.add_column("layer")
     for heading in ("weights", "int8 alone", "logit error", "pruned alone", "logit error"):

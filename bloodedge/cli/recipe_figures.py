@@ -25,8 +25,8 @@ def print_plan(steps: Sequence[Planned]) -> None:
     Console(highlight=False).print(table)
 
 
-def print_rows(rows: Sequence[Row]) -> None:
-    """Print what each step left."""
+def print_rows(rows: Sequence[Row], title: str) -> None:
+    """Print what each step left, and of which data its accuracy is."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
@@ -49,3 +49,4 @@ def print_rows(rows: Sequence[Row]) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print("* a Keras model: its weights in float32; qat's accuracy is that of int8")
+    console.print(f"accuracy on val of {escape(title)}", soft_wrap=True)

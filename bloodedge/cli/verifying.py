@@ -56,7 +56,11 @@ def _print_run(run: Run, split: str) -> None:
     from rich.table import Table
 
     m = run.manifest["metrics"][split]
-    table = Table("figure", "parent", "child", "lost \\[95 %]", title=escape(str(run.path)))
+    table = Table(
+        *("figure", "parent", "child", r"lost \[95 %]"),
+        title=escape(str(run.path)),
+        caption=escape(f"{run.manifest['data']['title']}, {split}"),
+    )
     drop = m["parent_accuracy"] - m["accuracy"]
     table.add_row(
         "accuracy %",
