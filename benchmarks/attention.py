@@ -22,15 +22,10 @@ NONE = "none"
 KINDS = (NONE, "se", "cbam")
 
 
-def run_name(model: str, kind: str, epochs: int, seed: int) -> str:
-    """Return the name of a seed's run."""
-    return f"attention-{model}-{kind}-e{epochs}-s{seed}"
-
-
 def link(model: str, kind: str, epochs: int, seed: int) -> Link:
     """Return the settings of a seed's run, and what trains it."""
     fit = fit_config("strong", model, epochs=epochs, seed=seed)
-    name = run_name(model, kind, epochs, seed)
+    name = f"attention-{model}-{kind}-e{epochs}-s{seed}"
     return Link(kind, TrainConfig(model, fit, name, attention=kind), train)
 
 
@@ -44,14 +39,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="only print what has been run")
     args = parser.parse_args()
     data = None if args.show else load_data(args.data)
-    rows = [
-        Variant(
-            kind,
-            partial(run_name, args.model, kind, args.epochs),
-            partial(link, args.model, kind, args.epochs),
-        )
-        for kind in KINDS
-    ]
+    rows = [Variant(kind, partial(link, args.model, kind, args.epochs)) for kind in KINDS]
     compare(rows, args.seeds, NONE, data)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from bloodedge.backend import use_backend
 from bloodedge.compress.chain.link import Link
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import BloodedgeError, ConfigError, RunError
+from bloodedge.errors import BloodedgeError, ConfigError, RunError, in_words
 from bloodedge.runs import is_finished, load_run, runs_root
 
 _LAST_EPOCHS = 3
@@ -34,13 +34,15 @@ class Variant:
 
     Attributes:
         name: its name in the table.
-        run_name: the name of the run of a seed.
         link: the settings of a seed's run, and what trains it.
     """
 
     name: str
-    run_name: Callable[[int], str]
     link: Callable[[int], Link]
+
+    def run_name(self, seed: int) -> str:
+        """Return the name of the run of a seed."""
+        return self.link(seed).name
 
 
 def run_missing(variants: Sequence[Variant], seeds: int, data: Dataset) -> None:
@@ -189,7 +191,7 @@ def exit_code(script: Callable[[], int | None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or 'a file'}", file=sys.stderr)
+        print(f"error: {in_words(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it can", file=sys.stderr)

@@ -76,7 +76,7 @@ def main() -> None:
     methods = chosen(args.methods, KNOWN, "method")
     setting = Setting(tuple(args.teacher), args.student, args.epochs)
     data = None if args.show else load_data(args.data)
-    rows = [Variant(m, partial(setting.run_name, m), partial(setting.link, m)) for m in methods]
+    rows = [Variant(m, partial(setting.link, m)) for m in methods]
     compare(rows, args.seeds, ALONE, data)
 
 

@@ -58,14 +58,10 @@ def variant_fit(model: str, variant: str, epochs: int, seed: int) -> FitConfig:
     return replace(base, **{"augment": augment, "learning_rate": rate, **changes})
 
 
-def run_name(model: str, variant: str, epochs: int, seed: int) -> str:
-    """Return the name of a variant's run."""
-    return f"ablation-{model}-{variant}-e{epochs}-s{seed}"
-
-
 def link(model: str, variant: str, epochs: int, seed: int) -> Link:
     """Return the settings of a variant's run, and what trains it."""
-    fit, name = variant_fit(model, variant, epochs, seed), run_name(model, variant, epochs, seed)
+    fit = variant_fit(model, variant, epochs, seed)
+    name = f"ablation-{model}-{variant}-e{epochs}-s{seed}"
     return Link(variant, TrainConfig(model, fit, name), train)
 
 
@@ -84,7 +80,6 @@ def main() -> None:
     rows = [
         Variant(
             name,
-            partial(run_name, args.model, name, args.epochs),
             partial(link, args.model, name, args.epochs),
         )
         for name in names

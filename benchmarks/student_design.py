@@ -279,7 +279,6 @@ def main() -> None:
     rows = [
         Variant(
             name,
-            partial(run_name, name, args.epochs),
             partial(link, name, args.epochs),
         )
         for name in names

@@ -35,6 +35,11 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
         raise ConfigError(f"{name} {value} is out of range", expected=f"{low} to {high}")
 
 
+def in_words(error: OSError) -> str:
+    """Return what the system refused, and of which file, on one line."""
+    return f"{error.strerror or error}: {error.filename or 'a file'}"
+
+
 class DataError(BloodedgeError):
     """A data set, image or recorded result that is missing, damaged or not what was asked for."""
 

@@ -134,7 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
             content = file.read(_JSON_LIMIT + 1)
         if len(content) > _JSON_LIMIT:
             raise DataError(f"{path} is larger than {_JSON_LIMIT >> 20} MiB", expected="JSON")
-        value = json.loads(content.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
+        value = parse_json(content.decode("utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -142,6 +142,16 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{path} holds no JSON object")
     return cast(dict[str, Any], value)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON from anywhere holds.
+
+    Raises:
+        ValueError: it is none, or holds a number that is not finite, which JSON does not know.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
 
 
 def _finite(number: str) -> float:

@@ -65,7 +65,7 @@ def variants(*names: str, trained: list[str] | None = None, epochs: int = 2) -> 
     def link(name: str, seed: int) -> Link:
         return Link(name, Settings(f"{name}-s{seed}", epochs), stage)
 
-    return [Variant(name, lambda s, n=name: f"{n}-s{s}", partial(link, name)) for name in names]
+    return [Variant(name, partial(link, name)) for name in names]
 
 
 def made_on(data: Dataset) -> dict[str, Any]:

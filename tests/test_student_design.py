@@ -110,7 +110,7 @@ def test_a_candidate_of_other_data_is_not_measured_nor_taken_for_trained(colours
         "files": {},
     }
     write_json(runs_root() / link.name / MANIFEST, manifest)
-    row = Variant("pico-se", lambda seed: link.name, lambda seed: link)
+    row = Variant("pico-se", lambda seed: link)
     run_missing([row], 1, colours)
     other = replace(colours, splits={**colours.splits, "train": colours["val"]})
     with pytest.raises(RunError, match="its data is other images of synthetic colours"):

@@ -15,13 +15,14 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from secrets import compare_digest, token_urlsafe
-from typing import Any, NoReturn
+from typing import Any
 
 from bloodedge.benchmarks.browser.session import RefusedError, Session
 from bloodedge.benchmarks.elsewhere import Material
 from bloodedge.benchmarks.runner import one_line
 from bloodedge.console import say
 from bloodedge.errors import BloodedgeError
+from bloodedge.files import parse_json
 
 MAX_UPLOAD = 2 << 20
 KEY_HEADER = "X-Bloodedge-Key"
@@ -189,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
         # The length of the digits comes first: int() refuses thousands of them.
         if len(length) > len(str(MAX_UPLOAD)) or int(length) > MAX_UPLOAD:
             raise RefusedError(413, f"more than {MAX_UPLOAD >> 20} MiB")
-        message = json.loads(self.rfile.read(int(length)), parse_constant=_no_number)
+        message = parse_json(self.rfile.read(int(length)))
         if not isinstance(message, dict):
             raise ValueError("expected a JSON object")
         return message
@@ -217,7 +218,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: progress is shown by job."""
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")

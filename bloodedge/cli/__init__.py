@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from bloodedge.cli.app import app
-from bloodedge.errors import BloodedgeError
+from bloodedge.errors import BloodedgeError, in_words
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -23,7 +23,7 @@ def main() -> None:
     except BloodedgeError as error:
         _fail(str(error), EXIT_ERROR)
     except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename or 'a file'}", EXIT_ERROR)
+        _fail(in_words(error), EXIT_ERROR)
     except SystemExit as stop:
         # Typer turns Ctrl-C into this code without a word.
         if stop.code == EXIT_INTERRUPTED:
