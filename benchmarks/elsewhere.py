@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from bloodedge.benchmarks.stage import (
 )
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import ConfigError, DataError
+from bloodedge.errors import BloodedgeError, ConfigError, DataError
 from bloodedge.files import write_json
 from bloodedge.runs import Run, Stopwatch, open_run
 
@@ -125,35 +126,48 @@ def benchmark_elsewhere(
             if clean_up:
                 clean_up()
             raise DataError("nothing was measured", fix="start again, and leave it until it ends")
+        profiles = parts.pop("profiles", [])
+        document = _document(parts, config, len(index), work)
         try:
-            profiles = parts.pop("profiles", [])
-            found = _write(run.path / RESULT_FILE, parts, config, len(index), work)
+            write_json(run.path / RESULT_FILE, document)
+            found = load_result(run.path / RESULT_FILE)
             try_profiles(lambda: profiles, run.path)
             manifest = benchmark_manifest(run.name, config, data, parents, found, len(index), watch)
             done = run.commit(manifest)
         except BaseException:
             if clean_up:
                 say("what was measured is still on the device: the same command fetches it")
+            else:
+                _rescue(document, run.name)
             raise
     if clean_up:
         clean_up()
     return done, replace(found, path=done.path / RESULT_FILE)
 
 
-def _write(
-    path: Path,
+def _document(
     parts: Mapping[str, Any],
     config: DriverConfig,
     images: int,
     work: Mapping[str, Mapping[str, Any]],
-) -> BenchmarkResult:
-    """Write what a driver returned as a result, with what is known here, and read it again."""
+) -> dict[str, Any]:
+    """Return what a driver returned as a result, with what is known here."""
     for row in parts["rows"]:
         row["work"] = work[row["model"]]["work"] if row["model"] in work else None
     shared = {key: getattr(config, key) for key in ("repeats", "seconds", "seed")}
     own = {"config": {**shared, **parts["config"]}, "sample": {"images": images}}
-    write_json(path, {"schema": SCHEMA, **parts, **own})
-    return load_result(path)
+    return {"schema": SCHEMA, **parts, **own}
+
+
+def _rescue(document: Mapping[str, Any], name: str) -> None:
+    """Keep a result that cannot become a run, and is nowhere else, where there may be room."""
+    try:
+        path = Path(mkdtemp(prefix=f"{name}-")) / RESULT_FILE
+        write_json(path, document)
+    except (BloodedgeError, OSError) as error:
+        say(f"what was measured is lost: {error}")
+    else:
+        say(f"what was measured is in {path}: bloodedge report {path}")
 
 
 def timed_row(

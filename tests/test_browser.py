@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import BloodedgeError, ConfigError, DataError
 from bloodedge.files import sha256_of
-from bloodedge.runs import runs_root
+from bloodedge.runs import RunFolder, runs_root
 
 LABELS = np.array([0, 1, 2, 0])
 RUNTIME = {"core.js": b"// core", "wasm/litert_wasm_internal.wasm": b"\0asm"}
@@ -435,15 +436,16 @@ def measure(
     return benchmark_elsewhere(config, colours, browser)
 
 
+def to_the_end(phone: Phone) -> None:
+    for job in phone.start(backends=["wasm", "webgpu"], missing={}):
+        phone.post("job", {**job, **JOB})
+    phone.post("finish", {})
+
+
 def test_a_finished_measurement_is_a_run_that_the_report_reads(
     brightest_tflite: bytes, colours: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def act(phone: Phone) -> None:
-        for job in phone.start(backends=["wasm", "webgpu"], missing={}):
-            phone.post("job", {**job, **JOB})
-        phone.post("finish", {})
-
-    on_page(monkeypatch, act)
+    on_page(monkeypatch, to_the_end)
     run, result = measure(brightest_tflite, colours, tmp_path)
     assert run.manifest["kind"] == "benchmark"
     assert run.manifest["parents"] == {"brightest.tflite": sha256_of(tmp_path / "brightest.tflite")}
@@ -453,6 +455,28 @@ def test_a_finished_measurement_is_a_run_that_the_report_reads(
     assert result.hardware == "my phone (Chrome 120.0.0.0)"
     assert [row.delegate for row in result.rows] == ["wasm", "webgpu"]
     assert [row.median_us for row in result.rows] == [110.0, 110.0]
+
+
+def test_what_cannot_become_a_run_is_kept_where_there_is_room(
+    brightest_tflite: bytes,
+    colours: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise BloodedgeError("could not write runs/phone: No space left on device")
+
+    on_page(monkeypatch, to_the_end)
+    monkeypatch.setattr(RunFolder, "commit", full)
+    room = tmp_path / "room"
+    room.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(room))
+    with pytest.raises(BloodedgeError, match="No space left"):
+        measure(brightest_tflite, colours, tmp_path)
+    (kept,) = room.glob("phone-*/benchmark.json")
+    assert f"bloodedge report {kept}" in capfd.readouterr().err
+    assert [row.delegate for row in load_result(kept).rows] == ["wasm", "webgpu"]
 
 
 def test_a_browser_that_is_closed_leaves_what_was_done(
