@@ -1,8 +1,8 @@
 """`bloodedge bundle`: everything a device needs to measure models, in one folder or zip.
 
-Models, labelled test images, the runner and a script that starts it. The device needs Python,
-NumPy and one TFLite runtime. The same inputs give the same bytes, so a bundle's own digest says
-which one was measured.
+Models, labelled test images, the runner, its start script, and one that classifies pictures.
+The device needs Python, NumPy and one TFLite runtime. The same inputs give the same bytes, so a
+bundle's own digest says which one was measured.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ SUMS, DESCRIPTION, SCRIPT = "SHA256SUMS", "bundle.json", "run.sh"
 _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
 START = Path(__file__).with_name("start.py")
-_PROGRAMS = (SCRIPT, "run.py", "runner.py")
+CLASSIFY = Path(__file__).with_name("classify.py")
+_PROGRAMS = (SCRIPT, "run.py", "runner.py", CLASSIFY.name)
 # How many files an error names.
 _NAMED = 3
 _MAX_NAME = 200
@@ -67,8 +68,12 @@ terminal that is closed ends it with what is complete; `nohup python3 run.py &` 
 
     bloodedge report --benchmark result.json
 
-puts the figures beside those of the other runs. Results are for research; this is no diagnostic
-device. Licence of the images: {licence}.
+puts the figures beside those of the other runs. With Pillow (`python3-pil`) as well,
+
+    python3 classify.py PICTURES --csv cells.csv
+
+says what a model makes of pictures of one cell each; `--help` lists its options. Results are for
+research; this is no diagnostic device. Licence of the images: {licence}.
 """
 
 
@@ -144,6 +149,7 @@ def bundle_files(
     files["labels.txt"] = "".join(f"{name}\n" for name in data.class_names).encode()
     files["runner.py"] = RUNNER.read_bytes()
     files["run.py"] = START.read_bytes()
+    files[CLASSIFY.name] = CLASSIFY.read_bytes()
     files[SCRIPT] = _RUN.encode()
     files["README.md"] = _readme(models, data, len(index)).encode()
     described = _description(models, data, seed, len(index))

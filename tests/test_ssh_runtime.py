@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bloodedge.benchmarks.bundle import START
+from bloodedge.benchmarks.bundle import CLASSIFY, START
 from bloodedge.benchmarks.emulator.server import Server
 from bloodedge.benchmarks.host import RUNNER
 from bloodedge.benchmarks.profile.files import CSV_FILE
@@ -26,7 +26,7 @@ from bloodedge.runs import Run
 
 Measure = Callable[..., tuple[Run, BenchmarkResult]]
 # All that runs on a device.
-COPIED = [RUNNER, START, CHILD, *Path(agent.__file__).parent.glob("*.py")]
+COPIED = [RUNNER, START, CLASSIFY, CHILD, *Path(agent.__file__).parent.glob("*.py")]
 # The oldest Python and the newest that we promise, with the runtime that there is for it.
 PYTHONS = {
     "3.8": ("tflite-runtime==2.14.0", "numpy<2"),
@@ -41,7 +41,7 @@ def test_what_is_copied_there_is_python_3_8_and_imports_nothing_of_ours(path: Pa
     froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level]
     modules |= {str(n.module) for n in froms}
     found = {name.partition(".")[0] for name in modules}
-    assert found - set(sys.stdlib_module_names) <= {"numpy"}
+    assert found - set(sys.stdlib_module_names) <= {"numpy", "PIL"}
 
 
 def virtual(installed: Path, version: str, folder: Path) -> Path:

@@ -1,0 +1,285 @@
+"""Classify pictures on a device, with a model of this bundle.
+
+    python3 classify.py cell.png pictures --crop 200 --csv cells.csv
+
+Needs what runner.py needs, which lies beside it, and Pillow. Pictures are cut and scaled as
+`bloodedge predict` does it, to within a grey level. Exit codes: 0 all classified, 1 a picture could
+not be read, 2 bad arguments, no runtime or no Pillow, 130 Ctrl-C. With --csv what is classified by
+then is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+# Nothing is left in the bundle: its sums tell what belongs there.
+sys.dont_write_bytecode = True
+runner: Any = importlib.import_module("runner")
+# Only now: runner.py says in a line where NumPy is missing.
+import numpy as np  # noqa: E402
+
+try:
+    from PIL import Image, UnidentifiedImageError
+except ImportError:
+    sys.stderr.write("error: Pillow is needed: pip install pillow, or apt install python3-pil\n")
+    sys.exit(2)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 100_000_000
+FOURTEEN_BITS = 1 << 14
+
+
+class PictureError(Exception):
+    """A picture that cannot be read as it is meant, in one line."""
+
+
+class Model(NamedTuple):
+    """A model that is loaded: its runtime's interpreter, its two ends and its classes."""
+
+    interpreter: Any
+    taken: dict[str, Any]
+    given: dict[str, Any]
+    names: list[str]
+
+
+# ---- pictures ----
+
+
+def weights(length: int, size: int) -> NDArray[np.float32]:
+    """Return the share `(size, length)` that each old pixel of a line has in each new one.
+
+    Areas are averaged when shrinking, a cubic (a = -0.75) is fitted when enlarging, which is what
+    OpenCV's INTER_AREA and INTER_CUBIC do.
+    """
+    if length > size:
+        edges = np.arange(size + 1) * length / size
+        pixels = np.arange(length)
+        inside = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+        return np.asarray(np.maximum(inside, 0) * size / length, np.float32)
+    centres = (np.arange(size) + 0.5) * length / size - 0.5
+    reach = 2
+    pixels = np.arange(-reach, length + reach)
+    far = np.abs(centres[:, None] - pixels)
+    near = (1.25 * far - 2.25) * far**2 + 1
+    cubic = np.where(far <= 1, near, ((-0.75 * far + 3.75) * far - 6) * far + 3)
+    cubic[far >= reach] = 0
+    # Beyond the edge the last pixel goes on.
+    folded = cubic[:, reach : reach + length].copy()
+    folded[:, 0] += cubic[:, :reach].sum(axis=1)
+    folded[:, -1] += cubic[:, reach + length :].sum(axis=1)
+    return np.asarray(folded, np.float32)
+
+
+def scaled(square: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return pixels `(n, n, 3)` as `(size, size, 3)`."""
+    shares = weights(len(square), size)
+    # A channel at a time: the square may be large, and the memory small.
+    planes = [shares @ square[..., c].astype(np.float32) @ shares.T for c in range(3)]
+    return np.asarray(np.clip(np.rint(np.stack(planes, axis=-1)), 0, 255), np.uint8)
+
+
+def deep(image: Image.Image) -> NDArray[np.uint8]:
+    """Return a picture of one channel with more than 8 bits in 8.
+
+    Raises:
+        PictureError: its values do not use 16 bits, or are no shares of 1.
+    """
+    values = np.asarray(image)
+    if values.dtype.kind == "f":
+        if not (values.min() >= 0 and values.max() <= 1):
+            raise PictureError("its values are not between 0 and 1: save it as 8-bit PNG")
+        return np.asarray(np.rint(values * 255), np.uint8)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= 1 << 16 or 0 < high < FOURTEEN_BITS:
+        raise PictureError("its values use few of 16 bits: save it as 8-bit PNG")
+    return np.asarray((values.astype(np.uint32) + 128) // 257, np.uint8)
+
+
+def rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Return a picture's pixels `(H, W, 3)`; what is transparent is white, as empty glass is."""
+    if image.mode[0] in "IF":
+        return np.repeat(deep(image)[..., None], 3, axis=-1)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.asarray(image.convert("RGB"))
+
+
+def read_picture(path: Path, size: int, crop: int | None) -> NDArray[np.uint8]:
+    """Return the central square of a picture file as `(size, size, 3)`.
+
+    Raises:
+        PictureError: the file is no whole picture, or too small or too large.
+    """
+    if not path.is_file():
+        raise PictureError("it is no file")
+    try:
+        with Image.open(path) as image:
+            side = crop or min(image.size)
+            if side > min(image.size):
+                raise PictureError(
+                    f"it has {image.size[0]}x{image.size[1]} pixels, less than {crop}"
+                )
+            left, top = (image.size[0] - side) // 2, (image.size[1] - side) // 2
+            return scaled(rgb(image.crop((left, top, left + side, top + side))), size)
+    except PictureError:
+        raise
+    except UnidentifiedImageError:
+        raise PictureError("it is no picture that Pillow reads") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PictureError(f"it has more than {MAX_PIXELS // 10**6} megapixels") from None
+    except Exception as error:  # decoders raise all kinds for damaged files
+        raise PictureError(runner.one_line(error) or type(error).__name__) from None
+
+
+def limit_pixels() -> None:
+    """Let Pillow refuse by its header what would not fit into memory; else it only warns."""
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def files_in(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files, and of each folder the pictures in it, by name; hidden ones are left out."""
+    for path in paths:
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        yield from (
+            p for p in inside if p == path or (p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+        )
+
+
+# ---- the model ----
+
+
+def open_model(path: Path, labels: Path) -> Model:
+    """Load a model, and name its classes by its own labels, else by the bundle's.
+
+    Raises:
+        RunnerError: there is no runtime, or the model takes no square picture in colour.
+    """
+    module = importlib.import_module(runner.find_runtime()[2])
+    interpreter = module.Interpreter(model_path=str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    shape = tuple(int(n) for n in taken["shape"])
+    if len(shape) != 4 or shape[0] != 1 or shape[1] != shape[2] or shape[3] != 3:
+        raise runner.RunnerError(f"{path.name} takes {shape}, expected a square picture in colour")
+    classes = int(np.prod(given["shape"]))
+    for names in (runner.model_labels(path), runner.read_text(labels).splitlines()):
+        if len(names) == classes:
+            return Model(interpreter, taken, given, [runner.one_line(name) for name in names])
+    return Model(interpreter, taken, given, [f"class {i}" for i in range(classes)])
+
+
+def probabilities(model: Model, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return what a model says of a picture `(S, S, 3)`: `(C,)`, in 0..1."""
+    fed = runner.prepare(picture[None], model.taken)
+    model.interpreter.set_tensor(model.taken["index"], fed)
+    model.interpreter.invoke()
+    said = model.interpreter.get_tensor(model.given["index"]).reshape(-1).astype(np.float64)
+    scale, zero_point = model.given["quantization"]
+    # A float output has a scale of 0.
+    return np.asarray((said - zero_point) * scale if scale else said)
+
+
+# ---- the program ----
+
+
+def classify(model: Model, paths: Sequence[Path], crop: int | None) -> Iterator[list[Any]]:
+    """Yield each picture's line: file, class, its probability, those of all classes by name.
+
+    What cannot be read is said, and its line has the file alone.
+    """
+    by_name = sorted(range(len(model.names)), key=model.names.__getitem__)
+    for path in files_in(paths):
+        try:
+            picture = read_picture(path, int(model.taken["shape"][1]), crop)
+        except PictureError as error:
+            print(f"error: {runner.one_line(path)}: {error}", file=sys.stderr)
+            yield [str(path)]
+            continue
+        p = probabilities(model, picture)
+        best = int(p.argmax())
+        print(f"{runner.one_line(path)}  {model.names[best]}  {100 * p[best]:.1f} %", flush=True)
+        yield [str(path), model.names[best], *(round(float(p[i]), 6) for i in (best, *by_name))]
+
+
+def write_table(path: Path, header: list[str], lines: list[list[Any]]) -> None:
+    """Write a CSV whole or not at all, in which no text is a spreadsheet's formula.
+
+    Lines that are shorter than the header end in empty cells.
+    """
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        for line in (header, *lines):
+            safe = [f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@") else v for v in line]
+            empty = [""] * (len(header) - len(line))
+            csv.writer(file, lineterminator="\n").writerow([*safe, *empty])
+    partial.replace(path)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Return the arguments; what cannot work ends in a line and exit code 2."""
+    here = Path(__file__).resolve().parent
+    # macOS puts ._NAME beside each file that it copies to a stick or an SD card.
+    models = sorted((here / "models").glob("[!.]*.tflite"))
+    parser = argparse.ArgumentParser(description="Classify pictures of one cell each.")
+    parser.add_argument("pictures", nargs="+", type=Path, help="image files, or folders of them")
+    parser.add_argument("--model", type=Path, help="a .tflite file [the only one in models/]")
+    parser.add_argument("--crop", type=int, metavar="PIXELS", help="use a central square [all]")
+    parser.add_argument("--csv", type=Path, help="also write every probability into this file")
+    parser.add_argument("--force", action="store_true", help="replace the file of --csv")
+    args = parser.parse_args(argv)
+    if args.model is None and len(models) != 1:
+        found = ", ".join(str(Path("models") / path.name) for path in models) or "none"
+        parser.error(f"--model is needed; in this bundle there are: {found}")
+    args.model = args.model or models[0]
+    if not args.model.is_file():
+        parser.error(f"--model {args.model} is no file")
+    if args.crop is not None and args.crop < 1:
+        parser.error(f"--crop {args.crop}: expected at least 1")
+    if args.csv and args.csv.exists() and not args.force:
+        parser.error(f"{args.csv} exists; choose another name, or add --force")
+    return args
+
+
+def main(argv: list[str]) -> int:
+    """Classify, and return the exit code."""
+    args = parse(argv)
+    limit_pixels()
+    try:
+        model = open_model(args.model, Path(__file__).resolve().with_name("labels.txt"))
+    # The runtimes' own, where a file is damaged.
+    except (runner.RunnerError, ValueError, RuntimeError) as error:
+        print(f"error: {args.model}: {runner.one_line(error)}", file=sys.stderr)
+        return 2
+    lines: list[list[Any]] = []
+    code = 0
+    try:
+        for line in classify(model, args.pictures, args.crop):
+            lines.append(line)
+    except KeyboardInterrupt:
+        code = 130
+    if args.csv and lines:
+        try:
+            write_table(args.csv, ["image", "class", "probability", *sorted(model.names)], lines)
+        except OSError as error:
+            print(f"error: {args.csv}: {error.strerror or error}", file=sys.stderr)
+            return 1
+    if not lines and not code:
+        print("error: no pictures there; expected " + " ".join(SUFFIXES), file=sys.stderr)
+    return code or int(not lines or any(len(line) == 1 for line in lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,219 @@
+"""The bundle's `classify.py` reads pictures as `bloodedge predict` does, with Pillow and NumPy."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from bloodedge.benchmarks.bundle import CLASSIFY, BundleConfig, bundle
+from bloodedge.data.dataset import Dataset
+from bloodedge.deploy import interpreter
+from bloodedge.errors import DataError
+from bloodedge.images import read_image
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program, as a bundle has it: `runner.py` lies beside it here, too."""
+    monkeypatch.syspath_prepend(str(CLASSIFY.parent))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    spec = importlib.util.spec_from_file_location("classify_alone", CLASSIFY)
+    assert spec
+    assert spec.loader
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    sys.modules.pop("runner")
+    return loaded
+
+
+@pytest.fixture
+def device(
+    tmp_path: Path, brightest_tflite: bytes, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    monkeypatch.setattr("bloodedge.deploy.interpreter.probe", interpreter.check_file)
+    model = tmp_path / "brightest.tflite"
+    model.write_bytes(brightest_tflite)
+    return bundle(BundleConfig((str(model),), tmp_path / "device", images=3), colours)
+
+
+def run(device: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(device / "classify.py"), *map(str, words)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=device.parent, timeout=120
+    )
+
+
+def picture(path: Path, *shape: int, dtype: Any = np.uint8, seed: int = 0) -> Path:
+    """Write smooth random pixels, as OpenCV writes them."""
+    rng = np.random.default_rng(seed)
+    top = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1.0
+    noise = cv2.GaussianBlur(rng.random(shape), (0, 0), 3)
+    noise = (noise - noise.min()) / (noise.max() - noise.min())
+    assert cv2.imwrite(str(path), (noise * top).astype(dtype))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    [
+        ("shrunk.png", (363, 360, 3), np.uint8),
+        ("barely.png", (65, 80, 3), np.uint8),
+        ("same.bmp", (64, 64, 3), np.uint8),
+        ("enlarged.png", (28, 31, 3), np.uint8),
+        ("tiny.png", (1, 1, 3), np.uint8),
+        ("photo.jpg", (300, 200, 3), np.uint8),
+        ("grey.png", (100, 90), np.uint8),
+        ("alpha.png", (100, 90, 4), np.uint8),
+        ("deep.png", (100, 90), np.uint16),
+        ("deep.tif", (100, 90), np.uint16),
+        ("float.tif", (100, 90), np.float32),
+        ("strips.tif", (100, 90, 3), np.uint8),
+    ],
+)
+def test_pictures_come_out_as_predict_reads_them(
+    module: ModuleType, name: str, shape: tuple[int, ...], dtype: Any, tmp_path: Path
+) -> None:
+    path = picture(tmp_path / name, *shape, dtype=dtype)
+    ours, theirs = module.read_picture(path, 64, None), read_image(path, 64)
+    assert ours.shape == theirs.shape == (64, 64, 3)
+    # JPEG is decoded by another library there.
+    most = 3 if name.endswith("jpg") else 1
+    assert np.abs(ours.astype(int) - theirs).max() <= most
+
+
+def test_the_crop_is_the_same_square(module: ModuleType, tmp_path: Path) -> None:
+    path = picture(tmp_path / "large.png", 363, 360, 3)
+    assert (
+        np.abs(module.read_picture(path, 64, 201).astype(int) - read_image(path, 64, 201)).max()
+        <= 1
+    )
+    with pytest.raises(module.PictureError, match="360x363 pixels, less than 361"):
+        module.read_picture(path, 64, 361)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.png", b""),
+        ("text.png", b"no picture"),
+        ("cut.png", "cut"),
+        ("folder.png", None),
+        ("dark.png", "twelve bits"),
+    ],
+)
+def test_what_is_no_picture_is_refused_here_as_there(
+    module: ModuleType, name: str, content: bytes | str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content is None:
+        path.mkdir()
+    elif content == "cut":
+        whole = picture(path, 100, 100, 3).read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif content == "twelve bits":
+        cv2.imwrite(str(path), np.full((9, 9), 4095, np.uint16))
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    with pytest.raises(module.PictureError):
+        module.read_picture(path, 64, None)
+    with pytest.raises(DataError):
+        read_image(path, 64)
+
+
+@pytest.mark.parametrize("limit", [9_999, 4_999])
+def test_too_many_pixels_are_refused_unread(
+    module: ModuleType, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = picture(tmp_path / "large.png", 100, 100, 3)
+    monkeypatch.setattr(module, "MAX_PIXELS", limit)
+    monkeypatch.setattr(module.Image, "MAX_IMAGE_PIXELS", None)
+    with warnings.catch_warnings():
+        module.limit_pixels()
+        with pytest.raises(module.PictureError, match="megapixels"):
+            module.read_picture(path, 64, None)
+
+
+def test_it_says_what_is_in_pictures_and_keeps_every_probability(
+    device: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my cells"
+    folder.mkdir()
+    for i, name in enumerate(("red.png", "green.png", "blue.png")):
+        pixels = np.zeros((90, 80, 3), np.uint8)
+        pixels[..., 2 - i] = 255
+        cv2.imwrite(str(folder / name), pixels)
+    (folder / "._red.png").write_bytes(b"of a Mac")
+    (folder / "notes.txt").write_text("none of it")
+    before = {path: path.read_bytes() for path in device.rglob("*") if path.is_file()}
+    done = run(device, folder, "--csv", "cells.csv")
+    assert done.returncode == 0, done.stderr
+    names = [line.split("  ")[1] for line in done.stdout.splitlines()]
+    assert names == ["blue", "green", "red"]
+    with (tmp_path / "cells.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["image"]).stem for row in rows] == [row["class"] for row in rows] == names
+    for row in rows:
+        p = [float(row[name]) for name in ("blue", "green", "red")]
+        assert sum(p) == pytest.approx(1, abs=0.02)
+        assert float(row["probability"]) == max(p) == float(row[row["class"]])
+    # The bundle is as it was, or it could not be replaced or checked.
+    assert {path: path.read_bytes() for path in device.rglob("*") if path.is_file()} == before
+    again = run(device, folder, "--csv", "cells.csv")
+    assert (again.returncode, "cells.csv exists" in again.stderr) == (2, True)
+
+
+def test_what_cannot_be_read_is_a_line_and_the_others_are_classified(
+    device: Path, tmp_path: Path
+) -> None:
+    good = picture(tmp_path / "good.png", 80, 80, 3)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"")
+    done = run(device, bad, tmp_path / "none.png", good, "--csv", "cells.csv")
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert [Path(line.split(": ")[1]).name for line in errors] == ["bad.png", "none.png"]
+    assert done.stdout.startswith(str(good))
+    with (tmp_path / "cells.csv").open(newline="") as file:
+        assert [row["class"] == "" for row in csv.DictReader(file)] == [True, True, False]
+
+
+def test_what_it_needs_is_said_in_a_line(device: Path, tmp_path: Path) -> None:
+    cell = picture(tmp_path / "cell.png", 80, 80, 3)
+    (tmp_path / "empty").mkdir()
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(b"TFL3")
+    for words, said in (
+        ([tmp_path / "empty"], "no pictures there"),
+        ([cell, "--crop", "0"], "--crop 0"),
+        ([cell, "--model", "none.tflite"], "none.tflite is no file"),
+        ([cell, "--model", damaged], "damaged.tflite"),
+    ):
+        done = run(device, *words)
+        assert done.returncode != 0
+        assert said in done.stderr.splitlines()[-1]
+    (device / "models" / "second.tflite").write_bytes(b"")
+    done = run(device, cell)
+    assert "models/brightest.tflite, models/second.tflite" in done.stderr.splitlines()[-1]
+
+
+def test_without_pillow_it_says_how_to_get_it(device: Path) -> None:
+    code = "import sys, runpy; sys.modules['PIL'] = None; sys.path[0] = sys.argv[1]\n"
+    code += "runpy.run_path(sys.argv[1] + '/classify.py', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(device)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "python3-pil" in done.stderr
