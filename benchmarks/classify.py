@@ -1,11 +1,12 @@
 """Classify pictures on a device, with a model of this bundle.
 
     python3 classify.py cell.png pictures --crop 200 --csv cells.csv
+    python3 classify.py pictures --watch
 
 Needs what runner.py needs, which lies beside it, and Pillow. Pictures are cut and scaled as
 `bloodedge predict` does it, to within a grey level. Exit codes: 0 all classified, 1 a picture could
-not be read, 2 bad arguments, no runtime or no Pillow, 130 Ctrl-C. With --csv what is classified by
-then is kept.
+not be read or the table not be written, 2 bad arguments, no runtime or no Pillow, 130 Ctrl-C, with
+which --watch ends well. The table of --csv holds what is classified by then.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import csv
 import importlib
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +33,7 @@ except ImportError:
     sys.exit(2)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -149,13 +151,32 @@ def limit_pixels() -> None:
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def files_in(paths: Sequence[Path]) -> Iterator[Path]:
-    """Yield the files, and of each folder the pictures in it, by name; hidden ones are left out."""
+def files_in(paths: Sequence[Path]) -> list[Path]:
+    """Return the files, and of each folder the pictures in it, by name, but for hidden ones."""
+    found = []
     for path in paths:
         inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        yield from (
-            p for p in inside if p == path or (p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-        )
+        found += [p for p in inside if p == path or _is_picture(p)]
+    return found
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.name[0] != "."
+
+
+def new_files(paths: Sequence[Path], seconds: float = 0.5) -> Iterator[Path]:
+    """Yield the files that are there and then, for ever, each that comes, once it is whole."""
+    done = set()
+    sizes: dict[Path, int] = {}
+    while True:
+        for path in files_in(paths):
+            size = path.stat().st_size if path.exists() else 0
+            # A camera may still be writing what has grown since the last look.
+            if path not in done and sizes.get(path) == size:
+                done.add(path)
+                yield path
+            sizes[path] = size
+        time.sleep(seconds)
 
 
 # ---- the model ----
@@ -195,13 +216,13 @@ def probabilities(model: Model, picture: NDArray[np.uint8]) -> NDArray[np.float6
 # ---- the program ----
 
 
-def classify(model: Model, paths: Sequence[Path], crop: int | None) -> Iterator[list[Any]]:
+def classify(model: Model, files: Iterable[Path], crop: int | None) -> Iterator[list[Any]]:
     """Yield each picture's line: file, class, its probability, those of all classes by name.
 
     What cannot be read is said, and its line has the file alone.
     """
     by_name = sorted(range(len(model.names)), key=model.names.__getitem__)
-    for path in files_in(paths):
+    for path in files:
         try:
             picture = read_picture(path, int(model.taken["shape"][1]), crop)
         except PictureError as error:
@@ -210,7 +231,6 @@ def classify(model: Model, paths: Sequence[Path], crop: int | None) -> Iterator[
             continue
         p = probabilities(model, picture)
         best = int(p.argmax())
-        print(f"{runner.one_line(path)}  {model.names[best]}  {100 * p[best]:.1f} %", flush=True)
         yield [str(path), model.names[best], *(round(float(p[i]), 6) for i in (best, *by_name))]
 
 
@@ -238,6 +258,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="a .tflite file [the only one in models/]")
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="use a central square [all]")
     parser.add_argument("--csv", type=Path, help="also write every probability into this file")
+    watch = "go on with each picture that comes into the folders, until Ctrl-C"
+    parser.add_argument("--watch", action="store_true", help=watch)
     parser.add_argument("--force", action="store_true", help="replace the file of --csv")
     args = parser.parse_args(argv)
     if args.model is None and len(models) != 1:
@@ -253,6 +275,32 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
+def work_through(model: Model, args: argparse.Namespace) -> tuple[list[list[Any]], bool]:
+    """Classify what is asked for and write the table; return its lines, and whether all are there.
+
+    Raises:
+        OSError: a folder cannot be read, or the table not be written.
+    """
+    header = ["image", "class", "probability", *sorted(model.names)]
+    lines: list[list[Any]] = []
+    whole = True
+    try:
+        files = new_files(args.pictures) if args.watch else files_in(args.pictures)
+        for line in classify(model, files, args.crop):
+            # First: with Ctrl-C the table has at least what was said.
+            lines.append(line)
+            if len(line) > 1:
+                path, name, p = line[:3]
+                print(f"{runner.one_line(path)}  {name}  {100 * p:.1f} %", flush=True)
+            if args.csv and args.watch:  # what ends it may be a power cut
+                write_table(args.csv, header, lines)
+    except KeyboardInterrupt:
+        whole = args.watch
+    if args.csv and lines:
+        write_table(args.csv, header, lines)
+    return lines, whole
+
+
 def main(argv: list[str]) -> int:
     """Classify, and return the exit code."""
     args = parse(argv)
@@ -263,22 +311,17 @@ def main(argv: list[str]) -> int:
     except (runner.RunnerError, ValueError, RuntimeError) as error:
         print(f"error: {args.model}: {runner.one_line(error)}", file=sys.stderr)
         return 2
-    lines: list[list[Any]] = []
-    code = 0
     try:
-        for line in classify(model, args.pictures, args.crop):
-            lines.append(line)
-    except KeyboardInterrupt:
-        code = 130
-    if args.csv and lines:
-        try:
-            write_table(args.csv, ["image", "class", "probability", *sorted(model.names)], lines)
-        except OSError as error:
-            print(f"error: {args.csv}: {error.strerror or error}", file=sys.stderr)
-            return 1
-    if not lines and not code:
+        lines, whole = work_through(model, args)
+    except OSError as error:
+        print(f"error: {error.strerror or error}: {error.filename or 'a file'}", file=sys.stderr)
+        return 1
+    if not whole:
+        return 130
+    if not lines and not args.watch:
         print("error: no pictures there; expected " + " ".join(SUFFIXES), file=sys.stderr)
-    return code or int(not lines or any(len(line) == 1 for line in lines))
+        return 1
+    return int(any(len(line) == 1 for line in lines))
 
 
 if __name__ == "__main__":

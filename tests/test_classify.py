@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -188,6 +190,38 @@ def test_what_cannot_be_read_is_a_line_and_the_others_are_classified(
     assert done.stdout.startswith(str(good))
     with (tmp_path / "cells.csv").open(newline="") as file:
         assert [row["class"] == "" for row in csv.DictReader(file)] == [True, True, False]
+
+
+def test_pictures_that_come_are_classified_once_they_are_whole(
+    device: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    content = picture(tmp_path / "cell.png", 80, 80, 3).read_bytes()
+    command = [
+        sys.executable,
+        str(device / "classify.py"),
+        str(folder),
+        "--watch",
+        "--csv",
+        "a.csv",
+    ]
+    child = subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE)
+    assert child.stdout
+    with (folder / "slow.png").open("wb") as slow:
+        # It grows for longer than the program waits between two looks.
+        for i, byte in enumerate(content):
+            slow.write(bytes([byte]))
+            if i % (len(content) // 8) == 0:
+                slow.flush()
+                time.sleep(0.25)
+    assert child.stdout.readline().startswith(str(folder / "slow.png"))
+    (folder / "next.png").write_bytes(content)
+    assert child.stdout.readline().startswith(str(folder / "next.png"))
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=60) == 0
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert [Path(row["image"]).name for row in csv.DictReader(file)] == ["slow.png", "next.png"]
 
 
 def test_what_it_needs_is_said_in_a_line(device: Path, tmp_path: Path) -> None:
