@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jp2", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
+    *(".pbm", ".pgm", ".ppm", ".pnm"),
+)
 MAX_PIXELS = 100_000_000
 FOURTEEN_BITS = 1 << 14
 
@@ -256,7 +259,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Classify pictures of one cell each.")
     parser.add_argument("pictures", nargs="+", type=Path, help="image files, or folders of them")
     parser.add_argument("--model", type=Path, help="a .tflite file [the only one in models/]")
-    parser.add_argument("--crop", type=int, metavar="PIXELS", help="use a central square [all]")
+    parser.add_argument(
+        "--crop", type=int, metavar="PIXELS", help="use a central square of so many [the largest]"
+    )
     parser.add_argument("--csv", type=Path, help="also write every probability into this file")
     watch = "go on with each picture that comes into the folders, until Ctrl-C"
     parser.add_argument("--watch", action="store_true", help=watch)

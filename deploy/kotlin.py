@@ -40,9 +40,15 @@ class $name(context: Context) : AutoCloseable {
         check(output.dataType() == DataType.$output_type)
     }
 
-    /** The class names with their probabilities, the likeliest first. Pixels stay 0..255. */
+    /**
+     * The class names with their probabilities, the likeliest first. The central square of the
+     * image is used, as in training. Pixels stay 0..255.
+     */
     fun classify(image: Bitmap): List<Pair<String, Float>> {
-        val scaled = Bitmap.createScaledBitmap(image, WIDTH, HEIGHT, true)
+        val side = minOf(image.width, image.height)
+        val left = (image.width - side) / 2
+        val square = Bitmap.createBitmap(image, left, (image.height - side) / 2, side, side)
+        val scaled = Bitmap.createScaledBitmap(square, WIDTH, HEIGHT, true)
         val pixels = IntArray(WIDTH * HEIGHT)
         scaled.getPixels(pixels, 0, WIDTH, 0, 0, WIDTH, HEIGHT)
         val input = ByteBuffer.allocateDirect(INPUT_BYTES).order(ByteOrder.nativeOrder())

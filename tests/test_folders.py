@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -201,6 +202,32 @@ def test_blanks_around_a_class_name_are_no_part_of_it(cells: Path) -> None:
         load_data(str(cells), size=8)
 
 
+def test_a_class_has_one_name_on_every_system(cells: Path) -> None:
+    # A Mac writes the second; sorted by their letters as written, the order would differ, too.
+    composed, apart = (unicodedata.normalize(form, "Übergang") for form in ("NFC", "NFD"))
+    (cells / "mono").rename(cells / composed)
+    names = load_data(str(cells), size=8).class_names
+    (cells / composed).rename(cells / apart)
+    assert load_data(str(cells), size=8).class_names == names == ("blast", "seg", composed)
+    shutil.copytree(cells / apart, cells / composed)
+    with pytest.raises(DataError, match=f"{composed!r} twice"):
+        load_data(str(cells), size=8)
+
+
+@pytest.mark.parametrize(
+    "names", [("Train", "Validation", "Test"), ("training", "valid", "testing")]
+)
+def test_splits_may_have_other_usual_names(split_cells: Path, names: tuple[str, ...]) -> None:
+    before = load_data(str(split_cells), size=8)
+    for split, name in zip(SPLITS, names, strict=True):
+        (split_cells / split).rename(split_cells / name)
+    data = load_data(str(split_cells), size=8)
+    assert data.fingerprint == before.fingerprint
+    shutil.copytree(split_cells / names[0], split_cells / "train")
+    with pytest.raises(DataError, match="are both train; expected one of them"):
+        load_data(str(split_cells), size=8)
+
+
 def test_a_folder_beside_given_splits_is_not_passed_over(split_cells: Path) -> None:
     shutil.copytree(split_cells / "test", split_cells / "holdout")
     with pytest.raises(DataError, match="holdout is beside train, val and test"):
@@ -209,7 +236,7 @@ def test_a_folder_beside_given_splits_is_not_passed_over(split_cells: Path) -> N
 
 def test_class_missing_in_a_given_split(split_cells: Path) -> None:
     (split_cells / "val" / "b").rename(split_cells / "val" / "c")
-    with pytest.raises(DataError, match="lacks the class 'c'"):
+    with pytest.raises(DataError, match=r"train lacks the class 'c'; expected the same classes"):
         load_data(str(split_cells), size=8)
 
 

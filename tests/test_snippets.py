@@ -159,6 +159,8 @@ def test_the_kotlin_class_names_the_models_tensors(content: bytes) -> None:
     assert code.count("DataType.UINT8") == 2
     assert "input.put(value.toByte())" in code
     assert "to ((output.get().toInt() and 0xFF) - OUTPUT_ZERO_POINT) * OUTPUT_SCALE }" in code
+    # As in training: a bitmap that is not square is not squeezed.
+    assert "createScaledBitmap(square, WIDTH, HEIGHT, true)" in code
     assert code.isascii()
     assert balanced(code)
 

@@ -32,7 +32,8 @@ _WAYS = {
 def benchmark(
     context: typer.Context,
     models: Annotated[
-        list[str], typer.Argument(help="Runs, .tflite files or zoo names; an export run is all.")
+        list[str],
+        typer.Argument(help="Runs, .tflite files or zoo names; an export run means all its files."),
     ],
     data: options.Data = "bloodmnist",
     size: options.Size = None,
@@ -50,13 +51,20 @@ def benchmark(
     ] = "1,0",
     repeats: Annotated[
         int | None,
-        typer.Option("--repeats", help="Fresh starts for each model and thread count [5, or 3]."),
+        typer.Option(
+            "--repeats",
+            help="Fresh processes for each model and thread count: 5, with --browser or --adb 3.",
+        ),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", help="Least time of timed inferences in each [2, or 1]."),
+        typer.Option(
+            "--seconds", help="Least seconds timed in each: 2, with --browser or --adb 1."
+        ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A rough look.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Under a minute; too short to rank models.")
+    ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Also find out where the time goes, by operator.")
     ] = False,
@@ -70,7 +78,10 @@ def benchmark(
     address: Annotated[
         str, typer.Option("--address", help="With --browser: this machine's address to use.")
     ] = "",
-    port: Annotated[int, typer.Option("--port", help="With --browser: 0 is any free one.")] = 0,
+    port: Annotated[
+        int,
+        typer.Option("--port", help="With --browser: the port to serve on; 0 takes a free one."),
+    ] = 0,
     timeout: Annotated[
         float, typer.Option("--timeout", help="With --browser: seconds to wait without news.")
     ] = 600.0,
@@ -88,7 +99,7 @@ def benchmark(
         list[str] | None,
         typer.Option(
             "--delegate",
-            help="With --adb: xnnpack, cpu, gpu or nnapi; repeatable [xnnpack and cpu].",
+            help="With --adb: xnnpack, cpu, gpu or nnapi; repeatable. By default xnnpack and cpu.",
         ),
     ] = None,
     ssh: Annotated[
@@ -96,7 +107,8 @@ def benchmark(
         typer.Option("--ssh", help="Measure on a Raspberry Pi or other Linux machine: user@host."),
     ] = None,
     ssh_port: Annotated[
-        int, typer.Option("--ssh-port", help="With --ssh: 0 is the one of your ssh settings.")
+        int,
+        typer.Option("--ssh-port", help="With --ssh: the port; 0 takes that of your ssh settings."),
     ] = 0,
     identity: Annotated[
         Path | None, typer.Option("--identity", help="With --ssh: the file of your private key.")
@@ -125,7 +137,7 @@ def benchmark(
     settings |= {"seed": seed, "force": force}
     run: Callable[[Dataset], tuple[Run, BenchmarkResult]]
     if browser + adb + (ssh is not None) > 1:
-        raise ConfigError("several devices", expected="one of --browser, --adb and --ssh")
+        raise ConfigError("more than one of --browser, --adb and --ssh", expected="one device")
     way = "--browser" if browser else "--adb" if adb else "" if ssh is None else "--ssh"
     _refuse(context, way)
     if ssh is not None:

@@ -17,7 +17,7 @@ def bundle(
     context: typer.Context,
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="Runs, .tflite files or zoo names; an export run is all."),
+        typer.Argument(help="Runs, .tflite files or zoo names; an export run means all its files."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="A .zip, or a folder.")] = Path("bundle.zip"),
     images: Annotated[

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from bloodedge.deploy.lint.rule import Finding
 
 Number = TypeVar("Number", int, float)
-_PER_STEP = "for all steps, or by step, such as kd=40,qat=5."
+_PER_STEP = "for all steps, or by step, such as "
+_EXAMPLES = {"--epochs": "kd=40,qat=5", "--lr": "kd=0.005,qat=0.0005"}
 # What only steps that train heed, and what slim alone does.
 _FIT = ("--epochs", "--lr", "--batch")
 _SLIM = ("--importance", "--floor")
@@ -58,8 +59,12 @@ def compress(
     clusters: Annotated[
         int | None, typer.Option("--clusters", help="cluster: values a kernel, by default 16.")
     ] = None,
-    epochs: Annotated[str, typer.Option("--epochs", help=f"Epochs, {_PER_STEP}")] = "",
-    lr: Annotated[str, typer.Option("--lr", help=f"Peak learning rate, {_PER_STEP}")] = "",
+    epochs: Annotated[
+        str, typer.Option("--epochs", help=f"Epochs, {_PER_STEP}{_EXAMPLES['--epochs']}.")
+    ] = "",
+    lr: Annotated[
+        str, typer.Option("--lr", help=f"Peak learning rate, {_PER_STEP}{_EXAMPLES['--lr']}.")
+    ] = "",
     batch: options.Batch = None,
     per_class: Annotated[
         int,
@@ -188,7 +193,8 @@ def per_step(option: str, text: str, number: Callable[[str], Number]) -> dict[st
             found[key] = number(value)
         except ValueError:
             raise ConfigError(
-                f"{option} {text!r}", expected="a number, or by step such as kd=40,qat=5"
+                f"{option} {text!r}",
+                expected=f"a number, or by step such as {_EXAMPLES[option]}",
             ) from None
     return found
 

@@ -130,7 +130,7 @@ def predict(
         int | None,
         typer.Option(
             "--crop",
-            help="Use the central square of so many pixels of each file, the whole by default; 200 "
+            help="Use a central square of so many pixels of each file, by default the largest; 200 "
             "for the pictures that BloodMNIST was cut from.",
         ),
     ] = None,

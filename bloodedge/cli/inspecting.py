@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def inspect(
     models: Annotated[
-        list[str], typer.Argument(help="Runs, .tflite files or zoo names; an export run is all.")
+        list[str],
+        typer.Argument(help="Runs, .tflite files or zoo names; an export run means all its files."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:

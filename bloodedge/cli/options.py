@@ -25,7 +25,9 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted 
 Seed = Annotated[int, typer.Option("--seed", help="Fixes every random draw.")]
 Backend = Annotated[
     str | None,
-    typer.Option("--backend", help="tensorflow, jax or torch; by default KERAS_BACKEND."),
+    typer.Option(
+        "--backend", help="tensorflow, jax or torch; by default KERAS_BACKEND, or tensorflow."
+    ),
 ]
 Recipe = Annotated[
     str,
@@ -45,7 +47,7 @@ Average = Annotated[
 ]
 Precision = Annotated[
     str,
-    typer.Option("--precision", help="float32, bfloat16, or auto: the second on an accelerator."),
+    typer.Option("--precision", help="float32, bfloat16, or auto: bfloat16 on a GPU or TPU."),
 ]
 Devices = Annotated[
     str,
@@ -100,8 +102,8 @@ Method = Annotated[
     str,
     typer.Option(
         "--method",
-        help="How to learn from a teacher: kd, dkd, dist, feature; distill alone: patient (live, "
-        "blended images, no labels).",
+        help="Loss of learning from a teacher: kd, dkd, dist, feature; distill has patient as well "
+        "(live, blended images, no labels).",
     ),
 ]
 TeacherViews = Annotated[
@@ -133,13 +135,13 @@ Floor = Annotated[
     float, typer.Option("--floor", help="Share of its channels that every layer keeps.")
 ]
 MaxDrop = Annotated[
-    float | None, typer.Option("--max-drop", help="Most accuracy to lose: 0.01 is one point.")
+    float | None, typer.Option("--max-drop", help="Largest loss of accuracy: 0.01 is one point.")
 ]
 MaxClassDrop = Annotated[
-    float | None, typer.Option("--max-class-drop", help="Most recall any one cell type may lose.")
+    float | None, typer.Option("--max-class-drop", help="Largest loss of any cell type's recall.")
 ]
 MaxEce = Annotated[
-    float | None, typer.Option("--max-ece", help="Most the calibration error (ECE) may rise.")
+    float | None, typer.Option("--max-ece", help="Largest rise of the calibration error (ECE).")
 ]
 Runtime = Annotated[
     str,

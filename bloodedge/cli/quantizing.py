@@ -50,7 +50,7 @@ def quantize(
     percentile: Annotated[
         float | None,
         typer.Option(
-            "--percentile", help="Of the values that a range covers on each side; by default 99.99."
+            "--percentile", help="Where --calibration percentile cuts ranges; by default 99.99."
         ),
     ] = None,
     per_class: PerClass = 32,
@@ -59,10 +59,10 @@ def quantize(
         typer.Option("--float-layers", help="Layers that mixed leaves in float; by default 10 %."),
     ] = None,
     audit: Annotated[
-        bool, typer.Option("--audit", help="Val accuracy over 5 draws of calibration images.")
+        bool, typer.Option("--audit", help="Also val accuracy over 5 draws of calibration images.")
     ] = False,
     preserve: Annotated[
-        str, typer.Option("--preserve", help="qat keeps sparsity, clusters, auto or none.")
+        str, typer.Option("--preserve", help="What qat keeps: sparsity, clusters, auto or none.")
     ] = "auto",
     teacher: options.Teachers = None,
     method: options.Method = "kd",

@@ -31,21 +31,15 @@ def download(url: str, path: Path, md5: str) -> None:
         DataError: no connection, a broken or too large transfer, or another MD5.
         BloodedgeError: the file cannot be written.
     """
-    try:
-        with atomic_path(path) as temporary:
-            with temporary.open("wb") as out:
-                _stream(url, path, out)
-            if (found := md5_of(temporary)) != md5:
-                raise DataError(
-                    f"the download from {url} has MD5 {found}, so it was damaged on the way",
-                    expected=md5,
-                    fix="fetch it again",
-                )
-    except OSError as error:
-        raise DataError(
-            f"could not write {path}: {error.strerror or error}",
-            fix=f"choose a folder that can be written instead of {path.parent}",
-        ) from error
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as out:
+            _stream(url, path, out)
+        if (found := md5_of(temporary)) != md5:
+            raise DataError(
+                f"the download from {url} has MD5 {found}, so it was damaged on the way",
+                expected=md5,
+                fix="fetch it again",
+            )
 
 
 def md5_of(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ from bloodedge.images import decode_image, read_bytes
 from bloodedge.threads import threads
 
 _JUNK = {"thumbs.db", "desktop.ini"}
+# What others call the splits, in any case.
+_SPLIT_NAMES = {
+    **{name: name for name in SPLITS},
+    **{"training": "train", "validation": "val", "valid": "val", "testing": "test"},
+}
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,11 @@ def load_folder(folder: Path, size: int, seed: int) -> Dataset:
     Each image is cut to its central square, resized and made uint8 RGB (see
     `bloodedge.images`). Without train, val and test sub-folders, every class is divided 70/10/20
     by `seed`, exact duplicates staying together. Hidden files are skipped, links are followed.
+    Classes are named after their folders, in Unicode's composed form: a copy on a Mac has the same.
 
     Args:
-        folder: holds one sub-folder per class, or `train`, `val` and `test` that do.
+        folder: holds one sub-folder per class, or `train`, `val` and `test` that do, which may be
+            called `validation` and the like.
         size: side of the images, in pixels, 8 to 1024.
         seed: of the division into splits.
 
@@ -74,29 +82,44 @@ def load_folder(folder: Path, size: int, seed: int) -> Dataset:
 def _list(folder: Path) -> tuple[tuple[str, ...], list[_File], int]:
     """Return the class names, the files in a fixed order, and how many were skipped."""
     folders, loose, skipped = _children(folder)
-    given = [sub for sub in folders if sub.name in SPLITS]
+    given = _given(folders)
     if not given:
         classes, more = _classes(folders, folder, MIN_IMAGES)
-        names = tuple(classes)
+        names = tuple(sorted(classes))
         files = [_File(p, label) for label, name in enumerate(names) for p in classes[name]]
         return names, files, skipped + more + len(loose)
-    if missing := set(SPLITS) - {sub.name for sub in given}:
+    if missing := set(SPLITS) - set(given):
         raise DataError(
-            f"{folder} has {given[0].name}, but no {' and no '.join(sorted(missing))}",
+            f"{folder} has {next(iter(given))}, but no {' and no '.join(sorted(missing))}",
             expected="train, val and test, or none of them",
         )
-    if others := [sub for sub in folders if sub not in given]:
+    if others := [sub for sub in folders if sub not in given.values()]:
         raise DataError(f"{others[0]} is beside train, val and test", expected="these three alone")
-    found = {sub.name: _classes(_children(sub)[0], sub, 1) for sub in given}
+    found = {split: _classes(_children(sub)[0], sub, 1) for split, sub in given.items()}
     names = tuple(sorted({name for classes, _ in found.values() for name in classes}))
     files = []
     for split in SPLITS:
         classes, more = found[split]
         if absent := [name for name in names if name not in classes]:
-            raise DataError(f"{folder / split} lacks the class {absent[0]!r}")
+            raise DataError(
+                f"{given[split]} lacks the class {absent[0]!r}",
+                expected="the same classes in train, val and test",
+            )
         skipped += more
         files += [_File(p, i, split) for i, name in enumerate(names) for p in classes[name]]
     return names, files, skipped + len(loose)
+
+
+def _given(folders: list[Path]) -> dict[str, Path]:
+    """Return the folders that are splits, by the split; none where the folders are classes."""
+    found: dict[str, Path] = {}
+    for sub in folders:
+        split = _SPLIT_NAMES.get(sub.name.casefold())
+        if split in found:
+            raise DataError(f"{found[split]} and {sub} are both {split}", expected="one of them")
+        if split:
+            found[split] = sub
+    return found
 
 
 def _classes(folders: list[Path], where: Path, least: int) -> tuple[dict[str, list[Path]], int]:
@@ -120,7 +143,7 @@ def _classes(folders: list[Path], where: Path, least: int) -> tuple[dict[str, li
                 f"{sub} holds {len(files) or 'no'} images",
                 expected=f"at least {least} of each class",
             )
-        name = sub.name.strip()
+        name = unicodedata.normalize("NFC", sub.name.strip())
         if name in classes:
             raise DataError(f"{where} has the class {name!r} twice", expected="one folder of each")
         classes[name] = files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,14 +18,19 @@ def check_names(path: Path, known: Sequence[str], data: Dataset) -> None:
         ModelError: some are the same, in other places.
     """
     ours, theirs = (
-        {str(name).strip().casefold(): place for place, name in enumerate(names)}
+        {_folded(name): place for place, name in enumerate(names)}
         for names in (data.class_names, known)
     )
     if not known or theirs == ours:
         return
     if moved := [name for name, place in theirs.items() if ours.get(name, place) != place]:
         raise ModelError(
-            f"{path} has the data's classes in another order, such as {moved[0]!r}",
+            f"{path} has the data's classes in another order, such as {known[theirs[moved[0]]]!r}",
             expected=", ".join(map(str, known)),
         )
     say(f"{path}: the model and the data name their classes differently; indices are compared")
+
+
+def _folded(name: str) -> str:
+    """Return a name as it is compared: a Mac takes letters apart from their accents."""
+    return unicodedata.normalize("NFC", str(name).strip().casefold())
