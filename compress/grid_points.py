@@ -7,6 +7,7 @@ average pooling keep their input's grid; sigmoid, tanh and softmax have fixed on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bloodedge.compress.fake_quant import Ties
@@ -90,8 +91,21 @@ def find_points(graph: Graph) -> Points:
         unscaled,
         fused,
         {c.name: _TIES[k] for c in graph.calls if (k := type(c.operation).__name__) in _TIES},
-        {c.name: _INSIDE[k] for c in graph.calls if (k := type(c.operation).__name__) in _INSIDE},
+        {c.name: reason for c in graph.calls if (reason := _not_simulated(graph, c, unscaled))},
     )
+
+
+def _not_simulated(graph: Graph, call: Call, unscaled: Mapping[str, str]) -> str:
+    """Return what of an operation's rounding is not simulated; nothing where all is."""
+    kind = type(call.operation).__name__
+    makers = [maker for tensor in call.inputs if (maker := graph.maker(tensor))]
+    if kind in ("Silu", "Swish") or _activation(call) in ("silu", "swish"):
+        return "silu becomes a sigmoid and a product, which are not rounded apart"
+    if kind == "Concatenate" and any(_activation(maker) in FIXED for maker in makers):
+        return "a value with a grid of its own is rounded anew in the concatenation"
+    if kind == "Rescaling" and makers and call.name not in unscaled.values():
+        return "a scaling inside the net becomes a part of the step before it"
+    return _INSIDE.get(kind, "")
 
 
 class _Groups:

@@ -118,12 +118,14 @@ def squared_error(histogram: Histogram, span: tuple[float, float]) -> float:
 def measure(content: bytes, images: NDArray[np.uint8], config: RangeConfig) -> Ranges:
     """Return the range of every float tensor that is computed, by its index in the file.
 
+    That of the pixels is 0 to 255 whatever the method: a byte is fed as it is.
+
     Args:
         content: a float .tflite that takes one image at a time.
         images: `(N, S, S, 3)` calibration images.
         config: how the ranges are chosen.
     """
-    run = _runner(content)
+    pixels, run = _runner(content)
     lows: dict[int, float] = {}
     highs: dict[int, float] = {}
     for index, values in _values(run, images):
@@ -137,6 +139,9 @@ def measure(content: bytes, images: NDArray[np.uint8], config: RangeConfig) -> R
         counts[index] += _binned(values, *spans[index])
     chosen = {}
     for index, (low, high) in spans.items():
+        if index == pixels:
+            chosen[index] = low, high
+            continue
         histogram = Histogram(counts[index], low, high)
         if config.method == "percentile":
             chosen[index] = usable_range(*percentile_range(histogram, config.percentile))
@@ -151,7 +156,10 @@ def _binned(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.
     return np.bincount(np.clip(place.astype(np.int64), 0, _BINS - 1), minlength=_BINS)
 
 
-def _runner(content: bytes) -> Callable[[NDArray[np.float32]], Iterator[tuple[int, Any]]]:
+def _runner(
+    content: bytes,
+) -> tuple[int, Callable[[NDArray[np.float32]], Iterator[tuple[int, Any]]]]:
+    """Return the index of the pixels, and what yields every float tensor of an image."""
     import tensorflow as tf
 
     # Without delegates and with memory of its own for every tensor.
@@ -174,7 +182,7 @@ def _runner(content: bytes) -> Callable[[NDArray[np.float32]], Iterator[tuple[in
         for index in floats:
             yield index, interpreter.get_tensor(index)
 
-    return run
+    return pixels, run
 
 
 def _values(

@@ -250,3 +250,19 @@ def test_what_is_not_simulated_is_listed_with_the_reason():
     assert "normalization" in twin.partly["norm"]
     assert {"block1_mlp1", "block12_mlp2", "logits"} <= set(twin.layers)
     assert np.isfinite(twin.net.predict_on_batch(np.zeros((1, 16, 16, 3), "f4"))).all()
+
+
+def test_chains_of_steps_and_values_that_are_rounded_anew_are_listed():
+    import keras
+
+    layers = keras.layers
+    image = keras.Input((16, 16, 3))
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.Conv2D(4, 3, name="stem")(x)
+    x = layers.Activation("silu", name="swish")(layers.Rescaling(0.5, name="scaled")(x))
+    gate = layers.Conv2D(4, 1, activation="sigmoid", name="gate")(x)
+    x = layers.Flatten()(layers.Concatenate(name="both")([gate, x]))
+    twin = Simulation(fold(keras.Model(image, layers.Dense(3, name="logits")(x))))
+    assert {name: reason.split()[0] for name, reason in twin.partly.items()} == {
+        "scaled": "a", "swish": "silu", "both": "a",
+    }  # fmt: skip
