@@ -313,12 +313,12 @@ def test_mixed_keeps_the_layer_in_float_that_int8_harms_most(trained: Trained):
     ]
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
-def test_a_pixel_means_the_same_in_dim_images(method: str):
+@pytest.mark.parametrize("config", [MINMAX, RangeConfig("percentile", 99.0), RangeConfig("mse")])
+def test_a_pixel_means_the_same_in_dim_images(config: RangeConfig):
     """Bytes are fed as they are, so that their scale is 1 however few pixels are bright."""
     use_backend()
     dim = np.random.default_rng(0).integers(0, 200, (8, SIZE, SIZE, 3)).astype(np.uint8)
-    content = convert(small_model(), "int8", dim, ranges=RangeConfig(method))
+    content = convert(small_model(), "int8", dim, ranges=config)
     assert [(end.scale, end.zero_point) for end in read_ends(content)[:1]] == [(1.0, 0)]
 
 
