@@ -27,7 +27,14 @@ from bloodedge.console import say
 from bloodedge.data.dataset import Dataset, images_licence
 from bloodedge.deploy.evaluate import check_fit
 from bloodedge.deploy.predict import open_model
-from bloodedge.errors import ConfigError, DataError, ModelError, check_range
+from bloodedge.errors import (
+    BloodedgeError,
+    ConfigError,
+    DataError,
+    ModelError,
+    check_range,
+    in_words,
+)
 from bloodedge.files import atomic_path, read_json
 from bloodedge.references import ModelReference, find_models
 
@@ -275,7 +282,18 @@ def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
 
     Raises:
         ConfigError: see `check_replaceable`.
+        BloodedgeError: it cannot be written.
     """
+    try:
+        _write(files, folder)
+    except OSError as error:
+        raise BloodedgeError(
+            f"could not write {folder}: {in_words(error)}",
+            fix="free some disk space, or choose a folder that can be written",
+        ) from error
+
+
+def _write(files: Mapping[str, bytes], folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder.parent) as temporary:
         made = Path(temporary) / "made"

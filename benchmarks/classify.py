@@ -245,7 +245,9 @@ def write_table(path: Path, header: list[str], lines: list[list[Any]]) -> None:
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         for line in (header, *lines):
-            safe = [f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@") else v for v in line]
+            safe = [
+                f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@\t\r\n") else v for v in line
+            ]
             empty = [""] * (len(header) - len(line))
             csv.writer(file, lineterminator="\n").writerow([*safe, *empty])
     partial.replace(path)

@@ -17,6 +17,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from bloodedge.backend import use_backend
+from bloodedge.benchmarks.quantile import student_t
 from bloodedge.compress.chain.link import Link
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import BloodedgeError, ConfigError, RunError, in_words
@@ -24,8 +25,6 @@ from bloodedge.runs import is_finished, load_run, runs_root
 
 _LAST_EPOCHS = 3
 _EXIT_INTERRUPTED = 130
-# Student's t of 97.5 %, by degrees of freedom.
-_STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
 
 
 @dataclass(frozen=True)
@@ -150,9 +149,8 @@ def difference(pairs: Sequence[float]) -> str:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return Student's 95 % interval of the mean of two or more; a little wide from ten on."""
-    freedom = min(len(values) - 1, max(_STUDENT))
-    reach = _STUDENT[freedom] * stdev(values) / math.sqrt(len(values))
+    """Return Student's 95 % interval of the mean of two or more."""
+    reach = student_t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return mean(values) - reach, mean(values) + reach
 
 

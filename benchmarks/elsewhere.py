@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bloodedge.benchmarks.bundle import bundle_files, bundle_models
 from bloodedge.benchmarks.model_work import known_work
 from bloodedge.benchmarks.profile.files import try_profiles
+from bloodedge.benchmarks.profile.table import Profile
 from bloodedge.benchmarks.result import SCHEMA, BenchmarkResult, load_result
 from bloodedge.benchmarks.runner import combine, summarize
 from bloodedge.benchmarks.stage import (
@@ -91,11 +92,42 @@ class DriverConfig:
             raise ConfigError(f"--seed {self.seed}", expected="0 or more")
 
 
-# Measures the material and returns the result's `complete`, `protocol`, `environment`, `rows` and
-# what it wants recorded in `config`; after Ctrl-C, with what is complete. `profiles`, where asked
-# for, are kept beside the result. `clean_up`, from a driver that leaves its result on the device,
-# removes it there, and is called once the run is safe here.
-Driver = Callable[[Material, DriverConfig], dict[str, Any]]
+@dataclass(frozen=True)
+class Measured:
+    """What a driver brings back.
+
+    Attributes:
+        complete: whether everything was measured.
+        protocol: of `bloodedge.benchmarks.result.PROTOCOLS`.
+        environment: the runtime and the device.
+        rows: one for each model and way of running it, as in `benchmark.json`; none where nothing
+            was measured.
+        config: what the driver wants recorded beside the settings that all drivers share.
+        profiles: where the time goes by operator, where asked for; kept beside the result.
+        clean_up: from a driver that leaves its result on the device, removes it there; called once
+            the run is safe here.
+        more: what else stands in `benchmark.json`, such as `emulated`; the other fields come first.
+    """
+
+    complete: bool
+    protocol: str
+    environment: Mapping[str, Any]
+    rows: Sequence[dict[str, Any]]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    profiles: Sequence[Profile] = ()
+    clean_up: Callable[[], None] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Driver(Protocol):
+    """A way to measure on another device: `bloodedge.benchmarks.ssh.driver.Ssh` is one."""
+
+    def __call__(self, material: Material, config: DriverConfig, /) -> Measured:
+        """Measure the material; after Ctrl-C, return what is complete.
+
+        Raises:
+            BloodedgeError: nothing was measured.
+        """
 
 
 def benchmark_elsewhere(
@@ -120,18 +152,17 @@ def benchmark_elsewhere(
     parents = {name: model.sha256 for name, model in models.items()}
     watch = Stopwatch()
     with open_run(config.name, force=config.force) as run:
-        parts = driver(material, config)
-        clean_up = parts.pop("clean_up", None)
-        if not parts["rows"]:
+        measured = driver(material, config)
+        clean_up = measured.clean_up
+        if not measured.rows:
             if clean_up:
                 clean_up()
             raise DataError("nothing was measured", fix="start again, and leave it until it ends")
-        profiles = parts.pop("profiles", [])
-        document = _document(parts, config, len(index), work)
+        document = _document(measured, config, len(index), work)
         try:
             write_json(run.path / RESULT_FILE, document)
             found = load_result(run.path / RESULT_FILE)
-            try_profiles(lambda: profiles, run.path)
+            try_profiles(lambda: measured.profiles, run.path)
             manifest = benchmark_manifest(run.name, config, data, parents, found, len(index), watch)
             done = run.commit(manifest)
         except BaseException:
@@ -146,17 +177,21 @@ def benchmark_elsewhere(
 
 
 def _document(
-    parts: Mapping[str, Any],
-    config: DriverConfig,
-    images: int,
-    work: Mapping[str, Mapping[str, Any]],
+    measured: Measured, config: DriverConfig, images: int, work: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return what a driver returned as a result, with what is known here."""
-    for row in parts["rows"]:
-        row["work"] = work[row["model"]]["work"] if row["model"] in work else None
+    """Return what a driver brought as a result, with what is known here."""
     shared = {key: getattr(config, key) for key in ("repeats", "seconds", "seed")}
-    own = {"config": {**shared, **parts["config"]}, "sample": {"images": images}}
-    return {"schema": SCHEMA, **parts, **own}
+    works = {name: known["work"] for name, known in work.items()}
+    return {
+        **measured.more,
+        "schema": SCHEMA,
+        "complete": measured.complete,
+        "protocol": measured.protocol,
+        "config": {**shared, **measured.config},
+        "environment": measured.environment,
+        "sample": {"images": images},
+        "rows": [{**row, "work": works.get(row["model"])} for row in measured.rows],
+    }
 
 
 def _rescue(document: Mapping[str, Any], name: str) -> None:

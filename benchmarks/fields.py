@@ -53,8 +53,10 @@ def count(values: Mapping[str, Any], key: str, *, least: int = 0, most: int = MA
     return value
 
 
-def number(values: Mapping[str, Any], key: str, *, most: float = math.inf) -> float:
-    """Return a finite number in 0..`most`.
+def number(
+    values: Mapping[str, Any], key: str, *, most: float = math.inf, least: float = _LEAST
+) -> float:
+    """Return a finite number in 0..`most`; 0, or at least `least`.
 
     Raises:
         ValueError: it is none, or so small that it was never measured.
@@ -65,6 +67,6 @@ def number(values: Mapping[str, Any], key: str, *, most: float = math.inf) -> fl
     # The bound on the integer comes first: a huge one does not fit a float.
     if not 0 <= value <= most or not value <= sys.float_info.max:
         raise ValueError(f"`{key}` is not in 0..{most:g}")
-    if 0 < value < _LEAST:
-        raise ValueError(f"`{key}` is neither 0 nor at least {_LEAST:g}")
+    if 0 < value < least:
+        raise ValueError(f"`{key}` is neither 0 nor at least {least:g}")
     return float(value)

@@ -24,12 +24,11 @@ from bloodedge.benchmarks.full_table_lines import line_cells, lines_of
 from bloodedge.benchmarks.recorded import RESULTS
 from bloodedge.benchmarks.report_collect import collect
 from bloodedge.benchmarks.report_data import ReportData, Row, Section
-from bloodedge.benchmarks.report_part import csv_text
 from bloodedge.benchmarks.report_sources import Sources, all_runs, named
 from bloodedge.benchmarks.report_text import CSV_COLUMNS, SYNTHETIC, md, md_table, raw_values
 from bloodedge.console import say
 from bloodedge.errors import DataError
-from bloodedge.files import write_text
+from bloodedge.files import csv_text, write_text
 from bloodedge.runs import runs_root
 
 STEM = "full_table"

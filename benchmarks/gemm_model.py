@@ -15,7 +15,6 @@ import zlib
 from typing import Any
 
 ROWS, INPUTS, OUTPUTS = 256, 512, 512
-_MACS = ROWS * INPUTS * OUTPUTS
 _WIDTH = 88
 
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from bloodedge.errors import ConfigError, DataError
 
 RUNNER = Path(__file__).with_name("runner.py")
 _MAX_SECONDS = 86400.0
+MAX_THREADS = 1024
 # What the runner takes at most to kill its worker and write after Ctrl-C.
 _STOP_SECONDS = 30.0
 
@@ -68,8 +69,7 @@ class BenchmarkConfig:
         """Refuse what the runner could not do, before anything starts."""
         if not self.models or len(set(self.models)) < len(self.models):
             raise ConfigError(f"models {_names(self.models)}", expected="one or more, each once")
-        if not self.threads or min(self.threads) < 0 or len(set(self.threads)) < len(self.threads):
-            raise ConfigError(f"threads {self.threads}", expected="distinct counts, 0 for all CPUs")
+        check_threads(self.threads)
         if not 1 <= self.repeats <= REPEATS_LIMIT:
             raise ConfigError(f"repeats {self.repeats}", expected=f"1 to {REPEATS_LIMIT}")
         if not 0 < self.seconds <= _MAX_SECONDS:
@@ -103,6 +103,26 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
     if code not in (0, 1):
         raise DataError(f"the benchmark runner died with exit code {code}")
     return load_result(config.out)
+
+
+def check_threads(threads: Sequence[int], most: int = MAX_THREADS) -> None:
+    """Refuse thread counts that no device could be asked for.
+
+    Args:
+        threads: the counts; 0 is every core.
+        most: the largest that a driver takes.
+
+    Raises:
+        ConfigError: there is none, one is there twice, or one is not in 0..`most`.
+    """
+    asked = f"--threads {','.join(map(str, threads)) or 'none'}"
+    if not threads:
+        raise ConfigError(asked, expected="one count or more, 0 for every core")
+    for count in threads:
+        if not 0 <= count <= most:
+            raise ConfigError(f"{asked}: {count}", expected=f"0 (every core) to {most}")
+        if threads.count(count) > 1:
+            raise ConfigError(f"{asked}: {count} is there twice", expected="each count once")
 
 
 def _names(models: tuple[Path, ...]) -> str:

@@ -13,7 +13,7 @@ from bloodedge.benchmarks.report_data import ReportData, Row
 from bloodedge.benchmarks.report_energy import ENERGY, meter
 from bloodedge.benchmarks.report_figures import Figure, standalone
 from bloodedge.benchmarks.report_html import html
-from bloodedge.benchmarks.report_part import Part, csv_text
+from bloodedge.benchmarks.report_part import Part
 from bloodedge.benchmarks.report_plots import section_figures
 from bloodedge.benchmarks.report_power import PowerLog, read_power
 from bloodedge.benchmarks.report_read import text
@@ -22,7 +22,7 @@ from bloodedge.benchmarks.report_sections import Evidence, section_parts
 from bloodedge.benchmarks.report_sources import all_runs, named
 from bloodedge.benchmarks.report_text import accuracy, kilobytes, markdown, micros, results_csv
 from bloodedge.errors import ConfigError, DataError, RunError
-from bloodedge.files import write_text
+from bloodedge.files import csv_text, write_text
 from bloodedge.references import zoo_folders
 from bloodedge.runs import runs_root
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bloodedge.benchmarks.report_figures import Figure
-from bloodedge.files import csv_cell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,14 +40,6 @@ class Part:
     raw: tuple[tuple[object, ...], ...] = ()
     figures: tuple[Figure, ...] = ()
     leading: int = 0
-
-
-def csv_text(rows: Sequence[Sequence[object]]) -> str:
-    """Return rows as CSV that no spreadsheet takes for formulas."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerows([csv_cell(value) for value in row] for row in rows)
-    return out.getvalue()
 
 
 def terminal_tables(part: Part, width: int) -> Iterator[Table]:

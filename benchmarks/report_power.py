@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.benchmarks.processes import Timed
+from bloodedge.benchmarks.quantile import student_t
 from bloodedge.errors import DataError
 
 COLUMNS = "time, and watts or volts and amperes"
@@ -31,7 +32,6 @@ _LEAST_W = 1e-9
 _MAX_LINE = 10_000
 # Fewer tell too little of a mean: their 95 % interval would be more than twice as wide.
 LEAST_SAMPLES = 10
-_Z = 1.959964
 
 Span = tuple[float, float]
 Floats = NDArray[np.float64]
@@ -226,18 +226,6 @@ def _difference(a: Floats, b: Floats, resolution: float) -> tuple[float, float]:
     u, v = (float(x.var(ddof=1)) / len(x) + resolution**2 / 12 for x in (a, b))
     freedom = (u + v) ** 2 / (u**2 / (len(a) - 1) + v**2 / (len(b) - 1))
     return float(a.mean() - b.mean()), student_t(freedom) * math.sqrt(u + v)
-
-
-def student_t(freedom: float) -> float:
-    """Return the 97.5 % quantile of Student's t, within 0.001 from 8 degrees of freedom on.
-
-    Cornish and Fisher's expansion: Abramowitz and Stegun 26.7.5.
-    """
-    z, n = _Z, freedom
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / n + second / n**2 + third / n**3
 
 
 def _shown(seconds: float) -> str:

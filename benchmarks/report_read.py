@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from bloodedge.benchmarks import fields
 from bloodedge.benchmarks.report_data import Curve, Row, Scores
 from bloodedge.errors import DataError
 from bloodedge.files import gzip_size, sha256_of
@@ -21,6 +22,9 @@ _MAX_CLASSES = 1000
 _MAX_EPOCHS = 100_000
 # No training in float32 reaches it; a plot of more has an axis without end.
 _MAX_VALUE = 1e38
+
+
+T = TypeVar("T")
 
 
 class DataEntry(NamedTuple):
@@ -79,9 +83,8 @@ def number(value: object, name: str, most: float = 1.0) -> float:
     Raises:
         DataError: it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise DataError(f"`{name}` is not a number in 0..{most:g}")
-    return float(value)
+    # An interval's end or an error of calibration may be as small as rounding leaves it.
+    return _checked(lambda: fields.number({name: value}, name, most=most, least=0.0))
 
 
 def count(value: object, name: str) -> int:
@@ -90,9 +93,14 @@ def count(value: object, name: str) -> int:
     Raises:
         DataError: it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 53:
-        raise DataError(f"`{name}` is not a whole number of 0 or more")
-    return value
+    return _checked(lambda: fields.count({name: value}, name))
+
+
+def _checked(read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _items(value: Mapping[str, Any], key: str, length: int) -> Sequence[Any]:
@@ -127,8 +135,8 @@ def _columns(rows: Iterable[Mapping[str, str]]) -> dict[str, tuple[float, ...]]:
     for index, row in enumerate(rows):
         if index >= _MAX_EPOCHS:
             raise ValueError(f"more than {_MAX_EPOCHS} epochs")
-        for name, text in row.items():
-            values.setdefault(name, []).append(float(text))
+        for name, cell in row.items():
+            values.setdefault(name, []).append(float(cell))
     if not values or not all(abs(x) <= _MAX_VALUE for column in values.values() for x in column):
         raise ValueError(f"no epochs, or a value that is not in -{_MAX_VALUE:g}..{_MAX_VALUE:g}")
     return {name: tuple(column) for name, column in values.items()}

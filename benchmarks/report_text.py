@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from bloodedge.benchmarks.report_data import ReportData, Row, Scores, Section
-from bloodedge.benchmarks.report_part import Part, csv_text
+from bloodedge.benchmarks.report_part import Part
+from bloodedge.files import csv_text
 
 COLUMNS = (
     "model", "variant", "split", "KB", "KB gzip", "accuracy % [95 %]", "macro F1", "AUC", "ECE",

@@ -114,6 +114,14 @@ class Job(NamedTuple):
     repeat: int
 
 
+class Course(NamedTuple):
+    """How far a run came, and the machine's steadiness before it and after."""
+
+    complete: bool
+    left_out: int  # processes that a quick run had no time for
+    loops: list[dict[str, float]]
+
+
 class Sample(NamedTuple):
     """Labelled images on the disk: they are read one by one, because a device may be small."""
 
@@ -977,12 +985,12 @@ def remarks(interpreter: Any, sample: Sample | None) -> list[str]:
     return said
 
 
-def run_worker(spec: dict[str, Any]) -> dict[str, Any]:
-    """Measure one model in this process and return its figures; `worker_spec` makes `spec`."""
-    cpus = pin(spec["threads"])
-    interpreter_class = importlib.import_module(spec["module"]).Interpreter
-    sample = open_sample(Path(spec["sample"])) if spec["sample"] else None
-    before = rss_kib()
+def load(interpreter_class: Any, spec: dict[str, Any]) -> tuple[Any, int]:
+    """Return the model's interpreter, with its memory, and the nanoseconds that it took to load.
+
+    Raises:
+        RunnerError: the model takes something else than one image of a fixed size.
+    """
     begin = time.perf_counter_ns()
     interpreter = interpreter_class(model_path=spec["model"], num_threads=spec["threads"])
     interpreter.allocate_tensors()
@@ -990,10 +998,20 @@ def run_worker(spec: dict[str, Any]) -> dict[str, Any]:
     details = interpreter.get_input_details()
     if len(details) != 1:
         raise RunnerError(f"the model has {len(details)} inputs, expected one image")
-    detail = details[0]
     # Sides that are left open are given as 1, and a pixel takes no time.
-    if any(int(n) < 0 for n in detail.get("shape_signature", detail["shape"])[1:]):
+    if any(int(n) < 0 for n in details[0].get("shape_signature", details[0]["shape"])[1:]):
         raise RunnerError("the model takes images of any size; export it with one")
+    return interpreter, load_ns
+
+
+def run_worker(spec: dict[str, Any]) -> dict[str, Any]:
+    """Measure one model in this process and return its figures; `worker_spec` makes `spec`."""
+    cpus = pin(spec["threads"])
+    interpreter_class = importlib.import_module(spec["module"]).Interpreter
+    sample = open_sample(Path(spec["sample"])) if spec["sample"] else None
+    before = rss_kib()
+    interpreter, load_ns = load(interpreter_class, spec)
+    detail = interpreter.get_input_details()[0]
     inputs = timed_inputs(detail, sample, spec)
     index, one = detail["index"], [next(inputs)]
     first, _ = time_invokes(interpreter, index, one, 0, 1)
@@ -1239,8 +1257,31 @@ def benchmark(args: argparse.Namespace) -> int:
     say(f"{count} processes, about {about}, and more where models are slow")
     runs: Runs = {}
     errors: dict[Key, str] = {}
+    course = measure_between_looks(args, module, journal, runs, errors)
+    on_stop(signal.SIG_IGN)
+    rows = make_rows({m: {**f, **work_of(work, f)} for m, f in files.items()}, runs, errors)
+    ran = {"runtime": name, "runtime_version": version, **describe_machine()}
+    result = make_result(args, journal, course, rows, {"config": config, "environment": ran})
+    write_result(result, args.out, args.force or args.resume)
+    journal.close(finished=course.complete and not args.keep_journal)
+    for note in result["notes"]:
+        say(f"note: {note}")
+    if result["noise"]:
+        say(in_words(result["noise"]))
+    say(f"wrote {args.out}")
+    return int(bool(errors)) if course.complete else 130
+
+
+def measure_between_looks(
+    args: argparse.Namespace, module: str, journal: Journal, runs: Runs, errors: dict[Key, str]
+) -> Course:
+    """Look at the machine, fill `runs` and `errors`, look again; Ctrl-C leaves out what is to come.
+
+    Raises:
+        RunnerError: the runtime cannot be used.
+    """
     loops: list[dict[str, float]] = []
-    complete, left_out = False, 0
+    left_out = 0
     try:
         if not journal.first:
             journal.first = first_look(args, module)
@@ -1248,36 +1289,46 @@ def benchmark(args: argparse.Namespace) -> int:
         loops = [journal.first["loop"]]
         left_out = measure(args, module, journal, runs, errors)
         loops += last_look(args, module)
-        complete = True
+        return Course(True, left_out, loops)
     except KeyboardInterrupt:
         # Who gave the facts runs this as a part of its own and cannot go on from there.
         later = "" if args.facts else "; --resume goes on from there"
         say("interrupted: writing what is complete" + later)
+        return Course(False, left_out, loops)
     except RunnerError:
         journal.close(finished=True)
         raise
-    on_stop(signal.SIG_IGN)
-    rows = make_rows({m: {**f, **work_of(work, f)} for m, f in files.items()}, runs, errors)
-    result = {
+
+
+def make_result(
+    args: argparse.Namespace,
+    journal: Journal,
+    course: Course,
+    rows: list[dict[str, Any]],
+    about: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """Return what is written.
+
+    Args:
+        args: the command line's, checked.
+        journal: of the run.
+        course: how far it came.
+        rows: of the models.
+        about: the `config`, and the `environment` but for the machine's states.
+    """
+    machine = about_machine(journal, rows, course.loops)
+    environment = {**about["environment"], **machine.pop("states")}
+    return {
         "schema": SCHEMA,
-        "complete": complete,
+        "complete": course.complete,
         "emulated": emulated(),
-        "config": config,
-        "environment": {"runtime": name, "runtime_version": version, **describe_machine()},
+        "config": about["config"],
+        "environment": environment,
         "sample": describe_sample(args.sample, args.images) if args.sample else None,
-        "notes": notes_on(journal, left_out),
-        **about_machine(journal, rows, loops),
+        "notes": notes_on(journal, course.left_out),
+        **machine,
         "rows": rows,
     }
-    result["environment"].update(result.pop("states"))
-    write_result(result, args.out, args.force or args.resume)
-    journal.close(finished=complete and not args.keep_journal)
-    for note in result["notes"]:
-        say(f"note: {note}")
-    if result["noise"]:
-        say(in_words(result["noise"]))
-    say(f"wrote {args.out}")
-    return int(bool(errors)) if complete else 130
 
 
 def last_look(args: argparse.Namespace, module: str) -> list[dict[str, float]]:

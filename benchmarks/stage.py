@@ -268,12 +268,25 @@ def write_sample(
     labels: NDArray[np.int64],
     class_names: Sequence[str],
 ) -> None:
-    """Write a sample as the runner reads it: images, labels, and the names of the classes."""
+    """Write a sample as the runner reads it: images, labels, and the names of the classes.
+
+    Args:
+        file: where to, an `.npz`.
+        images: `(N, H, W, 3)`.
+        labels: `(N,)`, each an index of `class_names`.
+        class_names: `(C,)`.
+    """
     np.savez(file, images=images, labels=labels, class_names=np.array(class_names, dtype=np.str_))
 
 
 def balanced_indices(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Return `count` sorted indices, drawn one class after the other so that none is left out."""
+    """Return indices `(min(count, N),)`, sorted, drawn one class after the other: none is left out.
+
+    Args:
+        labels: `(N,)`.
+        count: how many to draw.
+        seed: fixes the draw.
+    """
     if count >= len(labels):
         return np.arange(len(labels))
     order = np.random.default_rng(seed).permutation(len(labels))

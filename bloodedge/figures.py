@@ -60,7 +60,17 @@ def learning_curves(history: Sequence[Mapping[str, float]], title: str, path: Pa
 def confusion_figure(
     matrix: NDArray[np.int64], class_names: Sequence[str], title: str, path: Path
 ) -> None:
-    """Draw a confusion matrix: colour by the share of the true class, numbers are images."""
+    """Draw a confusion matrix: colour by the share of the true class, numbers are images.
+
+    Args:
+        matrix: `(C, C)` counts, rows the truth, columns the prediction.
+        class_names: C names.
+        title: above it.
+        path: the PNG file to write.
+
+    Raises:
+        BloodedgeError: the file cannot be written.
+    """
     counts = np.asarray(matrix)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [_short(name) for name in class_names]

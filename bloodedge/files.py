@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -20,6 +21,8 @@ from bloodedge.errors import BloodedgeError, DataError
 _CHUNK = 1 << 20
 _PARTIAL = ".partial-"
 _JSON_LIMIT = 16 << 20
+# What begins a formula (OWASP, "CSV Injection"); some programs first drop white space.
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def sha256_of(path: Path) -> str:
@@ -103,20 +106,32 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table as CSV that no spreadsheet takes for formulas, whole or not at all."""
-    with (
-        atomic_path(path) as temporary,
-        # The name of a file may hold bytes that are no UTF-8.
-        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([csv_cell(value) for value in header])
-        writer.writerows([csv_cell(value) for value in row] for row in rows)
+    """Write a table as CSV that no spreadsheet takes for formulas, whole or not at all.
+
+    Raises:
+        BloodedgeError: the disk is full or the folder cannot be written.
+    """
+    # The name of a file may hold bytes that are no UTF-8.
+    content = csv_text([header, *rows]).encode("utf-8", errors="backslashreplace")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
-def csv_cell(value: object) -> object:
-    """A spreadsheet would run text that starts like a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" and value else value
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows, the header among them, as CSV that no spreadsheet takes for formulas."""
+    return "".join(f"{_csv_line(row)}\n" for row in rows)
+
+
+def _csv_line(row: Sequence[object]) -> str:
+    out = io.StringIO()
+    # So it quotes a carriage return inside a cell as well, behind which a formula could begin.
+    csv.writer(out, lineterminator="\r\n").writerow([_csv_cell(value) for value in row])
+    return out.getvalue().removesuffix("\r\n")
+
+
+def _csv_cell(value: object) -> object:
+    """Return a value; text that a spreadsheet would run has an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -99,7 +99,14 @@ def own_rows(batch: int) -> slice:
 
 
 def lead(make: Callable[[], T]) -> T:
-    """On the first host: do what only it can do, and let the others go on, or stop with it."""
+    """On the first host: do what only it can do, and let the others go on, or stop with it.
+
+    Returns:
+        What `make` returns.
+
+    Raises:
+        BaseException: whatever `make` raises, once the others know.
+    """
     try:
         made = make()
     except BaseException:

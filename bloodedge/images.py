@@ -30,7 +30,8 @@ def read_image(path: Path, size: int, crop: int | None = None) -> NDArray[np.uin
 
     Raises:
         DataError: it is no file, is larger than 200 MB or 100 megapixels, is smaller than `crop`,
-            or is no image.
+            is no image, or one whose channels or values have no meaning here.
+        ConfigError: OpenCV is not installed.
     """
     return decode_image(read_bytes(path), size, str(path), crop)
 
@@ -70,7 +71,8 @@ def decode_image(data: bytes, size: int, name: str, crop: int | None = None) -> 
 
     Raises:
         DataError: the bytes are no whole image, one above 100 megapixels, one smaller than `crop`,
-            or a TIFF that OpenCV would misread.
+            one whose channels or values have no meaning here, or a TIFF that OpenCV would misread.
+        ConfigError: OpenCV is not installed.
     """
     cv2 = opencv()
     square = _rgb8(_central_square(_decode(data, name), name, crop), name)
@@ -79,7 +81,11 @@ def decode_image(data: bytes, size: int, name: str, crop: int | None = None) -> 
 
 
 def opencv() -> Any:
-    """Import OpenCV when it is first needed: a training host without it still starts."""
+    """Import OpenCV when it is first needed: a training host without it still starts.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     # OpenCV reads this when it is loaded, and then refuses by the header, before it decodes. If
     # it was loaded before, its own limit of 2^30 pixels holds and `_decode` refuses afterwards.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))

@@ -26,8 +26,11 @@ _BYTES_PER_CPU_S = 10 << 20
 
 def check_in_child(
     module: str, words: Sequence[str], path: Path, *, timeout_s: float = TIMEOUT_S
-) -> None:
-    """Run `python -m module words...`, which ends in `check_here`, for a file.
+) -> str:
+    """Run `python -m module words...`, which ends in `check_here` or bounds itself, for a file.
+
+    Returns:
+        What it printed.
 
     Raises:
         ModelError: the child refused the file, was ended by it, or took too long.
@@ -52,6 +55,7 @@ def check_in_child(
             f"{path} is damaged: it ended the process that loaded it ({_ending(done)})",
             fix="export or download it again",
         )
+    return done.stdout.decode(errors="replace")
 
 
 def check_here(check: Callable[[], None], path: Path, *, memory: int, cpu_s: float = CPU_S) -> int:
@@ -80,14 +84,19 @@ def bound(path: Path, *, memory: int, cpu_s: float = CPU_S) -> None:
 
     Arguments as for `check_here`.
     """
-    with contextlib.suppress(ImportError, ValueError, OSError):
+    with contextlib.suppress(ImportError, OSError):
         import resource
 
         used = sum(os.times()[:2])
         limit = round(used + cpu_s + path.stat().st_size / _BYTES_PER_CPU_S) + 1
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 2))
+        for kind, bounds in (
+            (resource.RLIMIT_CORE, (0, 0)),
+            (resource.RLIMIT_CPU, (limit, limit + 2)),
+            (resource.RLIMIT_AS, (memory, memory)),
+        ):
+            # macOS refuses to bound the address space; the others hold all the same.
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(kind, bounds)
 
 
 def _ending(done: subprocess.CompletedProcess[bytes]) -> str:

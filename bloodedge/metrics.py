@@ -16,6 +16,10 @@ Floats = NDArray[np.float64]
 
 # Of the normal distribution, 95 % on both sides.
 _Z95 = 1.959964
+# Of equal width, for the calibration error.
+_BINS = 15
+# Resamplings of a bootstrap.
+_DRAWS = 10_000
 
 
 def softmax(logits: ArrayLike) -> Floats:
@@ -26,11 +30,11 @@ def softmax(logits: ArrayLike) -> Floats:
     return result
 
 
-def wilson_interval(correct: int, total: int, z: float = _Z95) -> tuple[float, float]:
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a proportion (Wilson 1927)."""
     if total == 0:
         return (0.0, 1.0)
-    p = correct / total
+    p, z = correct / total, _Z95
     scale = 1 / (1 + z * z / total)
     centre = (p + z * z / (2 * total)) * scale
     half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) * scale
@@ -44,7 +48,11 @@ def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> ND
 
 
 def precision_recall_f1(confusion: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
-    """Return per-class precision, recall and F1; 0 where a class was never predicted or seen."""
+    """Return `(C,)` precision, recall and F1; 0 where a class was never predicted or seen.
+
+    Args:
+        confusion: `(C, C)` counts, rows the truth.
+    """
     hits = np.diag(confusion).astype(np.float64)
     precision = hits / np.maximum(confusion.sum(axis=0), 1)
     recall = hits / np.maximum(confusion.sum(axis=1), 1)
@@ -56,6 +64,10 @@ def auc_one_vs_rest(truth: NDArray[np.int64], scores: Floats) -> float | None:
     """Return the mean over classes of the one-vs-rest AUC (MedMNIST's definition).
 
     Mann-Whitney with mid-ranks for ties. None if a class is absent, where it is not defined.
+
+    Args:
+        truth: `(N,)` class indices.
+        scores: `(N, C)`, higher for the likelier class.
     """
     areas = []
     for c in range(scores.shape[1]):
@@ -76,17 +88,27 @@ def _mid_ranks(values: Floats) -> Floats:
     return ranks
 
 
-def expected_calibration_error(truth: NDArray[np.int64], p: Floats, bins: int = 15) -> float:
-    """Return the mean |accuracy - confidence| over equal-width confidence bins (Guo 2017)."""
+def expected_calibration_error(truth: NDArray[np.int64], p: Floats) -> float:
+    """Return the mean |accuracy - confidence| over equal-width confidence bins (Guo 2017).
+
+    Args:
+        truth: `(N,)` class indices.
+        p: `(N, C)` probabilities.
+    """
     confidence = p.max(axis=1)
     hit = (p.argmax(axis=1) == truth).astype(np.float64)
-    bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(bin_of, weights=hit - confidence, minlength=bins)
+    bin_of = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+    gaps = np.bincount(bin_of, weights=hit - confidence, minlength=_BINS)
     return float(np.abs(gaps).sum() / max(len(truth), 1))
 
 
 def brier_score(truth: NDArray[np.int64], p: Floats) -> float:
-    """Return the mean squared distance of probabilities from the truth, 0 to 2 (Brier 1950)."""
+    """Return the mean squared distance of probabilities from the truth, 0 to 2 (Brier 1950).
+
+    Args:
+        truth: `(N,)` class indices.
+        p: `(N, C)` probabilities.
+    """
     target = np.zeros_like(p)
     target[np.arange(len(truth)), truth] = 1.0
     return float(((p - target) ** 2).sum(axis=1).mean())
@@ -100,8 +122,12 @@ def mcnemar_exact(broken: int, mended: int) -> float:
         mended: cases that only the second gets right.
     """
     n = broken + mended
-    tail = sum(math.comb(n, k) for k in range(min(broken, mended) + 1))
-    return min(1.0, float(2 * tail / 2**n)) if n else 1.0
+    ways = tail = 1
+    for k in range(min(broken, mended)):
+        # From C(n, k) to C(n, k + 1): computing each anew takes seconds for thousands of pairs.
+        ways = ways * (n - k) // (k + 1)
+        tail += ways
+    return min(1.0, float(2 * tail / 2**n))
 
 
 def paired_drop_interval(broken: int, mended: int, total: int) -> tuple[float, float]:
@@ -123,9 +149,7 @@ def paired_drop_interval(broken: int, mended: int, total: int) -> tuple[float, f
     return (max(-1.0, loss - reach), min(1.0, loss + reach))
 
 
-def mean_interval(
-    values: NDArray[np.int64], seed: int = 0, draws: int = 10_000
-) -> tuple[float, float]:
+def mean_interval(values: NDArray[np.int64]) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of a mean over images.
 
     Resampling images with replacement draws how often each distinct value occurs from a
@@ -133,13 +157,12 @@ def mean_interval(
 
     Args:
         values: `(N,)` whole numbers, one for each image.
-        seed: fixes the draws.
-        draws: how many.
     """
     if len(values) == 0:
         return (0.0, 0.0)
     distinct, counts = np.unique(values, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), draws)
+    # Always the same draws, so that a report made again is the same.
+    drawn = np.random.default_rng(0).multinomial(len(values), counts / len(values), _DRAWS)
     low, high = np.percentile(drawn @ distinct / len(values), [2.5, 97.5])
     return (float(low), float(high))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bloodedge.errors import ModelError
 from bloodedge.files import read_json, sha256_of
-from bloodedge.runs import MANIFEST, load_run, runs_root
+from bloodedge.runs import MANIFEST, load_run, replaced, runs_root
 
 KERAS_SUFFIX = ".keras"
 TFLITE_SUFFIX = ".tflite"
@@ -72,8 +72,10 @@ def find_models(reference: str) -> list[ModelReference]:
     A name is a run's, also where a file or folder here has it: `./name` means that.
 
     Raises:
-        ModelError: nothing of that name is there; names close to it are suggested.
+        ModelError: nothing of that name is there, or a run without a model; names close to it are
+            suggested.
         RunError: the run's manifest is damaged.
+        DataError: the manifest beside a file is.
     """
     # A file of a run may be named as `run/file`, wherever the runs are.
     places = [runs_root() / reference, Path(reference)]
@@ -100,6 +102,7 @@ def find_model(reference: str) -> ModelReference:
     Raises:
         ModelError: nothing or several models are meant.
         RunError: the run's manifest is damaged.
+        DataError: the manifest beside a file is.
     """
     found = find_models(reference)
     if len(found) > 1:
@@ -114,6 +117,7 @@ def find_all(references: Sequence[str]) -> list[ModelReference]:
     Raises:
         ModelError: nothing of one of the names is there.
         RunError: a run's manifest is damaged.
+        DataError: the manifest beside a file is.
     """
     found = [model for reference in references for model in find_models(reference)]
     return list({model.path.resolve(): model for model in found}.values())
@@ -176,5 +180,8 @@ def _from_folder(folder: Path) -> list[ModelReference]:
 
 
 def _suggest(reference: str) -> str:
+    left = replaced(runs_root(), reference)
+    if (left / MANIFEST).is_file():
+        return f"its replacement was cut short: mv {left} {runs_root() / reference}"
     near = difflib.get_close_matches(reference, known_names(), n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else ""

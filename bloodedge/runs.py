@@ -6,6 +6,7 @@ interrupted stage leaves the partial folder, from which `--resume` continues.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import platform
@@ -25,7 +26,7 @@ from typing import Any
 
 from bloodedge import hosts
 from bloodedge._version import __version__
-from bloodedge.errors import BloodedgeError, DataError, RunError
+from bloodedge.errors import BloodedgeError, DataError, RunError, in_words
 from bloodedge.files import fsync_folder, read_json, remove_partial_files, sha256_of, write_json
 from bloodedge.hardware import describe_hardware
 
@@ -33,6 +34,8 @@ MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9._+-]+")
+# What a full disk, or a folder that cannot be written, gives.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 # What of a manifest holds more fields.
 _OBJECTS = ("config", "data", "files", "metrics", "model", "parents")
 _PACKAGES = (
@@ -211,13 +214,28 @@ class RunFolder:
 
 def _swap_in(partial: Path, final: Path) -> None:
     """Rename the new folder into place; a run it replaces is deleted only after that."""
-    old = final.with_name(f".{final.name}.replaced")
+    old = replaced(final.parent, final.name)
     if final.exists():
         shutil.rmtree(old, ignore_errors=True)
         final.rename(old)
     partial.rename(final)
     fsync_folder(final.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def replaced(root: Path, name: str) -> Path:
+    """Return where a run is while another takes its place; a power cut may leave it there."""
+    return root / f".{name}.replaced"
+
+
+def _bring_back(final: Path) -> None:
+    """Put a run back that a power cut left between the two renames of its replacement."""
+    old = replaced(final.parent, final.name)
+    if final.exists():
+        # Its successor came in; lest it comes back once that is deleted.
+        shutil.rmtree(old, ignore_errors=True)
+    elif (old / MANIFEST).is_file():
+        old.rename(final)
 
 
 @contextmanager
@@ -237,7 +255,8 @@ def open_run(
     Raises:
         RunError: the run exists and `force` is not given, another process is writing it, or an
             interrupted run of that name is there and neither `resume` nor `force` is given.
-        BloodedgeError: the disk is full or the folder cannot be written.
+        BloodedgeError: the disk is full, the folder cannot be written, or the system refused
+            something else inside the block.
     """
     with ExitStack() as stack:
         if hosts.is_first():
@@ -263,16 +282,20 @@ def _opened(
 ) -> Iterator[RunFolder]:
     final = root / check_name(name)
     partial = _partial(root, name)
-    if final.exists() and not force:
-        raise RunError(f"the run {final} exists", fix="choose another --name, or add --force")
-    if resumable and not (resume or force) and is_interrupted(name, root):
-        raise RunError(
-            f"an interrupted run is in {partial}",
-            fix="add --resume to continue it, or --force to start over",
-        )
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / f".{name}.lock", name):
+            # Not before: until then another process may finish one, or leave one behind.
+            _bring_back(final)
+            if final.exists() and not force:
+                raise RunError(
+                    f"the run {final} exists", fix="choose another --name, or add --force"
+                )
+            if resumable and not (resume or force) and is_interrupted(name, root):
+                raise RunError(
+                    f"an interrupted run is in {partial}",
+                    fix="add --resume to continue it, or --force to start over",
+                )
             if partial.exists() and not resume:
                 shutil.rmtree(partial)
             partial.mkdir(exist_ok=True)
@@ -283,9 +306,10 @@ def _opened(
                 if not resumable or not any(partial.glob("*")):
                     shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
+        advice = "free some disk space, or set BLOODEDGE_RUNS to a folder that can be written"
         raise BloodedgeError(
-            f"could not write the run {final}: {error.strerror or error}",
-            fix="free some disk space, or set BLOODEDGE_RUNS to a folder that can be written",
+            f"the run {final} ended: {in_words(error)}",
+            fix=advice if error.errno in _UNWRITABLE else "",
         ) from error
 
 

@@ -12,8 +12,8 @@ from bloodedge.errors import ConfigError, ModelError
 
 HEAD = "classifier head: its few weights decide every class"
 STEM = "first layer: its few weights serve all others"
-GATE = "attention layer: pruning zeroes the gate"
-SMALL_GATE = "1x1 attention layer: pruning zeroes the gate"
+GATE = "attention layer: its few weights can close the gate"
+SMALL_GATE = f"1x1 {GATE}"
 UNASKED = "not among the layers asked for"
 _KINDS = ("Conv2D", "Dense")
 

@@ -87,7 +87,7 @@ def wrap_layer(config: ClusterConfig, layer: Any) -> Any:
 
 
 def is_pruned(kernel: NDArray[Any]) -> bool:
-    """Whether a kernel has zeros; a few are what half precision makes of tiny weights."""
+    """Whether a kernel, of any shape, has zeros: more than half precision makes of tiny weights."""
     return float(np.mean(kernel == 0)) > _FEW_ZEROS
 
 
@@ -99,7 +99,15 @@ def _tell_of_zeros(config: ClusterConfig, parent: Parent, choices: Sequence[Laye
 
 
 def _too_small(config: ClusterConfig, kernel: Any) -> str:
-    """Return why a kernel is left alone: its weights, zeros aside, are too few to share values."""
+    """Return why a kernel is left alone: its weights, zeros aside, are too few to share values.
+
+    Args:
+        config: how many values, and whether zeros stay apart.
+        kernel: of any shape, such as `(H, W, in, out)`.
+
+    Returns:
+        The reason; empty where it can be clustered.
+    """
     values = np.asarray(kernel)
     apart = config.preserve_sparsity or is_pruned(values)
     weights = int(np.count_nonzero(values)) if apart else values.size

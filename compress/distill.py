@@ -21,11 +21,17 @@ class DistillConfig:
     Attributes:
         teaching: who teaches, and how.
         student: a registered model.
+        fit: how long and how.
+        name: the run to write.
+        width: multiplies the student's channels.
+        force: replace a run of that name, and other logits in the file that is to keep some.
+        resume: continue an interrupted run.
         attention: `none`, `se` or `cbam` in place of the student's own design.
 
     Raises:
         ConfigError: settings that cannot work together.
         ModelError: an unknown student.
+        RunError: a name that no run can have.
     """
 
     teaching: TeachingConfig
@@ -52,9 +58,14 @@ def distill(config: DistillConfig, data: Dataset) -> Run:
     """Distill teachers into a fresh student and write its run folder.
 
     Raises:
-        ModelError: a teacher is missing, damaged, or has other classes than the data.
-        DataError: stored logits are missing, damaged, or belong to other data.
+        ModelError: a teacher is missing, damaged, or has other classes or images than the data.
+        DataError: stored logits are missing, damaged, or belong to other data, or the file that
+            is to keep them holds others.
         RunError: the run exists, or cannot be resumed.
+        ConfigError: the student does not take images of this size or so many classes, or as
+            `bloodedge.train.loop.fit`.
+        TrainingError: the loss became infinite or NaN.
+        BloodedgeError: the run, or the file of logits, cannot be written.
     """
     by_role = parents(config.teaching)
     with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:

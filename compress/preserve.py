@@ -90,12 +90,12 @@ def clusters_of(
     """Return each weight's cluster and how many there are; None for a kernel without clusters.
 
     Args:
-        kernel: the folded kernel.
+        kernel: the folded kernel, of any shape, which is also that of what is returned.
         gain: what batch norm multiplied it with; it broadcasts to the kernel.
     """
     if not np.all(gain):
         return None
-    values = np.sort(np.unique(kernel / gain))
+    values = np.unique(kernel / gain)
     # Multiplying and dividing leaves noise of a few units in the last place.
     apart = np.diff(values) > 4e-7 * np.maximum(np.abs(values[1:]), np.abs(values[:-1]))
     first = np.concatenate([[True], apart])

@@ -21,7 +21,7 @@ from bloodedge.compress.features import with_features
 from bloodedge.compress.targets import KdConfig, LiveTeachers, SoftLabels
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
-from bloodedge.errors import ConfigError
+from bloodedge.errors import ConfigError, DataError
 from bloodedge.files import sha256_of
 from bloodedge.references import ModelReference, find_model
 from bloodedge.train.architecture import Ready
@@ -142,15 +142,26 @@ def parents(config: TeachingConfig | None) -> dict[str, str]:
 
     Raises:
         ModelError: a teacher is missing.
-        OSError: the file of teacher logits is.
+        DataError: the file of teacher logits cannot be read.
     """
     if config is None:
         return {}
     if not config.teachers:
-        return {"teacher_logits": sha256_of(Path(config.logits))}
+        return {"teacher_logits": _digest(Path(config.logits))}
     roles = ["teacher", *(f"teacher_{i}" for i in range(2, len(config.teachers) + 1))]
     shas = (find_model(name).sha256 for name in config.teachers)
     return dict(zip(roles, shas, strict=True))
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror or error}",
+            expected="a file that --teacher-logits has written",
+            fix="give --teacher to write it",
+        ) from error
 
 
 def _ready(reference: ModelReference, data: Dataset, half: str) -> Any:

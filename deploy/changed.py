@@ -13,6 +13,8 @@ from bloodedge.deploy.gallery import MAX_CELLS, contact_sheet
 from bloodedge.files import write_csv
 from bloodedge.metrics import Floats
 
+# What the names of both files begin with.
+CHANGED = "changed"
 _NAME = 16
 
 
@@ -34,7 +36,7 @@ class Answers:
 
     @property
     def changed(self) -> NDArray[np.intp]:
-        """The rows in which the most probable class is another."""
+        """`(M,)`: the rows of `index` in which the most probable class is another."""
         return np.flatnonzero(self.before.argmax(axis=1) != self.after.argmax(axis=1))
 
 
@@ -43,6 +45,9 @@ def write_changed(folder: Path, stem: str, data: Dataset, answers: Answers) -> N
 
     A line holds the index in the split, the truth, both classes and their probabilities. There is
     no picture when nothing changed.
+
+    Raises:
+        BloodedgeError: the folder cannot be written.
     """
     names, split = data.class_names, data[answers.split]
     lines, captions = [], []

@@ -76,7 +76,7 @@ def convert(
     if keras.backend.backend() != "tensorflow":
         raise ConfigError(
             f"the TFLite converter needs TensorFlow, Keras runs on {keras.backend.backend()}",
-            fix="export with --backend tensorflow",
+            fix="start a new process with KERAS_BACKEND=tensorflow",
         )
     try:
         with quiet(), warnings.catch_warnings():

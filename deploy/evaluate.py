@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from bloodedge.console import say
 from bloodedge.data.dataset import SPLITS, Dataset
-from bloodedge.data.names import check_names
+from bloodedge.data.names import check_names, check_shapes
 from bloodedge.deploy.predict import LoadedModel, embedded, open_model
-from bloodedge.errors import ConfigError, ModelError
+from bloodedge.errors import ConfigError
 from bloodedge.figures import confusion_figure
 from bloodedge.files import gzip_size
 from bloodedge.hardware import usable_cores
@@ -127,16 +127,7 @@ def check_fit(model: LoadedModel, data: Dataset) -> None:
         ModelError: the image size, the number of classes, or their order differs.
     """
     path = model.reference.path
-    if model.size not in (None, data.size):
-        raise ModelError(
-            f"{path} takes {model.size}x{model.size} images, the data has {data.size}x{data.size}",
-            fix=f"add --size {model.size}",
-        )
-    if model.classes != len(data.class_names):
-        raise ModelError(
-            f"{path} has {model.classes} classes, the data has {len(data.class_names)}",
-            expected="a model made for this data",
-        )
+    check_shapes(str(path), model.size, model.classes, data)
     check_names(path, model.reference.class_names or embedded(model.reference), data)
 
 

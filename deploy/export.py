@@ -9,13 +9,13 @@ from typing import Any
 from bloodedge.console import say
 from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset, Split
-from bloodedge.data.names import check_names
+from bloodedge.data.names import check_names, check_shapes
 from bloodedge.deploy import verify
 from bloodedge.deploy.arena import arena_bytes
 from bloodedge.deploy.audit import CALIBRATED, audit
 from bloodedge.deploy.c_array import c_header
 from bloodedge.deploy.card import write_card
-from bloodedge.deploy.changed import write_changed
+from bloodedge.deploy.changed import CHANGED, write_changed
 from bloodedge.deploy.cpp import cpp_class
 from bloodedge.deploy.export_config import ExportConfig
 from bloodedge.deploy.flat.bytemap import map_bytes
@@ -34,7 +34,6 @@ from bloodedge.train.recipes import wide_augmentation
 from bloodedge.train.restore import restore
 
 __all__ = ["ExportConfig", "export"]
-CHANGED = "changed"
 
 
 def export(config: ExportConfig, data: Dataset) -> Run:
@@ -94,20 +93,14 @@ def _load_parent(config: ExportConfig, reference: ModelReference, data: Dataset)
 
 def _check_fit(reference: ModelReference, model: Any, data: Dataset) -> None:
     side, classes = image_sides(model, reference.path)
+    check_shapes(reference.name, side, classes, data)
     names = reference.class_names
-    if classes != len(data.class_names) or (names and len(names) != classes):
+    if names and len(names) != classes:
         raise ModelError(
-            f"{reference.name} tells {classes} classes apart, {data.name} has "
-            f"{len(data.class_names)}",
-            fix="name the data set it was trained on with --data",
+            f"{reference.name} has {classes} classes, and names {len(names)} in its manifest",
+            fix="train it again, or move the manifest away",
         )
     check_names(reference.path, names, data)
-    if side not in (None, data.size):
-        raise ModelError(
-            f"{reference.name} takes images of shape ({side}, {side}, 3), {data.name} has "
-            f"({data.size}, {data.size}, 3)",
-            fix="choose the size with --size",
-        )
 
 
 def _audit(config: ExportConfig, parent: Parent, data: Dataset) -> dict[str, Any]:

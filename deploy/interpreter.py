@@ -6,9 +6,11 @@ Android and browsers feed them, and float32 inputs the same values.
 
 from __future__ import annotations
 
+import math
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import time
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,14 @@ from bloodedge.deploy.runtimes import Runtime, find_runtime
 from bloodedge.errors import DataError, ModelError
 from bloodedge.hardware import usable_cores
 from bloodedge.quiet import quiet
+from bloodedge.threads import threads
 
 # A flatbuffer's offsets are 32-bit and signed.
 MAX_BYTES = 2 << 30
 PROBE_TIMEOUT_S = isolated.TIMEOUT_S
 PROBE_MEMORY_BYTES = 16 << 30
+# A part of the images on one core; Ctrl-C waits for those that have begun.
+_PART_S = 0.25
 # `__name__` is `__main__` in the child.
 _MODULE = "bloodedge.deploy.interpreter"
 
@@ -94,11 +99,11 @@ class Classifier:
         return str(self._input["name"])
 
     def encode(self, images: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return pixel values as the input tensor takes them."""
+        """Return `(N, S, S, 3)` pixel values as the input tensor takes them, in its type."""
         return _encode(images, self._input)
 
     def decode(self, raw: NDArray[Any]) -> NDArray[np.float32]:
-        """Return probabilities from values of the output tensor's type."""
+        """Return `(N, C)` probabilities from as many values of the output tensor's type."""
         return _decode(raw, self._output)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -155,10 +160,38 @@ def predict_parallel(
     count = max(1, min(workers or usable_cores(), len(images) // first.batch))
     if count == 1:
         return first.predict(images)
-    pool_of = [first, *(Classifier(path) for _ in range(count - 1))]
-    with ThreadPoolExecutor(count) as pool:
-        parts = np.array_split(images, count)
-        return np.concatenate(list(pool.map(Classifier.predict, pool_of, parts)))
+    started = time.perf_counter()
+    head, rest = first.predict(images[: first.batch]), images[first.batch :]
+    size = _part_size(len(rest), first.batch, count, time.perf_counter() - started)
+    free: SimpleQueue[Classifier] = SimpleQueue()
+    for model in (first, *(Classifier(path) for _ in range(count - 1))):
+        free.put(model)
+
+    def predict(part: NDArray[np.uint8]) -> NDArray[np.float32]:
+        model = free.get()
+        try:
+            return model.predict(part)
+        finally:
+            free.put(model)
+
+    parts = (rest[start : start + size] for start in range(0, len(rest), size))
+    with threads(count) as pool:
+        return np.concatenate([head, *pool.map(predict, parts)])
+
+
+def _part_size(images: int, batch: int, workers: int, batch_s: float) -> int:
+    """Return how many images a part has, so that each worker gets as many parts of about a length.
+
+    Args:
+        images: how many there are.
+        batch: how many an inference takes.
+        workers: among how many they are shared.
+        batch_s: seconds of an inference.
+    """
+    batches = math.ceil(images / batch)
+    most = max(1, int(_PART_S / batch_s))
+    parts = workers * math.ceil(batches / (workers * most))
+    return batch * math.ceil(batches / parts)
 
 
 def check_file(path: Path) -> None:

@@ -20,6 +20,7 @@ from bloodedge.deploy.flat.tree import Table, Vector
 from bloodedge.deploy.flat.writer import write_tables
 from bloodedge.deploy.labels import LABELS_FILE
 from bloodedge.errors import ModelError
+from bloodedge.files import parse_json
 
 STANDARD, OWN = "TFLITE_METADATA", "bloodedge"
 FAILED = "failed"
@@ -199,7 +200,7 @@ def _own(data: bytes) -> dict[str, Any]:
     try:
         if len(data) > _MAX_JSON:
             raise ValueError("it is larger than 1 MiB")
-        value = json.loads(data.decode())
+        value = parse_json(data.decode())
     except (ValueError, RecursionError) as error:
         raise ModelError(f"the metadata {OWN!r} cannot be read: {error}") from error
     if not isinstance(value, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,10 @@ from bloodedge.errors import ConfigError, DataError, ModelError
 from bloodedge.metrics import softmax
 from bloodedge.references import ModelReference, find_model
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jp2", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
+    *(".pbm", ".pgm", ".ppm", ".pnm"),
+)
 _MAX_NAME = 200
 # Below this, starting one interpreter per core takes longer than it saves.
 _PARALLEL_FROM = 256
@@ -141,7 +143,7 @@ class PredictConfig:
         model: the model, or the name or path of one.
         images: image files, and folders that hold some.
         top: how many classes to give for each image; None for all.
-        crop: side of the central square that is used, in pixels of the file; None for the whole.
+        crop: side of the central square that is used, in pixels of the file; None for the largest.
 
     Raises:
         ConfigError: no images, fewer than one class asked for, or a crop out of range.
@@ -169,12 +171,10 @@ class Prediction:
     Attributes:
         image: the file.
         ranked: class names with their probabilities in 0..1, the likeliest first.
-        seconds: the share of the inference time, in seconds.
     """
 
     image: Path
     ranked: tuple[tuple[str, float], ...]
-    seconds: float
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
@@ -212,11 +212,8 @@ def predict(config: PredictConfig) -> list[Prediction]:
             for path in chunk:
                 images.append(read_image(path, model.size, config.crop))
                 meter.update(printable(path.name))
-            begin = time.perf_counter()
-            p = model.probabilities(np.stack(images))
-            each = (time.perf_counter() - begin) / len(chunk)
-            rows = zip(chunk, p, strict=True)
-            found += [Prediction(path, _ranked(row, names, config.top), each) for path, row in rows]
+            rows = zip(chunk, model.probabilities(np.stack(images)), strict=True)
+            found += [Prediction(path, _ranked(row, names, config.top)) for path, row in rows]
     return found
 
 

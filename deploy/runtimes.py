@@ -52,4 +52,12 @@ def _load(module: str, distribution: str) -> Runtime | None:
     except ImportError:
         return None
     holder = loaded.lite if module == "tensorflow" else loaded
-    return Runtime(distribution, metadata.version(distribution), holder.Interpreter)
+    return Runtime(distribution, version_of(distribution), holder.Interpreter)
+
+
+def version_of(distribution: str) -> str:
+    """Return a distribution's version, `unknown` where another brought its module."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bloodedge.data.calibration import calibration_indices
 from bloodedge.deploy.agreement import Comparison
+from bloodedge.deploy.audit import CALIBRATED
 from bloodedge.errors import ConfigError, VerificationError
 
 # A parent up to this size answers all of val in seconds; a larger one a balanced sample.
@@ -92,7 +93,7 @@ def failures(gate: Gate, found: Comparison, class_names: Sequence[str] = ()) -> 
     at_most("largest difference of a probability", found.max_difference, gate.max_difference)
     if not found.agreement >= gate.agreement:
         lines.append(
-            f"the agreement with the parent is {found.agreement:.4g}, "
+            f"the agreement with the parent is {found.agreement:.4g} of {found.images} images, "
             f"expected at least {gate.agreement:g}"
         )
     at_most("loss of accuracy", found.accuracy_drop, gate.accuracy_drop)
@@ -109,15 +110,19 @@ def check(variant: str, lines: Sequence[str]) -> None:
     """Stop an export that differs from its parent by more than its gate allows.
 
     Raises:
-        VerificationError: naming the first figure, its value and the limit.
+        VerificationError: naming each figure that failed, its value and the limit.
     """
     if not lines:
         return
-    more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+    better = (
+        "more --calibration-per-class may help, if train has more; "
+        if variant in CALIBRATED
+        else ""
+    )
     raise VerificationError(
-        f"{variant}: {lines[0]}{more}; nothing was written",
-        fix="give int8 more --calibration-per-class; `bloodedge export` can also leave the variant "
-        "out of --variants, or write it marked as failing with --allow-failing",
+        f"{variant}: {'; '.join(lines)}; nothing was written",
+        fix=f"{better}`bloodedge export` can leave the variant out of --variants, or write it "
+        "marked as failing with --allow-failing",
     )
 
 

@@ -11,7 +11,7 @@ from bloodedge.console import say
 from bloodedge.data.dataset import SPLITS, Dataset
 from bloodedge.deploy import verify
 from bloodedge.deploy.agreement import Comparison, compare
-from bloodedge.deploy.changed import Answers, write_changed
+from bloodedge.deploy.changed import CHANGED, Answers, write_changed
 from bloodedge.deploy.evaluate import check_fit, file_entry
 from bloodedge.deploy.predict import open_model
 from bloodedge.errors import ConfigError, check_range
@@ -19,7 +19,6 @@ from bloodedge.references import ModelReference
 from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run, usual_name
 
 KIND = "verify"
-CHANGED = "changed"
 # Any pair: the limits of an int8 export.
 _USUAL_GATE = "int8"
 

@@ -54,3 +54,15 @@ def test_only_kernels_decay():
     free = after_steps(optimize.make_optimizer(replace(fit, weight_decay=0.0), 5))
     moved = [np.abs(a - b).max() > 1e-4 for a, b in zip(decayed, free, strict=True)]
     assert moved[:3] == [True, False, False]
+
+
+def test_each_gradient_is_clipped_by_its_own_length():
+    weights = [keras.Variable(np.ones(n), dtype="float32", name="kernel") for n in (4, 8)]
+    optimizer = optimize.make_optimizer(FIT, 5)
+    optimizer.build(weights)
+    loud, soft = np.full(4, 50.0, np.float32), np.full(8, 0.1, np.float32)
+    optimizer.apply([keras.ops.convert_to_tensor(g) for g in (loud, soft)], weights)
+    averages = [next(np.asarray(v) for v in optimizer.variables if v.shape == (n,)) for n in (4, 8)]
+    # A tenth of a gradient of length 1, and a tenth of the one that is shorter.
+    np.testing.assert_allclose(averages[0], 0.1 * 0.5, rtol=1e-5)
+    np.testing.assert_allclose(averages[1], 0.1 * 0.1, rtol=1e-5)

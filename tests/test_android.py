@@ -569,19 +569,21 @@ def test_a_program_for_another_architecture_is_refused(device: Device, measure: 
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "said"),
     [
-        {"delegates": ("tpu",)},
-        {"delegates": ()},
-        {"delegates": ("cpu", "cpu")},
-        {"threads": ()},
-        {"threads": (1, 1)},
-        {"threads": (-1,)},
-        {"threads": (65,)},
+        ({"delegates": ("tpu",)}, "no delegate 'tpu'"),
+        ({"delegates": ()}, "--delegate none; expected one or more"),
+        ({"delegates": ("cpu", "cpu")}, "--delegate cpu, cpu; expected one or more, each once"),
+        ({"threads": ()}, "--threads none"),
+        ({"threads": (1, 1)}, "--threads 1,1: 1 is there twice"),
+        ({"threads": (-1,)}, "--threads -1"),
+        ({"threads": (65,)}, "to 64"),
     ],
 )
-def test_bad_settings_are_refused_when_built(bad: dict[str, Any], device: Device) -> None:
-    with pytest.raises(ConfigError):
+def test_bad_settings_are_refused_when_built(
+    bad: dict[str, Any], said: str, device: Device
+) -> None:
+    with pytest.raises(ConfigError, match=said):
         AndroidConfig(device.binary, **bad)
 
 

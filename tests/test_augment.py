@@ -104,6 +104,14 @@ def test_exposure_changes_all_channels_alike_and_far():
     np.testing.assert_allclose(batch, np.clip(images * gain[:, None, None], 0, 255), atol=1e-3)
 
 
+def test_exposure_leaves_each_channel_its_own_gain():
+    config = AugmentConfig(colour=0.2, exposure=0.3)
+    gain = draw(config, 400, 8, np.random.default_rng(0))["gain"]
+    assert np.ptp(gain, axis=1).min() > 0
+    assert gain.max() > 1.4
+    assert gain.min() < 0.65
+
+
 def test_noise_has_the_drawn_strength_and_differs_between_images():
     grey = np.full((200, 16, 16, 3), 128, np.uint8)
     config = AugmentConfig(views=1, shift=0, brightness=0, colour=0, noise=0.1)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bloodedge.benchmarks import runner
-from bloodedge.benchmarks.host import BenchmarkConfig, run_benchmark
+from bloodedge.benchmarks.host import BenchmarkConfig, check_threads, run_benchmark
 from bloodedge.benchmarks.model_work import Work
 from bloodedge.benchmarks.result import SCHEMA, load_result
 from bloodedge.errors import ConfigError, DataError
@@ -113,6 +113,22 @@ def test_a_bad_configuration_is_refused_when_built(name: str) -> None:
     values = {"models": (Path("m.tflite"),), "sample": None, "out": Path("r.json")}
     with pytest.raises(ConfigError):
         BenchmarkConfig(**{**values, **BAD_CONFIGS[name]})
+
+
+@pytest.mark.parametrize(
+    ("threads", "said"),
+    [
+        ((), "--threads none; expected one count or more, 0 for every core"),
+        ((1, 1), "--threads 1,1: 1 is there twice; expected each count once"),
+        ((2, -1), "--threads 2,-1: -1; expected 0 (every core) to 8"),
+        ((9,), "--threads 9: 9; expected 0 (every core) to 8"),
+    ],
+)
+def test_which_thread_count_is_wrong_is_said(threads: tuple[int, ...], said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check_threads(threads, 8)
+    assert str(refused.value) == said
+    check_threads((8, 1, 0), 8)
 
 
 # ---- reading a result ----
@@ -266,7 +282,7 @@ def test_a_benchmark_runs_to_a_result(model: Path, tmp_path: Path) -> None:
 
 
 def test_what_the_runner_refuses_is_a_configuration_error(model: Path, tmp_path: Path) -> None:
-    config = BenchmarkConfig((model,), None, tmp_path / "r.json", threads=(100_000,))
+    config = BenchmarkConfig((model,), None, tmp_path / "r.json", threads=(1000,))
     with pytest.raises(ConfigError, match="message above"):
         run_benchmark(config)
 

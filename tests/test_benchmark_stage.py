@@ -319,6 +319,7 @@ def test_ctrl_c_in_the_command_keeps_its_promises(
         ("--timeout 600", "--timeout without --browser"),
         ("--serial x --delegate cpu", "--serial, --delegate without --adb"),
         ("--adb --keep", "--keep without --ssh"),
+        ("--adb --browser", "more than one of --browser, --adb and --ssh"),
         ("--ssh pi@pi --device mine", "--device without --browser or --adb"),
         ("--ssh pi@pi --resume", "--resume with --ssh; expected it here alone"),
         ("--browser --threads 1 --profile", "--threads, --profile with --browser"),

@@ -199,6 +199,21 @@ def test_a_port_in_use_is_one_clear_error(server: PageServer) -> None:
         PageServer(address, {}, server.session)
 
 
+def test_a_phone_that_goes_before_the_last_answer_ends_the_wait(
+    server: PageServer, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job in phone.start():
+        phone.post("job", {**job, **JOB})
+
+    def gone(*_: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr("bloodedge.benchmarks.browser.server._Handler._send", gone)
+    with pytest.raises(http.client.RemoteDisconnected):
+        phone.post("finish", {})
+    assert server.finished.wait(5)
+
+
 # ---- who may speak ----
 
 

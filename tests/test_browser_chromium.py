@@ -21,7 +21,7 @@ from bloodedge.backend import use_backend
 from bloodedge.benchmarks.browser import driver as driver_module
 from bloodedge.benchmarks.browser.driver import Browser, BrowserConfig
 from bloodedge.benchmarks.browser.litertjs import load_litertjs
-from bloodedge.benchmarks.elsewhere import DriverConfig, benchmark_elsewhere
+from bloodedge.benchmarks.elsewhere import DriverConfig, Material, Measured, benchmark_elsewhere
 from bloodedge.benchmarks.result import BenchmarkRow
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
@@ -211,9 +211,10 @@ def test_accuracy_equals_the_hosts_for_every_variant(
     seen: dict[str, Any] = {}
     inner = Browser(BrowserConfig(address="127.0.0.1", timeout_s=SECONDS))
 
-    def driver(material: Any, config: DriverConfig) -> dict[str, Any]:
-        seen["material"], seen["parts"] = material, inner(material, config)
-        return dict(seen["parts"])
+    def driver(material: Material, config: DriverConfig) -> Measured:
+        measured = inner(material, config)
+        seen["material"], seen["rows"] = material, measured.rows
+        return measured
 
     _, result = benchmark_elsewhere(config, colours, driver)
     assert result.complete
@@ -223,7 +224,7 @@ def test_accuracy_equals_the_hosts_for_every_variant(
     delegates = {(row.delegate, row.threads) for row in result.rows}
     assert ("wasm", 1) in delegates
     assert len(result.rows) == len(variants) * len(delegates)
-    for row, raw in zip(result.rows, seen["parts"]["rows"], strict=True):
+    for row, raw in zip(result.rows, seen["rows"], strict=True):
         if row.model == "int8-ends.tflite":
             assert "INT8" in str(row.error) or "not supported" in str(row.error), row
             continue

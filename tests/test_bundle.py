@@ -26,7 +26,7 @@ from bloodedge.benchmarks.model_work import model_work
 from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
-from bloodedge.errors import ConfigError, DataError, ModelError
+from bloodedge.errors import BloodedgeError, ConfigError, DataError, ModelError
 
 
 @pytest.fixture
@@ -243,6 +243,12 @@ def test_what_was_measured_or_added_in_a_bundle_is_never_deleted(
     with pytest.raises(ConfigError, match=named):
         write_folder(files, out)
     assert {(out / name).read_text() for name in added} == {"kept"}
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BloodedgeError, match=r"could not write .*device: .*; to mend it: free"):
+        write_folder({"a": b"b"}, tmp_path / "file" / "device")
 
 
 @pytest.mark.parametrize("description", [None, "no JSON", "{}", '{"schema": "another/1"}'])

@@ -21,7 +21,8 @@ from bloodedge.deploy import variant
 from bloodedge.deploy.convert import convert
 from bloodedge.deploy.export import ExportConfig, export
 from bloodedge.errors import ConfigError
-from bloodedge.train.augment import AugmentConfig
+from bloodedge.train.augment import AugmentConfig, draw
+from bloodedge.train.augment_ops import augment
 from bloodedge.train.calibrating import as_trained
 from bloodedge.train.recipes import fit_config, wide_augmentation
 from bloodedge.train.stage import TrainConfig, train
@@ -54,6 +55,14 @@ def test_a_robust_model_sees_the_images_and_varied_ones() -> None:
     assert means.max() > 1.2
     np.testing.assert_array_equal(found, as_trained(IMAGES, augmentation("robust"), 3))
     assert (found != as_trained(IMAGES, augmentation("robust"), 4)).any()
+
+
+def test_varied_images_are_rounded_and_not_moved() -> None:
+    config = replace(augmentation("robust"), views=1, shift=0.0, scale=0.0, mixup=0.0, cutmix=0.0)
+    draws = draw(config, 40, 16, np.random.default_rng(3))
+    exact = np.asarray(augment(IMAGES, draws, config))
+    found = as_trained(IMAGES, augmentation("robust"), 3)[40:]
+    assert np.abs(found - exact).max() <= 0.5
 
 
 @pytest.mark.parametrize(

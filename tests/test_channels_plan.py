@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from bloodedge.backend import use_backend
 from bloodedge.compress.channels import taylor as taylor_module
-from bloodedge.compress.channels.budget import Budget, floor_of, next_down
+from bloodedge.compress.channels.budget import Budget, Gauge, floor_of, next_down, search
 from bloodedge.compress.channels.graph import ChannelGraph, trace
 from bloodedge.compress.channels.importance import Scores, bn, criterion, l1, taylor
 from bloodedge.compress.channels.plan import describe, make_plan
-from bloodedge.compress.channels.size import int8_bytes
+from bloodedge.compress.channels.size import LayerSize, Length, Tensor, int8_bytes
 from bloodedge.compress.channels.surgery import cut
 from bloodedge.data.dataset import Split
 from bloodedge.errors import ConfigError, ModelError
@@ -41,8 +41,10 @@ def images(count: int, classes: int = 3) -> Split:
 
 
 def randomised(model: Any) -> Any:
+    """Give all weights values of either sign, but for variances."""
     rng = np.random.default_rng(0)
-    model.set_weights([rng.normal(0, 0.5, w.shape) ** 2 + 0.1 for w in model.get_weights()])
+    drawn = [(w.name, rng.normal(0, 0.5, w.shape)) for w in model.weights]
+    model.set_weights([v**2 + 0.1 if name == "moving_variance" else v for name, v in drawn])
     return model
 
 
@@ -82,6 +84,18 @@ def test_l1_adds_the_norms_of_coupled_layers(keras: Any):
     np.testing.assert_allclose(scores["a"], both / both.sum(), rtol=1e-5)
     alone = np.abs(kernel(model, "d")).sum(0)
     np.testing.assert_allclose(scores["d"], alone / alone.sum(), rtol=1e-5)
+
+
+def test_l1_adds_all_that_a_layer_makes_of_one_channel(keras: Any):
+    image = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(16, 1, name="stem")(image)
+    x = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, name="twice")(x)
+    x = keras.layers.Dense(3, name="logits")(keras.layers.GlobalAveragePooling2D()(x))
+    model = randomised(keras.Model(image, x))
+    scores = l1(trace(model), NO_IMAGES, 0)["stem"]
+    expected = np.abs(kernel(model, "stem")).sum((0, 1, 2))
+    expected += np.abs(kernel(model, "twice")).sum((0, 1, 3))
+    np.testing.assert_allclose(scores, expected / expected.sum(), rtol=1e-5)
 
 
 def test_batch_norm_scale_ranks_only_what_has_one(keras: Any):
@@ -258,6 +272,20 @@ def test_the_thinner_a_group_the_dearer_are_its_channels(keras: Any):
     assert {name: len(places) for name, places in plan.kept.items()} == {"wide": 16, "narrow": 16}
     nothing = {name: np.zeros_like(s) for name, s in scores.items()}
     assert make_plan(graph, nothing, Budget("ratio", 0.5), 0.0).totals()["macs_left"] > 0
+
+
+def test_what_a_neighbours_channels_save_falls_with_ones_own():
+    """A layer between two groups: cutting one halves what cutting the other would save."""
+    length = {name: Length(0, ((name, 1),)) for name in "abc"}
+    sizes = {
+        "between": LayerSize((Tensor((length["a"], length["b"]), 1, 1),)),
+        "alone": LayerSize((Tensor((length["c"], Length(16)), 1, 1),)),
+    }
+    full = dict.fromkeys("abc", 16)
+    gauge = Gauge(Budget("macs", 0.6), sizes, full, ("a", "b", "c"))
+    scores = {name: np.full(16, total / 16) for name, total in zip("abc", (1, 2, 3), strict=True)}
+    # b costs 2 for 128 MACs at first, less than c's 3; once a is cut, 2 for 64.
+    assert search(gauge, scores, 0.0) == {"a": 8, "b": 16, "c": 8}
 
 
 def test_a_budget_out_of_reach_says_the_smallest(keras: Any):

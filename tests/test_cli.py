@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
 from bloodedge import cli
+from bloodedge.cli.app import app
 
 COMMANDS = (
     "",
@@ -71,6 +76,19 @@ def test_help_answers_at_once(command: str):
     spent = after.children_user + after.children_system
     spent -= before.children_user + before.children_system
     assert spent < 1.5
+
+
+def commands(command: Any) -> Iterator[Any]:
+    yield command
+    for inner in getattr(command, "commands", {}).values():
+        yield from commands(inner)
+
+
+def test_no_help_text_holds_what_rich_takes_for_markup():
+    for command in commands(typer.main.get_command(app)):
+        texts = [command.help, *(getattr(option, "help", "") for option in command.params)]
+        for text in texts:
+            assert not re.search(r"\[/?[A-Za-z]", text or ""), f"{command.name}: {text}"
 
 
 def test_a_usage_error_exits_with_2():

@@ -137,7 +137,10 @@ def test_folder_by_command(tmp_path: Path) -> None:
         for k in range(5):
             pixels = np.full((9, 9), 20 * k + c, np.uint8)
             cv2.imwrite(str(tmp_path / "cells" / name / f"{k}.png"), pixels)
-    result = run("info", str(tmp_path / "cells"), "--size", "8", "--seed", "4")
+    result = run("info", str(tmp_path / "cells"), "--size", "8")
     assert result.exit_code == 0
-    assert "split: seeded 70/10/20 split, seed 4" in result.stdout
+    # The one that every command trains on: no other could be asked for there.
+    assert "split: seeded 70/10/20 split, seed 0" in result.stdout
+    assert run("info", str(tmp_path / "cells"), "--seed", "4").exit_code == 2
+    assert run("verify", str(tmp_path / "cells"), "--seed", "4").exit_code == 2
     assert run("verify", str(tmp_path / "cells"), "--size", "8").exit_code == 0

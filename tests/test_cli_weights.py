@@ -151,8 +151,8 @@ def test_a_killed_command_ends_in_the_weights_of_one_never_killed(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("", "--channels or --weights"),
-        ("--channels --weights", "--channels or --weights"),
+        ("", "neither or both of --channels and --weights"),
+        ("--channels --weights", "neither or both of --channels and --weights"),
         ("--weights --macs 0.5", "--macs with --weights; expected --channels"),
         ("--weights --dry-run", "--dry-run with --weights"),
         (

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from bloodedge.backend import use_backend
-from bloodedge.compress.clustering import ClusterConfig, cluster, wrap_layer
+from bloodedge.compress.clustering import (
+    ClusterConfig,
+    _too_small,
+    cluster,
+    is_pruned,
+    wrap_layer,
+)
 from bloodedge.compress.preserve import clusters_of, keeper
 from bloodedge.compress.sparsity import SparsityConfig, sparsify
 from bloodedge.compress.targets import KdConfig
@@ -125,6 +131,8 @@ def test_the_manifest_counts_the_values_and_names_the_parent(clustered: Run, pru
     for row in entry["layers"]:
         assert row["values"] == len(np.unique(found[row["name"]]))
         assert bool(row["reason"]) == (row["name"] in ALONE)
+        # Of another method it says nothing.
+        assert "prun" not in row["reason"]
     sizes = entry["sizes"]
     assert sizes["after"]["float32"]["gzip_bytes"] < sizes["before"]["float32"]["gzip_bytes"]
     assert clustered.manifest["kind"] == "cluster"
@@ -184,6 +192,35 @@ def test_centroids_start_as_named(init: str):
         assert found.max() <= kernel.max() + 0.5
     nearest = found[np.abs(kernel[..., None] - found).argmin(axis=-1)]
     np.testing.assert_allclose(out, x @ nearest, atol=1e-4)
+
+
+def test_zero_is_one_of_the_values_where_zeros_are_to_be_preserved():
+    use_backend()
+    from bloodedge.compress.bridge.runtime import tf_keras
+
+    kernel = np.random.default_rng(0).normal(size=(30, 20)).astype(np.float32)
+    kernel[0, :3] = 0
+    for preserve in (True, False):
+        layer = tf_keras().layers.Dense(20)
+        layer.build((None, 30))
+        layer.set_weights([kernel, np.zeros(20, np.float32)])
+        asked = ClusterConfig("m", "n", FIT, init="linear", preserve_sparsity=preserve)
+        wrapper = wrap_layer(asked, layer)
+        wrapper(np.zeros((1, 30), np.float32))
+        assert (0 in np.asarray(wrapper.cluster_centroids["kernel"])) == preserve
+
+
+def test_a_few_zeros_count_apart_only_where_they_are_to_be_preserved():
+    kernel = np.ones(100)
+    kernel[:4] = 0
+    assert not is_pruned(kernel)
+    for preserve, reason in ((False, ""), (True, "96 weights that are not zero are fewer")):
+        asked = ClusterConfig("m", "n", FIT, clusters=50, preserve_sparsity=preserve)
+        said = _too_small(asked, kernel)
+        assert said.startswith(reason)
+        assert bool(said) == preserve
+    kernel[:6] = 0
+    assert is_pruned(kernel)
 
 
 @pytest.mark.parametrize(

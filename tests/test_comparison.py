@@ -129,8 +129,8 @@ def test_a_difference_is_one_of_pairs_with_students_interval() -> None:
     assert interval([1.0, 0.5, 0.5]) == pytest.approx((-0.0505, 1.3838), abs=1e-3)
     assert "| +0.67 [-0.05, +1.38] |" in table(variants("base", "other"), 4, "base")
     assert difference([]) == ""
-    # Beyond eight degrees of freedom the interval is a little wide, never narrow.
-    assert interval([0.0, 1.0] * 10)[1] > 0.5 + 2.1 * 0.513 / 20**0.5
+    # 19 degrees of freedom: 2.09302.
+    assert interval([0.0, 1.0] * 10)[1] == pytest.approx(0.5 + 2.09302 * 0.512989 / 20**0.5)
 
 
 def test_a_file_that_cannot_be_written_is_one_line(

@@ -25,7 +25,7 @@ from bloodedge.compress.bank import (
 from bloodedge.compress.distill import DistillConfig, distill
 from bloodedge.compress.features import with_features
 from bloodedge.compress.targets import METHODS, KdConfig, LiveTeachers, SoftLabels
-from bloodedge.compress.teaching import TeachingConfig, teach
+from bloodedge.compress.teaching import TeachingConfig, parents, teach
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, DataError, ModelError, RunError
 from bloodedge.references import find_model
@@ -372,6 +372,13 @@ def test_kept_logits_teach_without_the_teacher(colours: Dataset, tmp_path):
     other = {n: type(s)(s.images[::-1].copy(), s.labels) for n, s in colours.splits.items()}
     with pytest.raises(DataError, match="belong to other images"):
         teach(TeachingConfig((), logits=kept), replace(colours, splits=other), QUICK)
+
+
+def test_logits_that_are_missing_are_one_clear_error(tmp_path):
+    config = TeachingConfig((), logits=str(tmp_path / "missing.npz"))
+    said = r"missing\.npz cannot be read: No such file.*to mend it: give --teacher to write it"
+    with pytest.raises(DataError, match=said):
+        parents(config)
 
 
 def test_kept_logits_replace_no_other_file(tmp_path):

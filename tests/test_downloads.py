@@ -181,6 +181,15 @@ def test_official_file_is_recognised_by_its_path(
     assert (data.origin, data.class_names) == ("official", BLOODMNIST_CLASSES)
 
 
+def test_another_file_of_as_many_images_is_not_official(
+    tmp_path: Path, published: OfficialFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "own.npz"
+    path.write_bytes(fetch(published).read_bytes())
+    monkeypatch.setattr(medmnist_files, "_BLOODMNIST_TRAIN", 8)
+    assert load_data(str(path)).origin == "npz"
+
+
 def test_default_folder_is_medmnist_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("MEDMNIST_ROOT")
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from bloodedge.deploy.agreement import compare
 from bloodedge.deploy.card import CARD, write_card
 from bloodedge.deploy.compat import check_compatible
 from bloodedge.deploy.convert import VARIANTS, convert
-from bloodedge.deploy.export import ExportConfig, export
+from bloodedge.deploy.export import ExportConfig, _check_fit, export
 from bloodedge.deploy.flat.bytemap import map_bytes
 from bloodedge.deploy.flat.lean import lean
-from bloodedge.deploy.interpreter import Classifier, predict_parallel, probe
+from bloodedge.deploy.interpreter import Classifier, find_runtime, predict_parallel, probe
 from bloodedge.deploy.labels import read_labels
 from bloodedge.deploy.metadata import read_metadata
 from bloodedge.deploy.runtimes import Runtime, installed_runtimes
@@ -32,7 +33,8 @@ from bloodedge.deploy.tried import try_runtimes
 from bloodedge.errors import ConfigError, ModelError, RunError, VerificationError
 from bloodedge.files import gzip_size, sha256_of, write_json
 from bloodedge.metrics import softmax
-from bloodedge.references import find_model
+from bloodedge.quiet import quiet
+from bloodedge.references import ModelReference, find_model
 from bloodedge.runs import MANIFEST, Manifest, Run, load_run, open_run
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.modelio import fixed_size, model_entry, save_model
@@ -205,6 +207,37 @@ def test_a_failed_gate_writes_nothing(
     with pytest.raises(VerificationError, match=r"float32: the largest difference.*at most -1"):
         export(config, cells)
     assert [p.name for p in sorted(in_runs.root.rglob("*")) if p not in before] == []
+
+
+def test_a_conversion_says_how_to_get_the_backend_that_it_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import keras
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    said = "Keras runs on jax; to mend it: start a new process with KERAS_BACKEND=tensorflow"
+    with pytest.raises(ConfigError, match=said):
+        convert(None, "int8", np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def test_int16x8_takes_batches_and_its_input_covers_every_pixel_value() -> None:
+    dim = np.random.default_rng(0).integers(0, 100, (4, SIDE, SIDE, 3), dtype=np.uint8)
+    content = convert(build(CONFIG), "int16x8", dim, batch=2)
+    with quiet():
+        running = find_runtime().interpreter(model_content=content, num_threads=1)
+    images = [d for d in running.get_tensor_details() if d["shape"].tolist() == [2, SIDE, SIDE, 3]]
+    scales = [d["quantization"][0] for d in images if d["dtype"] == np.int16]
+    assert max(scales) * 32767 == pytest.approx(255, rel=1e-3)
+
+
+def test_what_the_converter_says_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("x" * 1000 + "\nand more")
+
+    monkeypatch.setattr("bloodedge.deploy.convert._converter", fail)
+    images = np.zeros((1, SIDE, SIDE, 3), np.uint8)
+    with pytest.raises(ModelError, match=r"float16 failed: x{300}[^x].*leave float16 out"):
+        convert(build(CONFIG), "float16", images)
 
 
 @pytest.mark.slow
@@ -413,14 +446,21 @@ def test_a_run_is_not_overwritten_unless_asked(in_runs: Exported, cells: Dataset
 
 @pytest.mark.slow
 def test_data_with_other_classes_or_sizes_is_refused(in_runs: Exported, cells: Dataset) -> None:
-    with pytest.raises(ModelError, match="tells 4 classes apart, blobs has 5"):
+    with pytest.raises(ModelError, match="small has 4 classes, the data 5"):
         export(ExportConfig("small", "x"), replace(cells, class_names=(*NAMES, "other")))
     turned = replace(cells, class_names=NAMES[::-1])
     with pytest.raises(ModelError, match="the data's classes in another order"):
         export(ExportConfig("small", "x"), turned)
     half = {n: Split(s.images[:, ::2, ::2].copy(), s.labels) for n, s in cells.splits.items()}
-    with pytest.raises(ModelError, match="takes images of shape"):
+    with pytest.raises(ModelError, match=f"takes {SIDE}x{SIDE} images, the data has"):
         export(ExportConfig("small", "x"), replace(cells, splits=half))
+
+
+def test_a_manifest_that_names_other_classes_than_the_model_has_is_refused(cells: Dataset) -> None:
+    model = SimpleNamespace(input_shape=(None, SIDE, SIDE, 3), output_shape=(None, len(NAMES)))
+    reference = ModelReference("odd", Path("odd.keras"), {"model": {"class_names": ["a"]}})
+    with pytest.raises(ModelError, match="has 4 classes, and names 1 in its manifest"):
+        _check_fit(reference, model, cells)
 
 
 @pytest.mark.slow
@@ -497,3 +537,9 @@ def test_slow_parents_are_checked_on_a_balanced_sample() -> None:
     assert len(verify.verification_indices(labels, 0, 40_000_000, 0)) == 3600
     sample = verify.verification_indices(labels, None, 40_000_000, 0)
     assert np.bincount(labels[sample]).tolist() == [256, 256]
+
+
+def test_a_balanced_sample_has_at_least_as_many_images_as_asked() -> None:
+    labels = np.repeat([0, 1, 2], 100).astype(np.int64)
+    sample = verify.verification_indices(labels, 10, 0, 0)
+    assert np.bincount(labels[sample]).tolist() == [4, 4, 4]

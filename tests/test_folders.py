@@ -135,6 +135,13 @@ def test_division_holds_for_any_copies(kinds: list[list[int]]) -> None:
         )
 
 
+def test_many_copies_of_one_image_go_to_train() -> None:
+    # Ten files of which two are to be test: seven copies do not fit, though one more would.
+    where = divide(np.zeros(10, np.int64), ["a", "b", "c", *["d"] * 7], ["only"], 0)
+    assert Counter(where) == {"train": 8, "val": 1, "test": 1}
+    assert set(where[3:]) == {"train"}
+
+
 def spoil(cells: Path, case: str) -> str:
     """Break the folder in one way and return what the error must say."""
     blast = cells / "blast"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -423,3 +424,20 @@ def test_time_and_memory_of_a_child_are_bounded(
     monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
     with pytest.raises(ModelError, match=message):
         isolated.check_in_child("hostile", [], tmp_path / "file")
+
+
+def test_the_other_bounds_hold_where_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS, which bounds no address space."""
+    held = []
+
+    def setrlimit(kind: int, bounds: tuple[int, int]) -> None:
+        if kind == resource.RLIMIT_AS:
+            raise ValueError("current limit exceeds maximum limit")
+        held.append(kind)
+
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    (tmp_path / "file").touch()
+    isolated.bound(tmp_path / "file", memory=2 << 30)
+    assert held == [resource.RLIMIT_CORE, resource.RLIMIT_CPU]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from bloodedge.deploy import verify
 from bloodedge.deploy.agreement import Comparison, compare
+from bloodedge.deploy.audit import CALIBRATED
 from bloodedge.errors import ConfigError, VerificationError
 from bloodedge.metrics import brier_score, mcnemar_exact, paired_drop_interval
 
@@ -28,7 +30,10 @@ def test_what_is_equal_passes(variant: str) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"agreement": 0.9}, "the agreement with the parent is 0.9, expected at least"),
+        (
+            {"agreement": 0.9},
+            "the agreement with the parent is 0.9 of 1000 images, expected",
+        ),
         ({"agreement": float("nan")}, "the agreement with the parent is nan"),
         ({"accuracy_val": 0.96}, "the loss of accuracy is 0.02, expected at most"),
         ({"recall_drop": (0.0, 0.1)}, "the loss of recall of rare is 0.1, expected at most 0.05"),
@@ -44,6 +49,13 @@ def test_a_gate_fails_for_its_own_reason_only(
     assert lines[0].startswith(reason)
     with pytest.raises(VerificationError, match=f"{variant}: {reason}.*--allow-failing"):
         verify.check(variant, lines)
+
+
+@pytest.mark.parametrize("variant", verify.GATES)
+def test_only_what_is_calibrated_is_told_to_calibrate_more(variant: str) -> None:
+    with pytest.raises(VerificationError) as error:
+        verify.check(variant, ["the loss of accuracy is 0.02"])
+    assert ("--calibration-per-class" in str(error.value)) is (variant in CALIBRATED)
 
 
 def test_float32_may_not_differ_at_all() -> None:
@@ -103,6 +115,23 @@ def test_the_comparison_counts_what_was_broken_and_mended() -> None:
     assert found.parent_brier == pytest.approx(2 * (0.1**2 + 0.2**2 + 0.7**2 + 0.2**2 + 0.1**2) / 5)
 
 
+def test_intervals_and_scores_are_those_of_their_own_model_and_class() -> None:
+    labels = np.repeat([0, 1], [40, 10])
+    parent = np.eye(2)[labels] * 0.8 + 0.1
+    child = parent.astype(np.float32)
+    child[:6] = child[:6, ::-1]
+    found = compare(parent, child, labels)
+    assert found.accuracy_drop_95ci == paired_drop_interval(6, 0, 50)
+    assert found.recall_drop_95ci == (
+        paired_drop_interval(6, 0, 40),
+        paired_drop_interval(0, 0, 10),
+    )
+    # Of 50 answers at 0.9 the child has 44 right, the parent all.
+    assert (found.ece, found.parent_ece) == pytest.approx((0.02, 0.1), abs=1e-6)
+    assert found.brier == pytest.approx((44 * 0.02 + 6 * 1.62) / 50, abs=1e-6)
+    assert found.parent_brier == pytest.approx(0.02)
+
+
 def test_mcnemar_is_the_binomial_test() -> None:
     """Against every outcome of n fair coins, counted one by one."""
     for broken, mended in [(0, 0), (1, 0), (5, 0), (3, 6), (4, 4), (1, 9)]:
@@ -111,6 +140,14 @@ def test_mcnemar_is_the_binomial_test() -> None:
             abs(2 * sum(coins) - n) >= abs(broken - mended) for coins in product((0, 1), repeat=n)
         )
         assert mcnemar_exact(broken, mended) == pytest.approx(extreme / 2**n)
+
+
+def test_mcnemar_of_thousands_of_pairs_is_exact_and_quick() -> None:
+    tail = sum(math.comb(700, k) for k in range(331))
+    assert mcnemar_exact(330, 370) == mcnemar_exact(370, 330) == 2 * tail / 2**700
+    began = time.process_time()
+    assert mcnemar_exact(4000, 4000) == 1.0
+    assert time.process_time() - began < 0.5
 
 
 def test_the_paired_interval_is_that_of_resampled_images_where_many_changed() -> None:

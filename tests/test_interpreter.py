@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,47 @@ def test_a_static_batch_is_filled_up(tmp_path: Path, count: int) -> None:
 def test_parallel_equals_serial_in_order(path: Path, count: int, workers: int | None) -> None:
     serial = Classifier(path).predict(images(count))
     np.testing.assert_array_equal(predict_parallel(path, images(count), workers), serial)
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [
+        # What is done at once is shared all the same.
+        ((100, 1, 4, 1e-6), 25),
+        ((101, 4, 4, 1e-6), 28),
+        # Of 10 s a worker, 40 parts; where one inference takes longer, one each.
+        ((400, 1, 2, 0.05), 5),
+        ((7, 2, 2, 3.0), 2),
+        ((1, 1, 2, 0.0001), 1),
+    ],
+)
+def test_every_worker_gets_as_many_parts(given: tuple[int, int, int, float], size: int) -> None:
+    assert interpreter._part_size(*given) == size
+
+
+def test_ctrl_c_waits_for_no_more_than_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+
+    class Slow:
+        batch = 1
+
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+        def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            done.append(len(images))
+            if len(done) == 2:
+                raise KeyboardInterrupt
+            time.sleep(0.02 * len(images))
+            return np.zeros((len(images), CLASSES), np.float32)
+
+    monkeypatch.setattr(interpreter, "Classifier", Slow)
+    with pytest.raises(KeyboardInterrupt):
+        predict_parallel(tmp_path, images(400), 2)
+    # In parts as large as there are cores, one alone would be of 200.
+    assert sum(done) < 100
 
 
 @pytest.mark.slow

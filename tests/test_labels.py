@@ -50,6 +50,11 @@ def test_a_model_without_labels_has_none(tmp_path: Path, content: bytes) -> None
     assert read_labels(write(tmp_path, content)) == ()
 
 
+def test_blank_lines_and_blanks_around_labels_are_no_part_of_them(tmp_path: Path) -> None:
+    path = write(tmp_path, with_member(b" basophil \r\n\r\nmonocyte\r\n\n"))
+    assert read_labels(path) == ("basophil", "monocyte")
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -64,6 +69,11 @@ def test_a_model_without_labels_has_none(tmp_path: Path, content: bytes) -> None
 def test_damaged_labels_are_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ModelError):
         read_labels(write(tmp_path, content))
+
+
+def test_as_many_labels_as_there_may_be_are_read(tmp_path: Path) -> None:
+    names = tuple(f"class {i}" for i in range(1000))
+    assert read_labels(write(tmp_path, append_labels(MODEL, names))) == names
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_help_loads_nothing_heavy():
         "cv2",
         "medmnist",
         "sklearn",
+        "scipy",
         "matplotlib",
         "ai_edge_litert",
         "tf_keras",

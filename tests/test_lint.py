@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,9 +33,10 @@ from bloodedge.deploy.flat.writer import write_tables
 from bloodedge.deploy.interpreter import Classifier, find_runtime, probe
 from bloodedge.deploy.lint import partitions
 from bloodedge.deploy.lint.check import file_case, lint, model_cases, recipe_case, useless
-from bloodedge.deploy.lint.facts import read_facts
+from bloodedge.deploy.lint.facts import FileFacts, Operator, Tensor, read_facts
 from bloodedge.deploy.lint.registry import RULES, registered
-from bloodedge.deploy.lint.rule import RUNTIMES, Severity
+from bloodedge.deploy.lint.rule import RUNTIMES, Case, Severity
+from bloodedge.deploy.refused import unknown_operation
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.quiet import quiet
 from bloodedge.references import find_model
@@ -112,6 +115,22 @@ def test_what_is_good_is_left_in_peace(tmp_path: Path):
     cases = model_cases(net(), ("float32", "int8"), SIDE, "litert", "net")
     assert found_by(*cases, recipe_case(Recipe.parse("kd+slim+qat+int8"), "litert")) == {}
     assert [c.name for c in cases] == ["net-float32.tflite", "net-int8.tflite"]
+
+
+def test_a_model_named_by_its_path_is_converted_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "net.keras"
+    (case,) = model_cases(net(), ("float32",), SIDE, "litert", str(path))
+    assert case.name == "net.keras-float32.tflite"
+    assert list(tmp_path.iterdir()) == []
+
+    def fail(*_: object) -> bytes:
+        raise ModelError("no file can be made of it")
+
+    monkeypatch.setattr("bloodedge.deploy.lint.check.convert", fail)
+    (case,) = model_cases(net(), ("int8",), SIDE, "litert", str(path))
+    assert (case.name, case.format) == ("net.keras-int8", "int8")
 
 
 def test_operators_and_their_macs_are_those_of_the_model():
@@ -339,6 +358,13 @@ def test_a_model_that_does_not_convert_is_a_finding():
         assert "TF Select would support it" in second.says
 
 
+def test_of_layers_within_each_other_the_inner_one_is_named():
+    model = SimpleNamespace(layers=[SimpleNamespace(name=name) for name in ("block", "gate")])
+    place = 'fused["Erf:", "export_1/block_1/gate_1/Erf@__inference_function_138"]'
+    message = f"{place}: error: 'tf.Erf' op is neither a custom op nor a flex op"
+    assert unknown_operation(model, message) == ("Erf", "gate")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -486,7 +512,7 @@ def test_a_registered_model_needs_no_run(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "lint what"),
+        ([], "nothing to lint"),
         (["--recipe", "slin"], "did you mean 'slim'"),
         (["--recipe", "slim", "--runtime", "onnx"], "--runtime 'onnx'"),
         (["no-such-thing.tflite"], "no run, file or zoo model"),
@@ -535,6 +561,47 @@ def test_an_operator_that_gives_nothing_has_no_work(tmp_path: Path):
         path = tmp_path / "model.tflite"
         path.write_bytes(content)
         lint([file_case(path, runtime, load=False)])
+
+
+def layer(kind: str, type_: str, channels: int, *kernel: int) -> Operator:
+    """An operator that gives 8x8 values of some channels; a layer if it has a kernel."""
+    out = Tensor(type_, (1, 8, 8, channels), False, False)
+    weights = (Tensor(type_, kernel, True, False),) if kernel else ()
+    return Operator(kind, 0, 1, (out, *weights), (out,))
+
+
+def made(*operators: Operator, runtime: str = "litert", outside: Any = None) -> Case:
+    return Case(runtime, file=FileFacts("made", operators, (), (), outside=outside))
+
+
+def test_empty_lanes_are_those_of_the_worst_layers_and_of_no_depthwise_one():
+    depthwise = layer("DEPTHWISE_CONV_2D", "INT8", 9, 1, 3, 3, 9)
+    assert "vector-width" not in found_by(made(depthwise))
+    narrow = [layer("CONV_2D", "INT8", count, count, 3, 3, 8) for count in (12, 11, 10, 9)]
+    assert "in layers of 9, 10, 11 channels" in found_by(made(*narrow))["vector-width"]
+
+
+def test_what_runs_outside_is_counted_but_for_conversions_and_16_bits():
+    wide, back = layer("CONV_2D", "INT16", 8, 8, 3, 3, 8), layer("DEQUANTIZE", "FLOAT32", 8)
+    gelu = layer("GELU", "INT8", 8)
+    found = found_by(made(wide, back, gelu, gelu, outside=frozenset(range(4))))
+    assert found["unaccelerated"] == "GELU runs outside XNNPACK, 2 times"
+
+
+def test_fall_backs_are_counted():
+    elu, conv = layer("ELU", "FLOAT32", 8), layer("CONV_2D", "INT8", 8, 8, 3, 3, 8)
+    assert found_by(made(conv, elu, elu))["float-fallback"] == "ELU computes in float32, 2 times"
+
+
+def test_an_operator_that_tflite_runtime_never_had_is_too_new():
+    never = replace(layer("NEWEST", "INT8", 8), code=999)
+    says = "NEWEST has version 1, tflite-runtime 2.14 knows no version of it"
+    assert found_by(made(never, runtime="tflite-runtime"))["too-new"] == says
+
+
+def test_qat_helps_a_mixed_file():
+    recipe = recipe_case(Recipe.parse("qat+mixed"), "litert")
+    assert "qat-without-int8" not in found_by(recipe)
 
 
 def test_a_model_of_no_channels_has_no_empty_lanes(tmp_path: Path):
@@ -596,6 +663,31 @@ def test_what_a_runtime_takes_to_import_is_not_the_files(
     monkeypatch.setattr(Lazy, "lite", property(lambda self: SimpleNamespace(Interpreter=refuse)))
     assert partitions._look(tmp_path / "model.tflite", "tf-lite") == isolated.REFUSED
     assert done == ["lite", "bound"]
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("while True: pass", "takes too much processor time"),
+        ("print('[1]'); print('delegate closed')", "the process that loaded it gave no answer"),
+        ("print('5')", "the process that loaded it gave no answer"),
+        ("pass", "the process that loaded it gave no answer"),
+        ("os.abort()", "ended the process that loaded it (SIGABRT)"),
+        ("print('no'); sys.exit(isolated.REFUSED)", "no"),
+    ],
+)
+def test_why_a_runtime_does_not_load_a_file_is_said(
+    body: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "loader.py").write_text(
+        "import os, sys\nfrom pathlib import Path\nfrom bloodedge import isolated\n"
+        f"isolated.bound(Path(__file__), memory=2 << 30, cpu_s=0.2)\n{body}\n"
+    )
+    monkeypatch.setattr(partitions, "_MODULE", "loader")
+    monkeypatch.setenv("PYTHONPATH", ":".join([str(tmp_path), *sys.path]))
+    refusal, outside = partitions.outside_of(tmp_path / "net.tflite", "litert")
+    assert why in refusal
+    assert outside is None
 
 
 def refuse(path: str) -> None:

@@ -170,6 +170,8 @@ def test_where_a_file_comes_from_says_what_is_not_usual() -> None:
     )
     assert (odd["synthetic"], odd["failed"]) == (True, ["lost 2 points"])
     assert odd["limits"] == {"max_ece": 1}
+    usual = provenance(parent="", data="", synthetic=False, val={}, failed=(), limits={})
+    assert "limits" not in usual
 
 
 def test_limits_of_its_own_are_told(bare: bytes) -> None:
@@ -214,10 +216,28 @@ def test_a_damaged_block_is_refused(bare: bytes, cut: int) -> None:
         read_metadata(content)
 
 
-@pytest.mark.parametrize("data", [b"\xff", b"[1]", b"{", b"[" * 100_000])
+@pytest.mark.parametrize("data", [b"\xff", b"[1]", b"{", b"[" * 100_000, b'{"a":NaN}'])
 def test_damaged_provenance_is_refused(bare: bytes, data: bytes) -> None:
     with pytest.raises(ModelError, match="bloodedge"):
         read_metadata(lean(bare, {"bloodedge": data}))
+
+
+def test_provenance_of_more_than_a_mebibyte_is_refused(bare: bytes) -> None:
+    with pytest.raises(ModelError, match="it is larger than 1 MiB"):
+        read_metadata(lean(bare, {"bloodedge": b'{"a":"' + bytes([120]) * (1 << 20) + b'"}'}))
+
+
+def test_metadata_outside_the_file_is_damage(bare: bytes) -> None:
+    model = read_model(lean(bare, notes(ABOUT, PROVENANCE))).model
+    for note in model.tables("metadata"):
+        note.fields["buffer"] = len(model.tables("buffers"))
+    with pytest.raises(ModelError):
+        read_metadata(write_tables(model))
+
+
+def test_what_says_nothing_of_itself_is_not_another_tools(bare: bytes) -> None:
+    found = read_metadata(bare)
+    assert (found.about, found.provenance, found.foreign) == (None, {}, False)
 
 
 def test_texts_from_elsewhere_cannot_act_on_a_terminal(bare: bytes) -> None:
@@ -228,3 +248,12 @@ def test_texts_from_elsewhere_cannot_act_on_a_terminal(bare: bytes) -> None:
     hostile = {"parent": "\x1b[31m", "data": "x\ny", "limits": {"\x1b[0m": "\r"}}
     for line in describe(read_metadata(seal(bare, ABOUT, hostile, ("a", "b")))):
         assert line.isprintable()
+
+
+def test_texts_and_names_from_elsewhere_are_short_and_one_line(bare: bytes) -> None:
+    root = Table("ModelMetadata", {"name": Vector(b"a" * 9999, 1, text=True)})
+    entries = {STANDARD: write_tables(root, b"M001"), "b\x1b[31m\nc": b"x"}
+    found = read_metadata(lean(bare, entries))
+    assert found.about is not None
+    assert len(found.about.name) == 500
+    assert found.others == ("b?[31m c",)

@@ -207,6 +207,17 @@ def test_ece_by_hand(confidences: list[float], hits: list[bool], ece: float) -> 
     assert expected_calibration_error(y, p) == pytest.approx(ece)
 
 
+def test_ece_has_fifteen_bins() -> None:
+    # Bins 9 and 10 of fifteen; one bin of ten.
+    apart = np.array([[0.61, 0.39], [0.69, 0.31]])
+    assert expected_calibration_error(np.array([0, 1]), apart) == pytest.approx((0.39 + 0.69) / 2)
+    # Both in bin 10 of fifteen; two bins of ten, and of twenty.
+    together = np.array([[0.68, 0.32], [0.72, 0.28]])
+    assert expected_calibration_error(np.array([0, 1]), together) == pytest.approx(
+        (0.72 - 0.32) / 2
+    )
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))
 def test_every_share_is_a_share(seed: int, classes: int) -> None:
     y, p = case(seed, images=30, classes=classes)

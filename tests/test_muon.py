@@ -54,6 +54,19 @@ def test_a_kernel_moves_as_far_in_every_direction(shape: tuple[int, ...]):
         assert (step * gradient).sum() < 0
 
 
+def test_a_step_looks_ahead_of_the_averaged_gradient():
+    shape = (3, 3, 8, 16)
+    given = gradients(shape)
+    first, second = (gradient.reshape(-1, 16) for gradient in given[:2])
+    step = steps("muon", shape, given)[1].reshape(-1, 16)
+    # Nesterov's: the average moves on by the gradient once more.
+    ahead = second + 0.95 * (second + 0.95 * first)
+    left, _, right = np.linalg.svd(ahead, full_matrices=False)
+    turned = left.T @ step @ right.T
+    lengths = np.abs(np.diag(turned))
+    assert np.abs(turned - np.diag(np.diag(turned))).max() < 0.05 * lengths.min()
+
+
 @pytest.mark.parametrize("shape", [(16,), (8, 16), (3, 3, 16, 1)])
 def test_all_else_goes_by_adamw(shape: tuple[int, ...]):
     given = gradients(shape) if len(shape) > 1 else [np.ones(shape, np.float32)] * 3

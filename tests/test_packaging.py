@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +31,32 @@ def test_every_package_folder_is_declared():
     )
     on_disk = {str(Path(name).parent).replace("/", ".") for name in modules_on_disk()}
     assert declared == on_disk
+
+
+# The modules of the distributions that are called otherwise.
+MODULES = {
+    "ai-edge-litert": "ai_edge_litert",
+    "opencv-python-headless": "cv2",
+    "tensorflow-model-optimization": "tensorflow_model_optimization",
+}
+
+
+def imports_of(folder: Path) -> set[str]:
+    """Return the first parts of all that a folder's modules import, also by `import_module`."""
+    nodes = [n for p in folder.rglob("*.py") for n in ast.walk(ast.parse(p.read_text("utf-8")))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    names |= {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    return {name.partition(".")[0] for name in names}
+
+
+def test_what_the_package_depends_on_is_what_it_imports():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[<>=~! ;\[]", line)[0] for line in declared}
+    imported = {name for folder in ("bloodedge", *STAGES) for name in imports_of(ROOT / folder)}
+    assert {MODULES.get(name, name) for name in names} <= imported
+    assert "scipy" in names
+    assert "sklearn" not in imported
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import re
+import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from bloodedge.benchmarks.profile.files import (
 from bloodedge.benchmarks.profile.litert import middle, profile_here, profile_model, read_profile
 from bloodedge.benchmarks.profile.table import Operator, Profile, parse
 from bloodedge.cli.app import app
+from bloodedge.deploy import runtimes
 
 OUTPUTS = Path(__file__).with_name("benchmark_model")
 NEW = OUTPUTS.joinpath("profile.txt").read_text()
@@ -31,6 +34,22 @@ NEW = OUTPUTS.joinpath("profile.txt").read_text()
 OLD = OUTPUTS.joinpath("profile_old.txt").read_text()
 LITERT = OUTPUTS.joinpath("profile_litert.txt").read_text()
 MODEL = Path(litert.__file__).parents[2] / "bloodedge" / "zoo" / "cnn_se" / "cnn_se.tflite"
+
+
+def test_a_runtime_of_another_distribution_has_no_known_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none(distribution: str) -> str:
+        raise metadata.PackageNotFoundError(distribution)
+
+    monkeypatch.setattr(metadata, "version", none)
+    answer = json.dumps({"summaries": [NEW], "invoke_us": 200.0})
+    printed = subprocess.CompletedProcess([], 0, answer.encode(), b"")
+    monkeypatch.setattr(litert.subprocess, "run", lambda *_, **__: printed)
+    assert profile_model("a", MODEL, 1, 0.1).runtime == "ai_edge_litert unknown"
+    found = runtimes._load("ai_edge_litert.interpreter", "ai-edge-litert")
+    assert found is not None
+    assert found.version == "unknown"
 
 
 def told(operators: tuple[Operator, ...]) -> list[tuple[str, float]]:

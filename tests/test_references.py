@@ -53,6 +53,15 @@ def test_an_export_run_means_all_its_variants():
         assert find_model(reference).path == path / "s-int8.tflite"
 
 
+def test_a_run_whose_replacement_was_cut_short_is_said_to_be_there(isolated_runs: Path):
+    make_run("mine").rename(isolated_runs / ".mine.replaced")
+    with pytest.raises(ModelError, match=r"cut short: mv .*/\.mine\.replaced .*/mine$"):
+        find_model("mine")
+    for nothing in ("/", "", ".."):
+        with pytest.raises(ModelError, match="no run, file or zoo model"):
+            find_model(nothing)
+
+
 def test_a_bare_file_has_no_manifest(tmp_path: Path):
     (tmp_path / "other.tflite").write_bytes(b"x")
     found = find_model(str(tmp_path / "other.tflite"))

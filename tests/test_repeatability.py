@@ -74,7 +74,7 @@ def test_both_runs_measure_with_the_thread_counts_that_are_asked_for(
 def test_thread_counts_that_are_none_are_refused() -> None:
     with pytest.raises(SystemExit):
         repeatability.main(["m.tflite", "--threads", "many"])
-    with pytest.raises(ConfigError, match="distinct counts"):
+    with pytest.raises(ConfigError, match="1 is there twice"):
         repeatability.main(["m.tflite", "--threads", "1,1"])
 
 

@@ -16,6 +16,7 @@ from bloodedge.benchmarks.report import ReportConfig, report, summary_table
 from bloodedge.benchmarks.report_axes import linear_axis, log_ticks
 from bloodedge.benchmarks.report_figures import Point, scatter
 from bloodedge.benchmarks.report_plots import section_figures
+from bloodedge.benchmarks.report_read import count, number
 from bloodedge.benchmarks.report_text import md
 from bloodedge.cli.reporting import report as report_command
 from bloodedge.errors import BloodedgeError, ConfigError, DataError, RunError
@@ -154,6 +155,17 @@ def test_runs_are_joined_by_the_models_digest() -> None:
     assert (rows["float32"]["median_us"], rows["float32"]["all_cores_median_us"]) == ("110.0", "")
     assert (rows["keras"]["split"], rows["keras"]["median_us"]) == ("val", "")
     assert not made.data.left_out
+
+
+def test_a_figure_may_be_as_small_as_rounding_leaves_it() -> None:
+    # Wilson's interval has ends such as this where no image of some hundred was right.
+    assert number(1.7e-18, "accuracy_95ci") == 1.7e-18
+    for wrong in (True, "1", -1, 1.5, 10**400, float("nan"), None):
+        with pytest.raises(DataError, match="`accuracy`"):
+            number(wrong, "accuracy")
+    for wrong in (True, 1.0, -1, 1 << 60):
+        with pytest.raises(DataError, match="`bytes` is not a whole number"):
+            count(wrong, "bytes")
 
 
 @pytest.mark.usefixtures("student")

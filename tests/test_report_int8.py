@@ -129,6 +129,16 @@ def test_a_difference_within_the_processes_own_is_none() -> None:
     assert len(part.notes) == 1
 
 
+@pytest.mark.parametrize(("before", "after"), [(0.02, 0.1), (0.1, 0.02)])
+def test_the_noisier_of_the_two_files_decides(before: float, after: float) -> None:
+    float32, int8 = (
+        row("float32", place(100.0, spread=before)),
+        row("int8", place(108.0, spread=after)),
+    )
+    (found,) = find_pairs(section(float32, int8))
+    assert (found.noise, found.verdict) == (0.1, "no difference")
+
+
 @pytest.mark.parametrize("repeats", [0, 1, 2])
 def test_too_few_processes_tell_neither_which_is_faster_nor_why(repeats: int) -> None:
     few = row("float32", place(100.0, spread=0.0, repeats=repeats))
@@ -214,6 +224,17 @@ def test_of_several_float32_files_that_of_the_same_parent_and_run_counts() -> No
     part = int8_part(section(rows[1], int8), ModelFiles())
     assert part
     assert "the two are from different runs" in part.notes[-1]
+
+
+def test_a_file_of_the_same_parent_counts_before_one_in_the_same_folder() -> None:
+    int8 = row("int8", place(9.0), parent="a", home="here")
+    rows = [
+        row("float32", place(2.0), sha256="beside", home="here"),
+        row("float32", place(3.0), sha256="own", parent="a", home="elsewhere"),
+    ]
+    for order in (rows, rows[::-1]):
+        (found,) = find_pairs(section(*order, int8))
+        assert found.float32.sha256 == "own"
 
 
 def test_of_several_pairs_of_one_name_each_is_compared_with_its_own() -> None:

@@ -29,6 +29,7 @@ from bloodedge.data.synthetic_set import load_synthetic
 from bloodedge.deploy import interpreter
 from bloodedge.deploy.predict import LoadedModel
 from bloodedge.errors import ConfigError, ModelError
+from bloodedge.files import sha256_of
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 BY_NAME = {c.name: c for c in CORRUPTIONS}
@@ -78,6 +79,16 @@ def test_an_image_depends_on_its_place_and_the_seed_alone(
     assert np.array_equal(other, spoilt) == (corruption.name not in RANDOM)
 
 
+def test_a_corruption_has_draws_of_its_own_which_all_its_strengths_share() -> None:
+    def random(image: Any, value: float, rng: np.random.Generator) -> Any:
+        return rng.integers(0, 256, image.shape, np.uint8)
+
+    one, other = (Corruption(name, "", (1, 2), "", random) for name in ("one", "other"))
+    drawn = corrupted(flat(0), one, 1)
+    np.testing.assert_array_equal(corrupted(flat(0), one, 2), drawn)
+    assert (corrupted(flat(0), other, 1) != drawn).any()
+
+
 @each
 @pytest.mark.parametrize("strength", [0, STRENGTHS + 1])
 def test_there_are_strengths_one_to_five_only(corruption: Corruption, strength: int) -> None:
@@ -121,6 +132,25 @@ def test_a_disc_covers_its_pixels_by_their_share() -> None:
 def test_blur_and_shift_leave_a_flat_image_flat() -> None:
     for name in ("blur", "shift"):
         np.testing.assert_array_equal(corrupted(flat(77), BY_NAME[name], 5), flat(77))
+
+
+def test_blur_shrinks_with_the_side_of_the_image() -> None:
+    point = flat(0)
+    point[0, 32, 32] = 255
+    expected = np.pad(255 * disc(6 * 64 / 224), (30, 29))[..., None].repeat(3, axis=-1)
+    np.testing.assert_allclose(corrupted(point, BY_NAME["blur"], 5)[0], expected, atol=0.5 + 1e-6)
+
+
+def test_jpeg_leaves_colours_where_they_are() -> None:
+    image = flat(0) + np.array([200, 90, 30], np.uint8)
+    assert np.abs(corrupted(image, BY_NAME["jpeg"], 1).astype(int) - image).max() < 6
+
+
+def test_what_a_shift_brings_in_is_mirrored(cells: np.ndarray) -> None:
+    wide = np.pad(cells[0], ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    (moved,) = corrupted(cells[:1], BY_NAME["shift"], 1)
+    moves = [(y, x) for y in (0, 2, 4) for x in (0, 2, 4)]
+    assert any(np.array_equal(wide[y : y + 64, x : x + 64], moved) for y, x in moves)
 
 
 def test_a_shift_moves_every_pixel_by_as_much(cells: np.ndarray) -> None:
@@ -301,6 +331,20 @@ def test_a_cell_that_is_damaged_or_of_something_else_is_asked_again(
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_cell_says_all_that_its_answers_depend_on(
+    words: list[str], files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    main([*words, "--seed", "3", "--out", str(out)])
+    found = json.loads((out / "robustness.json").read_text())
+    assert found["command"].endswith(" --strengths 2 --seed 3")
+    (cell,) = (out / "cells" / "test").glob("*/darker-2.json")
+    key = json.loads(cell.read_text())["key"]
+    assert (key["model"], key["data"]) == (sha256_of(files[0]), found["data"]["fingerprint"])
+    assert (key["condition"], key["value"], key["seed"]) == ("darker-2", 0.8, 3)
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_the_size_is_heeded_and_recorded(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -343,6 +387,16 @@ def test_settings_are_checked_first(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not (tmp_path / "out").exists()
 
 
+def test_every_word_of_the_command_is_heeded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[RobustnessConfig] = []
+    monkeypatch.setattr("bloodedge.benchmarks.robustness.stage.robustness", asked.append)
+    words = ["a", "b", "--data", "d", "--size", "32", "--split", "val", "--strengths", "3"]
+    main([*words, "--seed", "4", "--workers", "2", "--out", str(tmp_path)])
+    assert asked == [RobustnessConfig(("a", "b"), "d", tmp_path, 3, 4, 2, 32, "val")]
+
+
 def test_models_are_opened_as_evaluate_does(
     files: tuple[Path, Path], tiny_file: Path, colours: Dataset, tmp_path: Path
 ) -> None:
@@ -358,8 +412,8 @@ def test_models_are_opened_as_evaluate_does(
         ("one (2)", True),
     ]
     assert found["tiny"].probabilities(colours["test"].images).shape == (60, 3)
-    # A model of the zoo is known by its name, and takes larger images than these.
-    with pytest.raises(ModelError, match="--size 64"):
+    # A model of the zoo is known by its name, and has other classes than these.
+    with pytest.raises(ModelError, match="has 8 classes, the data 3"):
         open_models(["cnn_se"], colours)
 
 

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -106,17 +107,20 @@ def figures_of(median_us: float) -> dict[str, Any]:
 
 
 def test_combine_takes_the_median_of_medians_and_pools_the_percentiles() -> None:
-    runs = [figures_of(value) for value in (10.0, 12.0, 11.0)]
+    runs = [figures_of(value) for value in (10.0, 15.0, 11.0)]
     # One process has far more durations, and they pull the pooled median, not the row's.
-    row = runner.combine(runs, np.array([10_000, 11_000] + [12_000] * 98))
-    assert row["median_us"] == 11.0
-    assert (row["min_us"], row["p99_us"], row["count"]) == (10.0, 12.0, 100)
-    assert row["spread"] == pytest.approx(2 / 11, abs=1e-4)
+    row = runner.combine(runs, np.array([10_000, 11_000] + [15_000] * 98))
+    assert row["median_us"] == row["with_input_median_us"] == 11.0
+    assert (row["min_us"], row["p99_us"], row["count"]) == (10.0, 15.0, 100)
+    assert row["spread"] == pytest.approx(5 / 11, abs=1e-4)
     assert row["drift"] is True
-    assert (row["load_ms"], row["peak_rss_kib"], row["repeats"]) == (11.0, 12.0, 3)
+    assert (row["load_ms"], row["peak_rss_kib"], row["repeats"]) == (11.0, 15.0, 3)
 
 
-@pytest.mark.parametrize(("medians", "drift"), [([100.0], False), ([100.0, 109.0], False)])
+@pytest.mark.parametrize(
+    ("medians", "drift"),
+    [([100.0], False), ([100.0, 109.0], False), ([100.0, 100.0, 111.0], True)],
+)
 def test_drift_is_more_than_ten_per_cent(medians: list[float], drift: bool) -> None:
     row = runner.combine([figures_of(value) for value in medians], np.array([1000]))
     assert row["drift"] is drift
@@ -133,6 +137,8 @@ def test_schedule_is_shuffled_seeded_and_every_round_is_whole() -> None:
         assert {job.repeat for job in block} == {number}
         assert sorted((job.model, job.threads) for job in block) == pairs
         assert [(job.model, job.threads) for job in block] != pairs
+    orders = {tuple((job.model, job.threads) for job in block) for block in rounds}
+    assert len(orders) == len(rounds)
 
 
 # ---- inputs ----
@@ -551,6 +557,52 @@ def test_every_process_reports_its_own_figures(
             assert 0 <= run["peak_rss_kib"] < 64 * 1024
             if hasattr(os, "sched_setaffinity"):
                 assert len(run["cpus"]) == 1
+
+
+def test_the_time_to_hand_over_the_input_is_no_part_of_the_latency(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, given = [0], []
+
+    class Interpreter:
+        def set_tensor(self, index: int, values: Any) -> None:
+            given.append(values)
+            now[0] += 5000
+
+        def invoke(self) -> None:
+            now[0] += 3000
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.time, "perf_counter_ns", lambda: now[0])
+        alone, with_input = runner.time_invokes(Interpreter(), 0, ["a", "b"], 0.0, 3)
+    assert (alone.tolist(), with_input.tolist()) == ([3000] * 3, [8000] * 3)
+    assert given == ["a", "b", "a"]
+
+
+def test_a_process_warms_up_before_it_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    class Interpreter:
+        def __init__(self, model_path: str, num_threads: int) -> None: ...
+
+        def allocate_tensors(self) -> None: ...
+
+        def get_input_details(self) -> list[dict[str, Any]]:
+            return [{"index": 0, "shape": np.array([1, 4, 4, 3]), "dtype": np.float32}]
+
+    def time_invokes(_net: Any, _index: int, inputs: Any, seconds: float, least: int) -> Any:
+        calls.append((len(inputs), seconds, least))
+        return np.array([1000]), np.array([1000])
+
+    monkeypatch.setitem(sys.modules, "stand_in", SimpleNamespace(Interpreter=Interpreter))
+    monkeypatch.setattr(runner, "time_invokes", time_invokes)
+    monkeypatch.setattr(runner, "pin", lambda threads: [])
+    monkeypatch.setattr(runner.gc, "disable", lambda: None)
+    spec = {"model": "m", "module": "stand_in", "threads": 1, "sample": None, "score": 0}
+    runner.run_worker(
+        {**spec, "seconds": 2.0, "warmup": 0.5, "least": 50, "seed": 0, "scaling": [0.0, 1.0]}
+    )
+    assert calls == [(1, 0, 1), (1, 0.5, 1), (runner.TIMED_IMAGES, 2.0, 50)]
 
 
 @pytest.mark.parametrize(("row", "name"), [(0, "float.tflite"), (2, "int8.tflite")])

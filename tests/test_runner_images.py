@@ -199,3 +199,32 @@ def test_an_unknown_model_of_other_classes_is_timed_and_not_scored(foreign: dict
     assert row["median_us"] > 0
     assert (row["accuracy"], row["images"]) == (None, 0)
     assert row["note"].endswith("no accuracy: the model's labels are not the sample's")
+
+
+def test_of_many_images_those_at_equal_distances_are_scored(tmp_path: Path) -> None:
+    images = np.zeros((10, 4, 4, 3), np.uint8) + np.arange(10, dtype=np.uint8)[:, None, None, None]
+    np.savez(tmp_path / "s.npz", images=images, labels=np.arange(10) // 5)
+    seen: list[int] = []
+
+    class Interpreter:
+        """Answers rightly; the classes lie one behind the other, as in a sorted sample."""
+
+        def get_input_details(self) -> list[dict[str, Any]]:
+            return [{"index": 0, "shape": np.array([1, 4, 4, 3]), "dtype": np.float32}]
+
+        def get_output_details(self) -> list[dict[str, Any]]:
+            return [{"index": 1, "shape": np.array([1, 2])}]
+
+        def set_tensor(self, index: int, values: Any) -> None:
+            seen.append(int(values[0, 0, 0, 0]))
+
+        def invoke(self) -> None: ...
+
+        def get_tensor(self, index: int) -> Any:
+            return np.eye(2)[[seen[-1] // 5]]
+
+    sample = runner.open_sample(tmp_path / "s.npz")
+    spec = {"model": "m", "score": 5, "score_seconds": None, "scaling": (0.0, 1.0)}
+    found = runner.score(Interpreter(), sample, spec, 0.001)
+    assert seen == [0, 2, 4, 6, 8]
+    assert (found["images"], found["accuracy"]) == (5, 1.0)

@@ -361,6 +361,11 @@ def test_two_processes_cannot_tell(device: Device, capsys: pytest.CaptureFixture
     assert "3 repeats or more would" in capsys.readouterr().err
 
 
+def test_one_model_with_too_few_processes_leaves_the_verdict_open() -> None:
+    rows = [{"error": None, "repeats": repeats, "spread": 0.0} for repeats in (5, 2)]
+    assert runner.judge(rows, [LOOP, LOOP], [{}, {}])["verdict"] == "unknown"
+
+
 LOOP = {"median_us": 100.0, "jitter": 0.0}
 
 
@@ -435,16 +440,37 @@ def test_a_clock_that_fell_during_the_run_makes_it_noisy() -> None:
     assert noise["reasons"] == ["the same loop takes +12 % after the run"]
 
 
+def test_a_clock_that_rose_during_the_run_makes_it_noisy() -> None:
+    noise = runner.judge([], [LOOP, {"median_us": 90.0, "jitter": 0.0}], [{}, {}])
+    assert noise["reasons"] == ["the same loop takes -10 % after the run"]
+
+
 def test_one_model_that_drifts_does_not_make_the_machine_noisy() -> None:
     steady = {"error": None, "repeats": 3, "spread": 0.01}
-    rows = [steady] * 4 + [{**steady, "spread": 0.3}, {"error": "no model"}]
+    # One in four does not; more would.
+    rows = [steady] * 3 + [{**steady, "spread": 0.3}, {"error": "no model"}]
     assert runner.judge(rows, [LOOP], [{}, {}])["verdict"] == "quiet"
+
+
+def test_models_of_one_process_do_not_hide_that_the_others_differ() -> None:
+    once = {"error": None, "repeats": 1, "spread": 0.0}
+    rows = [once] * 3 + [{"error": None, "repeats": 3, "spread": 0.08}] * 2
+    noise = runner.judge(rows, [LOOP, LOOP], [{}, {}])
+    assert noise["reasons"] == ["the processes of most models differ by 8 % or more"]
 
 
 def test_a_steady_loop_is_measured_in_microseconds() -> None:
     loop = runner.steady_loop(0.01)
     assert loop["median_us"] > 1
-    assert loop["jitter"] >= 0
+
+
+def test_jitter_is_what_lies_between_the_outer_tenths(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, takes = [0], iter(range(1000, 21_000, 1000))
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.time, "perf_counter_ns", lambda: now[0])
+        found = runner.vary(lambda: now.__setitem__(0, now[0] + next(takes)), 0.0)
+    # 1 to 20 us: the tenth percentile is 2.9, the ninetieth 18.1.
+    assert found == {"median_us": 10.5, "jitter": round(15.2 / 10.5, 4)}
 
 
 def test_without_permission_to_pin_it_goes_on_and_says_so(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import os
 import shlex
@@ -10,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bloodedge import files
+from bloodedge import files, runs
 from bloodedge.errors import BloodedgeError, DataError, RunError
 from bloodedge.runs import Manifest, check_name, load_run, open_run, usual_name
 
@@ -66,6 +68,15 @@ def test_an_error_inside_leaves_no_run(isolated_runs: Path):
     assert not list(isolated_runs.iterdir())
 
 
+def test_what_a_killed_stage_left_is_no_part_of_the_next_run(isolated_runs: Path):
+    left = isolated_runs / ".a.partial"
+    left.mkdir(parents=True)
+    (left / "old.csv").write_text("of another try")
+    run = make_run("a")
+    assert set(run.manifest["files"]) == {"model.txt"}
+    assert not (run.path / "old.csv").exists()
+
+
 def test_replacing_keeps_the_old_run_until_the_new_one_is_whole(isolated_runs: Path):
     make_run("a", "old")
     with pytest.raises(ZeroDivisionError), open_run("a", force=True):
@@ -107,6 +118,52 @@ def test_a_full_disk_is_one_clear_error(isolated_runs: Path, monkeypatch):
     with pytest.raises(BloodedgeError, match=r"No space left on device; to mend it: free"):
         make_run("a")
     assert not (isolated_runs / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "device: a file; to mend it: free some"),
+        (OSError(errno.ENOENT, "No such file or directory", "adb"), "or directory: adb$"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "Broken pipe: a file$"),
+    ],
+)
+def test_only_a_disk_that_cannot_be_written_brings_advice_about_it(error: OSError, said: str):
+    with pytest.raises(BloodedgeError, match=f"^the run .*a ended: .*{said}"), open_run("a"):
+        raise error
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_not_replaced(
+    isolated_runs: Path, monkeypatch
+):
+    locked = runs._locked
+
+    def late(path: Path, name: str):
+        with monkeypatch.context() as patch:
+            patch.setattr(runs, "_locked", locked)
+            make_run("a", "theirs")
+        return locked(path, name)
+
+    monkeypatch.setattr(runs, "_locked", late)
+    with pytest.raises(RunError, match="--force"):
+        make_run("a", "ours")
+    assert (isolated_runs / "a" / "model.txt").read_text() == "theirs"
+
+
+def test_a_run_whose_replacement_a_power_cut_ended_comes_back(isolated_runs: Path):
+    make_run("a", "old").path.rename(isolated_runs / ".a.replaced")
+    with pytest.raises(RunError, match="exists"):
+        make_run("a", "new")
+    assert (isolated_runs / "a" / "model.txt").read_text() == "old"
+    assert sorted(p.name for p in isolated_runs.iterdir()) == ["a"]
+
+
+def test_a_run_that_was_replaced_does_not_come_back_after_its_successor(isolated_runs: Path):
+    make_run("a", "old").path.rename(isolated_runs / ".a.replaced")
+    make_run("b", "new").path.rename(isolated_runs / "a")
+    with pytest.raises(RunError, match="exists"):
+        make_run("a")
+    assert sorted(p.name for p in isolated_runs.iterdir()) == ["a"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "../a", "a/b", ".hidden", "a" * 101, "a\n"])
@@ -211,6 +268,15 @@ def test_a_write_is_whole_or_absent(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.json"]
 
 
+def test_what_is_written_can_be_read_by_whom_the_umask_allows(tmp_path: Path):
+    before = os.umask(0o027)
+    try:
+        files.write_text(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
 def test_a_table_takes_names_that_are_no_utf8(tmp_path: Path):
     path = tmp_path / "table.csv"
     files.write_csv(path, ("image",), [(os.fsdecode(b"caf\xe9.png"),)])
@@ -221,6 +287,9 @@ def test_no_spreadsheet_takes_a_table_for_formulas(tmp_path: Path):
     path = tmp_path / "table.csv"
     files.write_csv(path, ("image", "@class"), [("=1+1.png", -0.5), ("-2.png", "+a"), ("b", "")])
     assert path.read_text() == "image,'@class\n'=1+1.png,-0.5\n'-2.png,'+a\nb,\n"
+    text = files.csv_text([("\t=1", "\r=1", "\n=1", "a\r=1")])
+    # What is read back as one row has no line within a cell that begins a row of its own.
+    assert list(csv.reader(io.StringIO(text, newline=""))) == [["'\t=1", "'\r=1", "'\n=1", "a\r=1"]]
 
 
 def test_gzip_size_is_what_gzip_takes(tmp_path: Path):

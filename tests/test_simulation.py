@@ -223,6 +223,23 @@ def test_pooling_and_concatenation_share_the_grid_of_what_they_take():
     assert ranges["factorised1_1_1_relu"] == ranges["factorised1"]
 
 
+def test_the_grid_of_a_concatenation_covers_all_that_it_takes():
+    import keras
+
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Rescaling(1 / 255)(image)
+    small, large = (
+        keras.layers.Conv2D(4, 1, activation="relu", name=name, kernel_initializer=start)(x)
+        for name, start in (("small", "ones"), ("large", keras.initializers.Constant(10.0)))
+    )
+    both = keras.layers.Concatenate(name="both")([small, large])
+    x = keras.layers.GlobalAveragePooling2D()(both)
+    ranges = Simulation(fold(keras.Model(image, keras.layers.Dense(4)(x)))).observe(images(8))
+    # The first image has a black and a white value in its corner; none is brighter than 220.
+    assert ranges["small_relu"] == ranges["large_relu"] == ranges["both"]
+    assert ranges["both"][1] > 10
+
+
 def test_a_dead_layer_gets_a_range_that_runtimes_take():
     model = build(ModelConfig("cnn_se", 4, SIZE, 0.25), size=SIZE)
     layer = model.get_layer("conv2")

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from bloodedge.benchmarks.profile.files import CSV_FILE
 from bloodedge.benchmarks.profile.litert import CHILD
 from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.benchmarks.ssh import agent
-from bloodedge.benchmarks.ssh.agent import runtime
+from bloodedge.benchmarks.ssh.agent import measuring, runtime
 from bloodedge.errors import ConfigError
 from bloodedge.runs import Run
 
@@ -42,6 +42,55 @@ def test_what_is_copied_there_is_python_3_8_and_imports_nothing_of_ours(path: Pa
     modules |= {str(n.module) for n in froms}
     found = {name.partition(".")[0] for name in modules}
     assert found - set(sys.stdlib_module_names) <= {"numpy", "PIL"}
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    """A measurement that was started, which is no more than a sleeping process here."""
+    for name in ("STATE", "EXIT", "STOPPED", "RESULT", "PARTIAL"):
+        monkeypatch.setattr(measuring, name, tmp_path / name.lower())
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as sleeper:
+        record(sleeper, measuring.began(sleeper.pid))
+        yield sleeper
+        sleeper.kill()
+
+
+def record(sleeper: subprocess.Popen[bytes], began: str) -> None:
+    state = {"options": {}, "pid": sleeper.pid, "began": began, "boot": measuring.boot()}
+    measuring.STATE.write_text(json.dumps(state))
+
+
+def test_a_later_process_of_the_same_number_is_not_the_measurement(
+    started: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert measuring.began(started.pid).isdecimal()
+    assert not measuring.ended()
+    record(started, "1")
+    assert measuring.ended()
+    measuring.stop({})
+    assert started.poll() is None
+    assert json.loads(capsys.readouterr().out) == {"done": {"code": None}}
+    # Records of an older agent do not say when theirs began.
+    record(started, "")
+    assert not measuring.ended()
+
+
+def test_a_measurement_that_is_over_has_no_beginning(started: subprocess.Popen[bytes]) -> None:
+    started.kill()
+    started.wait()
+    assert measuring.began(started.pid) == ""
+    assert measuring.ended()
+
+
+def test_a_process_of_another_user_is_not_the_measurement(
+    started: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(pid: int, number: int) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measuring.os, "kill", forbidden)
+        assert measuring.ended()
 
 
 def virtual(installed: Path, version: str, folder: Path) -> Path:

@@ -66,7 +66,7 @@ def test_students_are_trained_as_the_champions_and_peers_like_them() -> None:
     ours = students([student.model for student in champion.students], 3)
     assert ours.students == champion.students
     peer = students(["mobilenet_v2_035"], 2).students[0]
-    assert (peer.epochs, peer.int8, peer.teaching) == (100, "qat", None)
+    assert (peer.epochs, peer.int8) == (100, "qat")
     assert students(["cnn_se"], 1, 7).students[0].epochs == 7
 
 

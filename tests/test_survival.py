@@ -9,6 +9,7 @@ import runpy
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from bloodedge.errors import BloodedgeError, RunError, TrainingError
 from bloodedge.references import find_model
 from bloodedge.runs import load_run, runs_root
 from bloodedge.train.augment import AugmentConfig
-from bloodedge.train.checkpoint import FILES, Checkpoints
+from bloodedge.train.checkpoint import FILES, Checkpoints, Progress
 from bloodedge.train.config import FitConfig
 from bloodedge.train.restore import restore
 from bloodedge.train.stage import TrainConfig, train
@@ -79,6 +80,43 @@ def test_a_damaged_checkpoint_is_detected_and_the_previous_one_continued(
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_checkpoint_gives_back_best_weights_random_states_and_the_settings_of_now(tmp_path):
+    import keras
+
+    def parts():
+        layers = [keras.Input((2,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+        net = keras.Sequential(layers)
+        return net, keras.optimizers.SGD(0.1), net.layers[0].seed_generator.state
+
+    net, optimizer, state = parts()
+    optimizer.build(net.trainable_variables)
+    state.assign([5, 7])
+    best = [weight + 1 for weight in net.get_weights()]
+    progress = Progress({"epochs": 3}, best_weights=best, resumed=2)
+    Checkpoints(tmp_path, net, optimizer).save(progress)
+
+    again, optimizer, state = parts()
+    settings = {"epochs": 3, "later": False}
+    found = Checkpoints(tmp_path, again, optimizer).load(settings)
+    assert (found.settings, found.resumed) == (settings, 3)
+    assert keras.ops.convert_to_numpy(state).tolist() == [5, 7]
+    for expected, loaded in (
+        (best, found.best_weights),
+        (net.get_weights(), again.get_weights()),
+    ):
+        for one, other in zip(expected, loaded, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_of_several_hosts_the_first_writes_checkpoints(tmp_path, monkeypatch):
+    net = SimpleNamespace(get_weights=list, non_trainable_variables=[])
+    checkpoints = Checkpoints(tmp_path, net, SimpleNamespace(variables=[]))
+    for first in (False, True):
+        monkeypatch.setattr("bloodedge.train.checkpoint.hosts.is_first", lambda first=first: first)
+        checkpoints.save_if_due(Progress({}))
+        assert (tmp_path / FILES[0]).exists() == first
+
+
 def test_a_fit_whose_checkpoints_are_all_damaged_says_so(colours: Dataset, monkeypatch):
     folder = interrupt_after(2, colours, "broken", monkeypatch)
     for file in FILES:
@@ -110,6 +148,25 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(colours: Dataset, whole, mo
     assert len((run.path / "history.csv").read_text().splitlines()) == 5
     for expected, found in zip(whole, weights("starved"), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_writing_checkpoints_takes_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
+    now, saved, savez = [0.0], [], np.savez
+
+    def slow(*args, **kwargs):
+        savez(*args, **kwargs)
+        saved.append(now[0])
+        now[0] += 2.0
+
+    net = SimpleNamespace(get_weights=list, non_trainable_variables=[])
+    checkpoints = Checkpoints(tmp_path, net, SimpleNamespace(variables=[]))
+    with monkeypatch.context() as patch:
+        patch.setattr("bloodedge.train.checkpoint.time.monotonic", lambda: now[0])
+        patch.setattr(np, "savez", slow)
+        # Two seconds for one: the next is due after forty.
+        for now[0] in (1.0, 12.0, 42.5, 43.5, 84.0, 86.0):
+            checkpoints.save_if_due(Progress({}))
+    assert saved == [1.0, 43.5, 86.0]
 
 
 def test_a_loss_that_is_no_number_stops_the_fit_and_names_the_step(colours: Dataset, monkeypatch):

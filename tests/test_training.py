@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.config import FitConfig, parse_phases
 from bloodedge.train.device import conditions, resolve_precision
 from bloodedge.train.finished import settings_that_differ
-from bloodedge.train.loop import predict_logits
+from bloodedge.train.loop import _write_history, predict_logits
+from bloodedge.train.optimize import make_optimizer, use_averages
 from bloodedge.train.renorm import IMAGES, renorm
 from bloodedge.train.restore import restore, save_half_weights
 from bloodedge.train.stage import TrainConfig, train
@@ -167,6 +169,11 @@ def test_progressive_phases_choose_the_best_epoch_at_the_full_size(colours: Data
     assert run.manifest["metrics"]["best_epoch"] == 3
 
 
+def test_a_history_ends_its_lines_as_every_other_table(tmp_path: Path):
+    _write_history(tmp_path / "history.csv", [{"epoch": 1, "val_loss": 0.5}])
+    assert (tmp_path / "history.csv").read_bytes() == b"epoch,val_loss\n1,0.5\n"
+
+
 def test_val_sees_the_averaged_weights_and_training_goes_on_from_its_own(colours: Dataset):
     def history(name: str, ema: float) -> list[dict[str, str]]:
         folder = quick_train(colours, name, FitConfig(3, 16, 5e-3, ema=ema)).path
@@ -189,6 +196,19 @@ def test_averaged_weights_have_statistics_of_their_own(colours: Dataset):
     for before, after in zip(kept, net.get_weights(), strict=True):
         np.testing.assert_allclose(before, after, rtol=1e-3, atol=1e-4)
     assert run.manifest["config"]["fit"]["ema"] == 0.98
+
+
+def test_averages_fulfil_the_constraints_of_their_weights():
+    import keras
+
+    weight = keras.Variable(np.ones(3, np.float32), name="weight")
+    weight.constraint = keras.constraints.NonNeg()
+    optimizer = make_optimizer(FitConfig(1, 16, ema=0.9), 4)
+    optimizer.build([weight])
+    optimizer.apply([keras.ops.ones(3)], [weight])
+    optimizer._model_variables_moving_average[0].assign([-1.0, 0.0, 1.0])
+    use_averages(optimizer, [weight])
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), [0.0, 0.0, 1.0])
 
 
 def test_training_can_start_from_the_weights_of_a_run(colours: Dataset):

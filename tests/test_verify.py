@@ -22,6 +22,7 @@ from bloodedge.deploy.flat.reader import read_model
 from bloodedge.deploy.flat.tree import Vector
 from bloodedge.deploy.flat.writer import write_tables
 from bloodedge.deploy.labels import append_labels
+from bloodedge.deploy.verify import GATES, verification_indices
 from bloodedge.deploy.verify_pair import VerifyConfig, verify_pair
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.references import ModelReference
@@ -129,6 +130,30 @@ def test_labels_in_another_order_are_refused(pair: dict[str, Any], colours: Data
         verify_pair(VerifyConfig(pair["parent"], pair["same"]), colours)
 
 
+@pytest.mark.slow
+def test_a_parent_with_labels_in_another_order_is_refused(
+    pair: dict[str, Any], colours: Dataset
+) -> None:
+    path = pair["same"].path
+    path.write_bytes(append_labels(path.read_bytes(), ("green", "red", "blue")))
+    with pytest.raises(ModelError, match="in another order"):
+        verify_pair(VerifyConfig(pair["same"], pair["parent"]), colours)
+
+
+@pytest.mark.slow
+def test_the_draw_is_that_of_the_seed_and_the_file_that_of_the_child(
+    pair: dict[str, Any], colours: Dataset
+) -> None:
+    config = VerifyConfig(pair["parent"], pair["wrong"], "test", images=30, seed=5)
+    run = verify_pair(config, colours)
+    with (run.path / "changed.csv").open() as file:
+        shown = sorted(int(row["index"]) for row in csv.DictReader(file))
+    labels = colours["test"].labels
+    assert shown == verification_indices(labels, 30, 0, 5).tolist()
+    assert shown != verification_indices(labels, 30, 0, 0).tolist()
+    assert run.manifest["model"]["file"]["sha256"] == pair["wrong"].sha256
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -144,6 +169,14 @@ def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None
         VerifyConfig(*models, **changes)
     with pytest.raises(ConfigError, match="itself"):
         VerifyConfig(models[0], models[0])
+
+
+def test_limits_that_are_given_are_the_gates() -> None:
+    models = [ModelReference(name, Path(f"{name}.tflite"), {}) for name in "ab"]
+    gate = VerifyConfig(*models, max_drop=0.1, max_class_drop=0.2, max_ece=0.3).gate()
+    assert (gate.accuracy_drop, gate.class_drop, gate.ece_rise) == (0.1, 0.2, 0.3)
+    usual = VerifyConfig(*models).gate()
+    assert usual == GATES["int8"]
 
 
 def test_a_backend_for_no_keras_model_is_refused(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def _pairs(config: AugmentConfig, count: int, side: int, rng: np.random.Generato
 
 
 def shrink(batch: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Shrink a batch by averaging square blocks.
+    """Shrink a batch `(N, S, S, 3)` to `(N, size, size, 3)` by averaging square blocks.
 
     Raises:
         ConfigError: the side is no multiple of `size`.

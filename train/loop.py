@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from bloodedge import hosts
 from bloodedge.console import Meter, say
 from bloodedge.data.dataset import Split
-from bloodedge.files import atomic_path
+from bloodedge.files import write_csv
 from bloodedge.metrics import softmax
 from bloodedge.train.augment import shrink
 from bloodedge.train.calibrating import as_trained
@@ -75,6 +74,11 @@ def fit(
 
     Raises:
         TrainingError: the loss became infinite or NaN.
+        RunError: the checkpoints there cannot be read, or were written with other settings; or
+            hosts that train together were started with different ones.
+        ConfigError: the devices cannot share a batch, or the images cannot be shrunk to a size of
+            the progressive phases.
+        BloodedgeError: a checkpoint or the history cannot be written.
     """
     trainer = Trainer(net, train, targets, config)
     checkpoints = Checkpoints(folder, net, trainer.optimizer)
@@ -196,7 +200,5 @@ def _record(progress: Progress, row: dict[str, float], folder: Path) -> None:
 
 
 def _write_history(path: Path, history: list[dict[str, float]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
+    names = list(history[0])
+    write_csv(path, names, ([row[name] for name in names] for row in history))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.data.dataset import Dataset
-from bloodedge.data.names import check_names
+from bloodedge.data.names import check_names, check_shapes
 from bloodedge.data.npz import read_arrays
 from bloodedge.errors import ModelError
 from bloodedge.files import atomic_path
@@ -56,17 +56,8 @@ def restore_for(reference: ModelReference, data: Dataset, role: str) -> Any:
         ModelError: the file is damaged, or the model has other classes or images than the data.
     """
     model = restore(reference)
-    outputs, size = model.output_shape[-1], model.input_shape[1]
-    if outputs != len(data.class_names):
-        raise ModelError(
-            f"the {role} {reference.name} has {outputs} classes, the data {len(data.class_names)}",
-            fix=f"name the data it was trained on with --data, or train a {role} on this data",
-        )
-    if size not in (None, data.size):
-        raise ModelError(
-            f"the {role} {reference.name} takes {size}x{size} images, the data has {data.size}",
-            fix=f"--size {size}, or train a {role} at this size",
-        )
+    size, classes = model.input_shape[1], model.output_shape[-1]
+    check_shapes(f"the {role} {reference.name}", size, classes, data)
     check_names(reference.path, reference.class_names, data)
     return model
 

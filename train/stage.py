@@ -33,13 +33,20 @@ class TrainConfig:
     """What `bloodedge train` trains and where it puts it.
 
     Attributes:
+        model: a registered model.
+        fit: how long and how.
+        name: the run to write.
+        width: multiplies its channels.
         init: a run, file or zoo model of the same architecture whose weights to start from.
+        force: replace a run of that name.
+        resume: continue an interrupted run.
         attention: `none`, `se` or `cbam` in place of the model's own design.
 
     Raises:
         ConfigError: progressive resizing for a model tied to one image size, or below its
             smallest, or a width or attention that the model does not take.
         ModelError: an unknown model.
+        RunError: a name that no run can have.
     """
 
     model: str
@@ -82,6 +89,9 @@ def train(config: TrainConfig, data: Dataset) -> Run:
         RunError: the run exists, or cannot be resumed.
         ModelError: the model to start from is missing, damaged, or has another architecture or
             the data's classes in other places.
+        ConfigError: the model does not take images of this size or so many classes, or as `fit`.
+        TrainingError: the loss became infinite or NaN.
+        BloodedgeError: the run cannot be written.
     """
     classes = len(data.class_names)
     model = Registered(
@@ -97,7 +107,13 @@ def train(config: TrainConfig, data: Dataset) -> Run:
 
 
 def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
-    """Fit `what.model` towards `what.targets` inside an open run folder, and commit it."""
+    """Fit `what.model` towards `what.targets` inside an open run folder, and commit it.
+
+    Raises:
+        ModelError: the model to start from is damaged, or has another architecture or the data's
+            classes in other places.
+        BloodedgeError: as `bloodedge.train.loop.fit`.
+    """
     import keras
 
     half = resolve_precision(what.fit.precision)

@@ -20,7 +20,8 @@ from bloodedge.benchmarks.android.adb import Adb, LostDeviceError
 from bloodedge.benchmarks.android.output import parse
 from bloodedge.benchmarks.android.pair import Pair, figures
 from bloodedge.benchmarks.android.parity import Parity
-from bloodedge.benchmarks.elsewhere import DriverConfig, Material
+from bloodedge.benchmarks.elsewhere import DriverConfig, Material, Measured
+from bloodedge.benchmarks.host import check_threads
 from bloodedge.benchmarks.profile.table import Profile
 from bloodedge.benchmarks.profile.table import parse as parse_operators
 from bloodedge.benchmarks.runner import describe_model, schedule
@@ -74,12 +75,9 @@ class AndroidConfig:
             expected = ", ".join(DELEGATES)
             raise ConfigError(f"no delegate {unknown[0]!r}", expected=f"one of {expected}")
         if not self.delegates or len(set(self.delegates)) < len(self.delegates):
-            raise ConfigError("delegates", expected="one or more, each once")
-        threads = self.threads
-        if not threads or len(set(threads)) < len(threads):
-            raise ConfigError(f"threads {threads}", expected="distinct counts, 0 for all cores")
-        if min(threads) < 0 or max(threads) > _MAX_THREADS:
-            raise ConfigError(f"threads {threads}", expected=f"0 to {_MAX_THREADS}")
+            asked = f"--delegate {', '.join(self.delegates) or 'none'}"
+            raise ConfigError(asked, expected="one or more, each once")
+        check_threads(self.threads, _MAX_THREADS)
         architecture(self.binary)
 
 
@@ -106,7 +104,7 @@ class Android:
 
     config: AndroidConfig
 
-    def __call__(self, material: Material, config: DriverConfig) -> dict[str, Any]:
+    def __call__(self, material: Material, config: DriverConfig) -> Measured:
         """Measure everything, or as much as is done when the device goes or at Ctrl-C."""
         adb = Adb(self.config.serial)
         found = device.properties(adb)
@@ -121,7 +119,7 @@ class Android:
 
     def _measured(
         self, adb: Adb, found: Mapping[str, str], material: Material, config: DriverConfig
-    ) -> dict[str, Any]:
+    ) -> Measured:
         session = _Session(self.config, adb, material, config)
         environment: dict[str, Any] = {
             "runtime": "benchmark_model",
@@ -142,15 +140,15 @@ class Android:
             say(f"{error}: keeping what is complete")
         except KeyboardInterrupt:
             say("interrupted: keeping what is complete")
-        return {
-            "complete": complete,
-            "protocol": "android",
-            "emulated": device.is_emulator(found),
-            "config": {"threads": list(self.config.threads), "pinned": session.pinned},
-            "environment": environment,
-            "rows": session.rows(),
-            "profiles": profiles,
-        }
+        return Measured(
+            complete=complete,
+            protocol="android",
+            environment=environment,
+            rows=session.rows(),
+            config={"threads": list(self.config.threads), "pinned": session.pinned},
+            profiles=profiles,
+            more={"emulated": device.is_emulator(found)},
+        )
 
     def _check_abi(self, abi: str) -> None:
         own = architecture(self.config.binary)

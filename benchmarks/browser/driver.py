@@ -9,12 +9,11 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bloodedge.benchmarks.browser.litertjs import load_litertjs
 from bloodedge.benchmarks.browser.server import PageServer, page_files
 from bloodedge.benchmarks.browser.session import Session
-from bloodedge.benchmarks.elsewhere import DriverConfig, Material
+from bloodedge.benchmarks.elsewhere import DriverConfig, Material, Measured
 from bloodedge.console import say
 from bloodedge.errors import ConfigError
 
@@ -64,7 +63,7 @@ class Browser:
 
     config: BrowserConfig
 
-    def __call__(self, material: Material, config: DriverConfig) -> dict[str, Any]:
+    def __call__(self, material: Material, config: DriverConfig) -> Measured:
         """Serve until a device has measured everything, was silent too long, or Ctrl-C."""
         session = Session(material, config, self.config.device)
         files = page_files(material, session.plan(), load_litertjs(self.config.litertjs))
@@ -80,13 +79,12 @@ class Browser:
             finally:
                 server.shutdown()
                 thread.join()
-        return {
-            "complete": session.complete,
-            "protocol": "browser",
-            "config": {},
-            "environment": session.environment(),
-            "rows": session.rows(),
-        }
+        return Measured(
+            complete=session.complete,
+            protocol="browser",
+            environment=session.environment(),
+            rows=session.rows(),
+        )
 
 
 def _wait(server: PageServer, timeout_s: float) -> None:

@@ -63,8 +63,6 @@ class PageServer(ThreadingHTTPServer):
         BloodedgeError: the address cannot be listened on.
     """
 
-    daemon_threads = True
-
     def __init__(
         self, address: tuple[str, int], files: Mapping[str, bytes], session: Session
     ) -> None:
@@ -152,9 +150,13 @@ class _Handler(BaseHTTPRequestHandler):
         message = self._message()
         if name != "start":
             session.hear(self.headers.get(KEY_HEADER, ""))
-        self._answer(200, actions[name](message))
-        if name == "finish":
-            self.server.finished.set()
+        reply = actions[name](message)
+        try:
+            self._answer(200, reply)
+        finally:
+            # All is measured, even where the phone no longer waits for the answer.
+            if name == "finish":
+                self.server.finished.set()
 
     def _start(self, message: dict[str, Any]) -> dict[str, Any]:
         reply = self.server.session.start(message)

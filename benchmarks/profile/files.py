@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from bloodedge.benchmarks.profile.table import Operator, Profile
 from bloodedge.console import say
 from bloodedge.errors import BloodedgeError
 from bloodedge.figures import can_draw, new_figure, save_figure
-from bloodedge.files import csv_cell, write_text
+from bloodedge.files import write_csv
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,16 +32,14 @@ def save_profiles(profiles: Sequence[Profile], folder: Path) -> None:
     """Write all operators into one CSV, and a chart for each profile where matplotlib is there."""
     if not profiles:
         return
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows = []
     for profile in profiles:
         start = (profile.model, profile.threads, profile.runtime)
         for place, operator in enumerate(profile.operators):
             share = operator.us / profile.total_us if profile.total_us else 0.0
             values = (operator.kind, operator.name, round(operator.us, 4), round(share, 6))
-            writer.writerow([*map(csv_cell, (*start, place, *values)), profile.invoke_us])
-    write_text(folder / CSV_FILE, out.getvalue())
+            rows.append((*start, place, *values, profile.invoke_us))
+    write_csv(folder / CSV_FILE, COLUMNS, rows)
     if can_draw():
         for number, profile in enumerate(profiles, 1):
             draw(profile, folder / figure_name(profile, number))
@@ -98,20 +95,21 @@ def draw(profile: Profile, path: Path) -> None:
     colours = ["#9aa5af" if count is None else "#3b82f6" for _, count, _ in shown]
     bars = axis.barh(range(len(shown)), [us for *_, us in shown], color=colours)
     axis.bar_label(bars, fmt="%.3g", padding=3)
-    axis.set_yticks(range(len(shown)), names)
+    axis.set_yticks(range(len(shown)), names, parse_math=False)
     axis.invert_yaxis()
     axis.margins(x=0.12)
     axis.set_xlabel("µs of one inference")
-    plural = "s" if profile.threads > 1 else ""
-    title = f"{profile.model}, {profile.threads} thread{plural}, {profile.runtime}"
-    # A dollar would begin a formula.
-    axis.set_title(title.replace("$", r"\$"), fontsize=9)
+    axis.set_title(_title(profile), fontsize=9, parse_math=False)
     save_figure(figure, path)
+
+
+def _title(profile: Profile) -> str:
+    plural = "s" if profile.threads > 1 else ""
+    return f"{profile.model}, {profile.threads} thread{plural}, {profile.runtime}"
 
 
 def _label(kind: str, count: int | None) -> str:
     cut = kind if len(kind) <= _LETTERS else f"{kind[: _LETTERS - 1]}…"
-    cut = cut.replace("$", r"\$")
     return cut if count is None or count == 1 else f"{count} x {cut}"
 
 
@@ -121,9 +119,7 @@ def profile_table(profile: Profile) -> Table:
     from rich.table import Table
 
     whole = max(profile.invoke_us or 0.0, profile.total_us) or 1.0
-    plural = "s" if profile.threads > 1 else ""
-    title = f"{profile.model}, {profile.threads} thread{plural}, {profile.runtime}"
-    table = Table("operator", title=escape(title))
+    table = Table("operator", title=escape(_title(profile)))
     for heading in ("count", "µs", "%"):
         table.add_column(heading, justify="right")
     for kind, count, us in lines(profile):

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 
@@ -20,6 +19,7 @@ from bloodedge.benchmarks.profile.table import Operator, Profile, parse
 from bloodedge.benchmarks.result import BenchmarkResult
 from bloodedge.benchmarks.runner import one_line
 from bloodedge.console import say
+from bloodedge.deploy.runtimes import version_of
 
 CHILD = Path(__file__).with_name("litert_child.py")
 RUNTIME = "ai_edge_litert"
@@ -82,7 +82,7 @@ def profile_model(name: str, path: Path, threads: int, seconds: float) -> Profil
     if not out:
         last = one_line(done.stderr.decode("utf-8", "replace")[-200:])
         raise ValueError(last or f"LiteRT ended with exit code {done.returncode}")
-    runtime = f"{RUNTIME} {metadata.version('ai-edge-litert')}"
+    runtime = f"{RUNTIME} {version_of('ai-edge-litert')}"
     return read_profile(name, threads, runtime, out[-1])
 
 

@@ -52,6 +52,7 @@ class Device:
         Raises:
             SshError: it cannot be reached, or refuses.
             ConfigError: it has no Python that is new enough.
+            DataError: it gives no answer, as where the login has no shell.
         """
         words = ["sh", "-c", _LOOK, "sh", f"{self._folder}/state.json"]
         with closing(self._messages(shlex.join(words))) as messages:

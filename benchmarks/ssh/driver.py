@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from bloodedge.benchmarks.bundle import SUMS
-from bloodedge.benchmarks.elsewhere import DriverConfig, Material
+from bloodedge.benchmarks.elsewhere import DriverConfig, Material, Measured
+from bloodedge.benchmarks.host import check_threads
 from bloodedge.benchmarks.result import PROTOCOLS, BenchmarkResult, load_result
 from bloodedge.benchmarks.runner import one_line
 from bloodedge.benchmarks.ssh.connection import SshError, Target
@@ -22,7 +23,6 @@ from bloodedge.console import say
 from bloodedge.errors import BloodedgeError, ConfigError, DataError
 from bloodedge.files import read_json, sha256_of
 
-_MAX_THREADS = 1024
 _REFUSED, _INTERRUPTED = 2, 130
 # How the runner ends its line on a record that it cannot go on from.
 _ANEW = "--force starts anew"
@@ -51,11 +51,7 @@ class SshConfig:
 
     def __post_init__(self) -> None:
         """Refuse what could not be run, before anything is connected."""
-        distinct = set(self.threads)
-        if not distinct or len(distinct) < len(self.threads):
-            raise ConfigError(f"threads {self.threads}", expected="distinct counts, 0 for all")
-        if not distinct <= set(range(_MAX_THREADS + 1)):
-            raise ConfigError(f"threads {self.threads}", expected=f"0 to {_MAX_THREADS}")
+        check_threads(self.threads)
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class Ssh:
 
     config: SshConfig
 
-    def __call__(self, material: Material, config: DriverConfig) -> dict[str, Any]:
+    def __call__(self, material: Material, config: DriverConfig) -> Measured:
         """Measure everything; after Ctrl-C, what was complete.
 
         Raises:
@@ -88,11 +84,11 @@ class Ssh:
             code, last, fetched = self._measure(device, python, options)
             result = fetched.get("result")
             if result is not None:
-                parts, found = _parts(result, host, material)
+                measured, found = _measured(result, host, material)
                 seconds = 0.5 if self.config.quick else config.seconds
                 profiles = profile(device, found, seconds) if self.config.profile else []
                 clean_up = partial(self._clean_up, device)
-                return {**parts, "profiles": profiles, "clean_up": clean_up}
+                return replace(measured, profiles=profiles, clean_up=clean_up)
             self._check_over(code, last, fetched.get("partial") is True)
         except BaseException:
             where = f"{host} keeps what was measured in {BASE}/{key}"
@@ -174,8 +170,12 @@ class Ssh:
         return DataError(f"the runner on {host} died with exit code {code}: {last}")
 
 
-def _parts(result: object, host: str, material: Material) -> tuple[dict[str, Any], BenchmarkResult]:
-    """Return what `benchmark_elsewhere` wants, after a look at every field that anyone uses."""
+def _measured(result: object, host: str, material: Material) -> tuple[Measured, BenchmarkResult]:
+    """Return the result twice, after a look at every field that anyone uses.
+
+    Raises:
+        DataError: it is damaged, or not of these files, or no result of the runner.
+    """
     with tempfile.TemporaryDirectory(prefix="bloodedge-ssh-") as temporary:
         path = Path(temporary) / "result.json"
         # The device may escape in JSON what no text can hold.
@@ -192,5 +192,12 @@ def _parts(result: object, host: str, material: Material) -> tuple[dict[str, Any
     if found.protocol != PROTOCOLS[0]:
         raise DataError(f"{host} gave a result that its runner did not make")
     config = value.get("config")
-    kept = {key: part for key, part in value.items() if key not in ("schema", "sample")}
-    return {**kept, "config": config if isinstance(config, dict) else {}}, found
+    measured = Measured(
+        complete=found.complete,
+        protocol=found.protocol,
+        environment=found.environment,
+        rows=value["rows"],
+        config=config if isinstance(config, dict) else {},
+        more=value,
+    )
+    return measured, found

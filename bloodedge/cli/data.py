@@ -60,12 +60,12 @@ def list_sets() -> None:
 
 
 @data_app.command()
-def info(reference: Reference, size: options.Size = None, seed: options.Seed = 0) -> None:
+def info(reference: Reference, size: options.Size = None) -> None:
     """Say what a data set is, and how many images each class has in each split."""
     from bloodedge.data.dataset import SPLITS, class_counts
     from bloodedge.data.sources import load_data
 
-    data = load_data(reference, size=size, seed=seed)
+    data = load_data(reference, size=size)
     _print_facts(data)
     table = _table("class", *SPLITS)
     counts = [class_counts(data[split].labels, len(data.class_names)) for split in SPLITS]
@@ -88,7 +88,7 @@ def fetch(
 
 
 @data_app.command()
-def verify(reference: Reference, size: options.Size = None, seed: options.Seed = 0) -> None:
+def verify(reference: Reference, size: options.Size = None) -> None:
     """Check a data set: MD5 of official files, layout, labels, images in several splits.
 
     It downloads nothing. Images that occur in several splits are a warning, anything else an
@@ -98,7 +98,7 @@ def verify(reference: Reference, size: options.Size = None, seed: options.Seed =
     from bloodedge.data.sources import load_data
 
     _require_cached(reference, size)
-    data = load_data(reference, size=size, seed=seed)
+    data = load_data(reference, size=size)
     _print_facts(data)
     shared = {pair: count for pair, count in shared_images(data).items() if count}
     for (first, second), count in shared.items():

@@ -91,13 +91,13 @@ def export(
     from bloodedge.deploy.export import export as run
 
     config = ExportConfig(
-        reference,
-        name,
-        chosen,
-        per_class,
-        seed,
-        verify_images,
-        force,
+        model=reference,
+        name=name,
+        variants=chosen,
+        per_class=per_class,
+        seed=seed,
+        verify_images=verify_images,
+        force=force,
         batch=batch,
         io=io,
         compat=compat,

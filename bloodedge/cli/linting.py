@@ -37,7 +37,7 @@ def lint(
     ] = 64,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
-    """Say what a recipe, a model or a file will bring on a runtime, before hours are spent.
+    """Warn of what will fail or be slow on a runtime, before hours are spent on it.
 
     A model that is no .tflite yet is converted to the recipe's formats, by default int8, with
     the weights it has. Exits with 1 if something would be useless.
@@ -52,7 +52,7 @@ def lint(
 
     steps = Recipe.parse(recipe) if recipe else None
     if model is None and steps is None:
-        raise ConfigError("lint what?", expected="a model, --recipe, or both")
+        raise ConfigError("nothing to lint", expected="a model, --recipe, or both")
     cases = [recipe_case(steps, runtime)] if steps else []
     if model is None:
         refuse_unheeded(context, ("--size",), "without a model")

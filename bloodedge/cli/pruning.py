@@ -38,7 +38,10 @@ def prune(
         typer.Option(help="Take batch norm's statistics anew after the cut."),
     ] = True,
     pattern: Annotated[
-        str, typer.Option("--pattern", help="Of zeros: unstructured, or 2:4 along the inputs.")
+        str,
+        typer.Option(
+            "--pattern", help="Pattern of the zeros: unstructured, or 2:4 along the inputs."
+        ),
     ] = "unstructured",
     sparsity: Annotated[
         float | None,
@@ -84,7 +87,7 @@ def prune(
     from bloodedge.train.recipes import fine_tuning, wide_augmentation
 
     if channels == weights:
-        raise ConfigError("prune what?", expected="--channels or --weights")
+        raise ConfigError("neither or both of --channels and --weights", expected="one of them")
     _refuse_others(context, weights=weights, fits=epochs != 0)
     if weights:
         check_whole_batches(devices)
@@ -117,19 +120,19 @@ def prune(
         print_weights(sparsify(zeros, images))
         return
     config = PruneConfig(
-        model,
-        name or usual_name(f"{found.name}-pruned"),
-        fit,
-        macs,
-        kb,
-        ratio,
-        importance,
-        floor,
-        epochs != 0,
-        teaching,
-        force,
-        resume,
-        renorm,
+        model=model,
+        name=name or usual_name(f"{found.name}-pruned"),
+        fit=fit,
+        macs=macs,
+        kb=kb,
+        ratio=ratio,
+        importance=importance,
+        floor=floor,
+        fine_tune=epochs != 0,
+        teaching=teaching,
+        force=force,
+        resume=resume,
+        renorm=renorm,
     )
     images = start_training(data, size=size, backend=backend, devices=devices, batch=fit.batch)
     if dry_run:

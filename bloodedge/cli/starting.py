@@ -155,9 +155,9 @@ def loss_config(method: str, temperature: float, alpha: float | None) -> KdConfi
     Raises:
         ConfigError: an unknown method, or a value out of range.
     """
-    from bloodedge.compress.targets import METHODS, KdConfig
+    from bloodedge.compress.targets import KdConfig
 
-    return KdConfig(temperature, METHODS.get(method, 0.0) if alpha is None else alpha, method)
+    return KdConfig(temperature, alpha, method)
 
 
 def optional_teaching(

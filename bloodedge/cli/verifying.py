@@ -41,7 +41,16 @@ def verify(
 
     pair = find_model(parent), find_model(child)
     config = VerifyConfig(
-        *pair, split, images, name, max_drop, max_class_drop, max_ece, seed, force
+        parent=pair[0],
+        child=pair[1],
+        split=split,
+        images=images,
+        name=name,
+        max_drop=max_drop,
+        max_class_drop=max_class_drop,
+        max_ece=max_ece,
+        seed=seed,
+        force=force,
     )
     start_backend(context, backend, pair)
     run = verify_pair(config, load_data(data, size=size))

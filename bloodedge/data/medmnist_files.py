@@ -135,6 +135,7 @@ def load_official(file: OfficialFile) -> Dataset:
 
     Raises:
         DataError: it cannot be fetched, or what is there is not the official file.
+        BloodedgeError: the download cannot be written.
     """
     fetch(file)
     data = load_npz(file.path, file.class_names)
@@ -144,7 +145,11 @@ def load_official(file: OfficialFile) -> Dataset:
 
 
 def recognise(path: Path, data: Dataset) -> Dataset:
-    """Return `data`, marked as official if the file it came from is an official BloodMNIST one."""
+    """Return `data`, marked as official if the file it came from is an official BloodMNIST one.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     md5 = BLOODMNIST_MD5.get(data.size)
     # The count spares every other file the time of reading it twice.
     if md5 is None or len(data["train"]) != _BLOODMNIST_TRAIN or md5_of(path) != md5:
@@ -167,6 +172,7 @@ def fetch(file: OfficialFile) -> Path:
 
     Raises:
         DataError: the download fails, or the MD5 is not the published one.
+        BloodedgeError: the download cannot be written.
     """
     if not file.path.is_file():
         download(file.url, file.path, file.md5)

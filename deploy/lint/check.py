@@ -111,7 +111,7 @@ def model_cases(
         formats: of `bloodedge.variants.FORMATS`.
         size: the side of its images.
         runtime: where it will run.
-        name: of the model, for people.
+        name: of the model, for people; what they typed may be a path.
 
     Raises:
         ConfigError: an unknown runtime or format, or Keras on another backend than TensorFlow.
@@ -120,14 +120,16 @@ def model_cases(
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (_IMAGES, size, size, 3)).astype(np.uint8)
     found = []
+    stem = Path(name).name
     with tempfile.TemporaryDirectory(prefix="bloodedge-") as folder:
         for form in formats:
             say(f"{name}: converting to {form}")
-            path = Path(folder) / f"{name}-{form}.tflite"
+            path = Path(folder) / f"{stem}-{form}.tflite"
             try:
                 path.write_bytes(convert(model, form, noise))
             except ModelError as error:
-                found.append(Case(runtime, format=f"{name}-{form}", failure=str(error)))
+                label = f"{stem}-{form}"
+                found.append(Case(runtime, format=form, failure=str(error), label=label))
                 continue
             found.append(file_case(path, runtime, form))
     return found

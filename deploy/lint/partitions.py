@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 import sys
 from importlib import util
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from bloodedge import isolated
 from bloodedge.deploy.interpreter import PROBE_MEMORY_BYTES
+from bloodedge.errors import ModelError
 from bloodedge.quiet import quiet
 
 # The runtimes that may be here, by the name that `--runtime` takes: module, and what holds it.
@@ -45,23 +45,14 @@ def outside_of(path: Path, runtime: str) -> tuple[str, frozenset[int] | None]:
         Why it does not load, empty if it does; and the places of the operators that no
         accelerated kernel takes, None if it does not load.
     """
-    command = [sys.executable, "-P", "-m", _MODULE, str(path.resolve()), runtime]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=isolated.TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"it did not load within {isolated.TIMEOUT_S:g} s", None
-    lines = done.stdout.decode(errors="replace").strip().splitlines()
-    if done.returncode == 0 and lines:
-        return "", frozenset(json.loads(lines[-1]))
-    if done.returncode == isolated.REFUSED and lines:
-        return lines[-1][:300], None
-    return "it ended the process that loaded it", None
+        said = isolated.check_in_child(_MODULE, [str(path.resolve()), runtime], path)
+        return "", frozenset(json.loads(said.strip().splitlines()[-1]))
+    except ModelError as error:
+        return str(error), None
+    # A runtime may print what it likes while its process ends.
+    except (ValueError, TypeError, IndexError):
+        return "the process that loaded it gave no answer", None
 
 
 def operators_outside(details: list[dict[str, Any]]) -> list[int]:

@@ -32,6 +32,7 @@ class Case:
         file: the file, if there is one.
         format: what it stores, where that is known.
         failure: why there is no file.
+        label: what it is called where there is no file.
     """
 
     runtime: str
@@ -39,13 +40,14 @@ class Case:
     file: FileFacts | None = None
     format: str = ""
     failure: str = ""
+    label: str = ""
 
     @property
     def name(self) -> str:
         """What it is, for people."""
         if self.recipe:
             return f"recipe {self.recipe.text}"
-        return self.file.name if self.file else self.format
+        return self.file.name if self.file else self.label
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from typing import Any
 
 from bloodedge.compress.chain.link import Link
 from bloodedge.data.dataset import Dataset
-from bloodedge.deploy.pipeline.plan import DISTILL, QAT_STEP, TRAIN, trains
-from bloodedge.deploy.pipeline.presets import Preset
+from bloodedge.deploy.pipeline.plan import QAT_STEP, TRAIN, trains
 from bloodedge.runs import is_finished, load_run, runs_root
 from bloodedge.train.config import FitConfig
 
@@ -25,53 +24,39 @@ EPOCH_S = {
 }
 WHERE = "as it took on two CPU cores of a server, or here where such a run is finished"
 _RECORDED_IMAGES, _RECORDED_SIZE = 11_959, 64
-# A pass without its gradients.
-_FORWARD = 1 / 3
 # An export or an evaluation of a student or a teacher.
 _FILE_S, _LARGE_FILE_S, _LARGE_EPOCH_S = 4.0, 90.0, 100.0
 
 
-def estimate(preset: Preset, links: Sequence[Link], data: Dataset) -> list[float | None]:
+def estimate(links: Sequence[Link], data: Dataset) -> list[float | None]:
     """Return the seconds that each step takes from its beginning; None where nobody knows.
 
     The time of a finished run of the same model, such as one with another seed, counts before what
     is recorded.
     """
-    models = {t.name: t.model for t in preset.teachers}
     scale = len(data["train"]) / _RECORDED_IMAGES * (data.size / _RECORDED_SIZE) ** 2
     known = {key: seconds * scale for key, seconds in EPOCH_S.items()}
     of_run: dict[str, str] = {}
     for link in links:
         of_run[link.name] = _model(link, of_run)
         if trains(link) and (seconds := _measured(link, data)):
-            known[_kind(link), of_run[link.name]] = seconds
-    answered: set[tuple[str, ...]] = set()
+            known[link.step, of_run[link.name]] = seconds
     found: list[float | None] = []
     for link in links:
         model = of_run[link.name]
         if trains(link):
-            lesson = _lesson(link, preset.prefix, models, known, answered)
-            each = known.get((_kind(link), model))
-            own = None if each is None else each * _full_epochs(link.config.fit, data.size)
-            found.append(None if own is None or lesson is None else own + lesson)
+            each = known.get((link.step, model))
+            found.append(None if each is None else each * _full_epochs(link.config.fit, data.size))
         else:
             large = known.get((TRAIN, model), 0.0) > _LARGE_EPOCH_S * scale
             found.append(_LARGE_FILE_S if large else _FILE_S)
     return found
 
 
-def _kind(link: Link) -> str:
-    """Once its teachers have answered, a student that is taught takes as long as any other."""
-    return TRAIN if link.step == DISTILL else link.step
-
-
 def _model(link: Link, of_run: dict[str, str]) -> str:
     """Return the registered model that a step is about, from what it starts from."""
-    config = link.config
     if link.step == TRAIN:
-        return str(config.model)
-    if link.step == DISTILL:
-        return str(config.student)
+        return str(link.config.model)
     return of_run.get(link.parent.partition("/")[0], "")
 
 
@@ -89,30 +74,3 @@ def _measured(link: Link, data: Dataset) -> float | None:
         return None
     seconds: Any = manifest.get("duration_s")
     return float(seconds) / _full_epochs(link.config.fit, data.size) if seconds else None
-
-
-def _lesson(
-    link: Link,
-    prefix: str,
-    models: dict[str, str],
-    known: dict[tuple[str, str], float],
-    answered: set[tuple[str, ...]],
-) -> float | None:
-    """Return what the teachers add: their answers once for all students, or live in each step."""
-    plan = link.teaching
-    if plan is None:
-        return 0.0
-    passes = link.config.fit.epochs if plan.live else plan.views
-    if not plan.live and plan.teachers in answered:
-        return 0.0
-    answered.add(plan.teachers)
-    total = 0.0
-    for name in plan.teachers:
-        each = known.get((TRAIN, models.get(name.removeprefix(prefix), "")))
-        # A student that teaches itself has a model of the preset's students.
-        if each is None and name == link.parent:
-            each = 0.0
-        if each is None:
-            return None
-        total += _FORWARD * passes * each
-    return total

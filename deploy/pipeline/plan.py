@@ -9,16 +9,13 @@ prefix.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from bloodedge.compress.chain.link import Link
-from bloodedge.compress.distill import DistillConfig, distill
 from bloodedge.compress.quantize import QatConfig, quantize
-from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.deploy.convert import VARIANTS
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
 from bloodedge.deploy.export import ExportConfig, export
-from bloodedge.deploy.pipeline.presets import ITSELF, QAT, Preset, Student, Teacher
+from bloodedge.deploy.pipeline.presets import QAT, Preset, Student, Teacher
 from bloodedge.train.recipes import fit_config, qat_tuning
 from bloodedge.train.stage import TrainConfig, train
 
@@ -26,7 +23,7 @@ from bloodedge.train.stage import TrainConfig, train
 QAT_END, FILES_END = "-qat", "-tflite"
 # What a student is exported as before and after QAT.
 FLOAT_FILES, QAT_FILES = ("float32", "int8"), ("int8",)
-TRAIN, DISTILL, QAT_STEP, EXPORT, TEST = "train", "distill", "qat", "export", "test"
+TRAIN, QAT_STEP, EXPORT, TEST = "train", "qat", "export", "test"
 
 
 def run_name(model: str, seed: int, prefix: str = "") -> str:
@@ -42,16 +39,12 @@ def steps(preset: Preset) -> list[Link]:
         RunError: a name that no run can have.
     """
     chain: list[Link] = []
-    for teacher in preset.teachers:
-        if teacher.name in preset.needed:
-            chain += teacher_steps(preset.prefix, teacher)
     for seed in range(max((s.seeds for s in preset.students), default=0)):
         for student in preset.students:
             if seed < student.seeds:
                 chain += student_steps(preset.prefix, student, seed)
     for teacher in preset.teachers:
-        if teacher.name not in preset.needed:
-            chain += teacher_steps(preset.prefix, teacher)
+        chain += teacher_steps(preset.prefix, teacher)
     return chain
 
 
@@ -75,26 +68,13 @@ def student_steps(prefix: str, student: Student, seed: int) -> Iterator[Link]:
     """Yield the steps of one student with one seed."""
     name = run_name(student.model, seed, prefix)
     fit = fit_config("strong", student.model, epochs=student.epochs, seed=seed, **student.fit)
-    if student.teaching:
-        teaching = _teaching(student.teaching, prefix, name)
-        taught = DistillConfig(teaching, student.model, fit, name)
-        yield Link(DISTILL, taught, distill, teaching=teaching)
-    else:
-        yield Link(TRAIN, TrainConfig(student.model, fit, name), train)
+    yield Link(TRAIN, TrainConfig(student.model, fit, name), train)
     # Where QAT follows, it is there because the file before it may be worse than is allowed.
     yield from _files(name, FLOAT_FILES, allow_failing=student.int8 == QAT)
     if student.int8 == QAT:
         tuning = qat_tuning(epochs=student.qat_epochs, seed=seed)
-        lesson = _teaching(student.qat_teaching, prefix, name) if student.qat_teaching else None
-        qat = QatConfig(name, tuning, name + QAT_END, lesson)
-        yield Link(QAT_STEP, qat, quantize, name, lesson)
+        yield Link(QAT_STEP, QatConfig(name, tuning, name + QAT_END), quantize, name)
         yield from _files(name + QAT_END, QAT_FILES)
-
-
-def _teaching(plan: TeachingConfig, prefix: str, parent: str) -> TeachingConfig:
-    """Return it with the names of runs for those of teachers."""
-    runs = (parent if name == ITSELF else prefix + name for name in plan.teachers)
-    return replace(plan, teachers=tuple(runs))
 
 
 def _files(

@@ -1,4 +1,4 @@
-"""The presets of `bloodedge pipeline`: what is trained, for how long, and who teaches it.
+"""The presets of `bloodedge pipeline`: what is trained, and for how long.
 
 The tables at the end are the one place for these choices.
 """
@@ -9,23 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bloodedge.compress.targets import METHODS, KdConfig
-from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.errors import ConfigError, check_range
 from bloodedge.runs import check_name
 from bloodedge.train.registry import spec
 
 QAT, PTQ = "qat", "ptq"
-# As a teacher of quantization-aware training: the model that is fine-tuned.
-ITSELF = "itself"
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A full-size model, trained once.
+    """A full-size model, trained once, to compare students with and to teach others.
 
     Attributes:
-        name: what students call it; the run's name ends in it.
+        name: what the run's name ends in.
         model: a registered model.
         epochs: passes over train.
         width: multiplies its channels.
@@ -58,9 +54,7 @@ class Student:
         epochs: passes over train.
         int8: `qat`, trained for int8 after the float training, or `ptq`, calibrated alone.
         seeds: how many, from 0.
-        teaching: who teaches it, by `Teacher.name`; None for labels alone. See `taught_by`.
         qat_epochs: passes over train for int8; None for the recipe's own.
-        qat_teaching: who teaches then; `ITSELF` is the float student.
         fit: settings of `FitConfig` that differ from the strong recipe's.
 
     Raises:
@@ -72,16 +66,14 @@ class Student:
     epochs: int
     int8: str = QAT
     seeds: int = 3
-    teaching: TeachingConfig | None = None
     qat_epochs: int | None = None
-    qat_teaching: TeachingConfig | None = None
     fit: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         spec(self.model)
         if self.int8 not in (QAT, PTQ):
             raise ConfigError(f"{self.model}: int8 by {self.int8!r}", expected=f"{QAT} or {PTQ}")
-        if self.int8 == PTQ and (self.qat_epochs or self.qat_teaching):
+        if self.int8 == PTQ and self.qat_epochs:
             raise ConfigError(f"{self.model}: settings of qat, but int8 by {PTQ}")
         check_range("--seeds", self.seeds, 1, 100)
 
@@ -93,10 +85,10 @@ class Preset:
     Attributes:
         prefix: what the names of all its runs begin with.
         students: the models for the device.
-        teachers: full-size models; those that teach nobody come last.
+        teachers: full-size models, which come last.
 
     Raises:
-        ConfigError: two runs would have one name, or a student names an unknown teacher.
+        ConfigError: two runs would have one name.
     """
 
     prefix: str
@@ -108,16 +100,6 @@ class Preset:
         for names in ([s.model for s in self.students], [t.name for t in self.teachers]):
             if len(set(names)) < len(names):
                 raise ConfigError(f"a model is named twice: {', '.join(names)}")
-        known = [teacher.name for teacher in self.teachers]
-        for student in self.students:
-            _check_teachers(student.model, student.teaching, known)
-            _check_teachers(student.model, student.qat_teaching, [*known, ITSELF])
-
-    @property
-    def needed(self) -> set[str]:
-        """The names of the teachers that teach somebody."""
-        plans = [p for s in self.students for p in (s.teaching, s.qat_teaching) if p]
-        return {name for plan in plans for name in plan.teachers} - {ITSELF}
 
     def changed(self, *, name: str | None = None, seeds: int | None = None) -> Preset:
         """Return it with other names for its runs, or another number of seeds.
@@ -131,31 +113,6 @@ class Preset:
             students = tuple(replace(student, seeds=seeds) for student in students)
         prefix = self.prefix if name is None else f"{check_name(name)}-"
         return replace(self, prefix=prefix, students=students)
-
-
-def _check_teachers(student: str, plan: TeachingConfig | None, known: list[str]) -> None:
-    for name in plan.teachers if plan else ():
-        if name not in known:
-            raise ConfigError(f"{student} has no teacher {name!r}", expected=", ".join(known))
-
-
-def taught_by(
-    *teachers: str,
-    method: str = "kd",
-    temperature: float = 4.0,
-    alpha: float | None = None,
-    views: int = 8,
-) -> TeachingConfig:
-    """Return a lesson by teachers of the preset, with the method's own weight unless given.
-
-    `patient` also needs blended images: `fit={"augment": AugmentConfig(mixup=1.0)}`.
-
-    Raises:
-        ConfigError: an unknown method, or a value out of range.
-    """
-    weight = METHODS.get(method, 0.0) if alpha is None else alpha
-    kd = KdConfig(temperature, weight, method)
-    return TeachingConfig(teachers, kd, views, live=method == "patient")
 
 
 PRESETS = {

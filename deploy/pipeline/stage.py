@@ -44,13 +44,13 @@ def plan(preset: Preset, data: Dataset) -> list[Planned]:
         RunError: a manifest is damaged.
     """
     links = steps(preset)
-    times = estimate(preset, links, data)
+    times = estimate(links, data)
     found = zip(links, states(links, data), times, strict=True)
     return [Planned(link, *state, seconds) for link, state, seconds in found]
 
 
 def train_all(preset: Preset, data: Dataset, *, force: bool = False) -> list[Run]:
-    """Do what any Keras backend can: train, distill and fine-tune for int8.
+    """Do what any Keras backend can: train and fine-tune for int8.
 
     Finished runs are used as they are, interrupted ones continued.
 

@@ -76,12 +76,16 @@ def start(options: dict[str, Any]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "agent", "supervise", json.dumps(kept)]
     with LOG.open("ab" if options["from"] > 0 else "wb") as out:
         child = detached(command, out)
-    write(STATE, json.dumps({"options": kept, "pid": child.pid, "boot": boot()}))
+    state = {"options": kept, "pid": child.pid, "began": began(child.pid), "boot": boot()}
+    write(STATE, json.dumps(state))
     return child
 
 
 def read_state() -> dict[str, Any]:
-    """Return what was started, as which process, in which boot; nothing where that is damaged."""
+    """Return what was started, as which process, in which boot; nothing where that is damaged.
+
+    `began` tells the process from a later one of that number.
+    """
     try:
         state = json.loads(STATE.read_text())
     except (OSError, ValueError):
@@ -142,6 +146,16 @@ def boot() -> str:
         return ""
 
 
+def began(pid: int) -> str:
+    """Return when a process was started, in clock ticks since the boot; empty where it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return ""
+    # The second field is a name in brackets, which may hold spaces and brackets; this is the 22nd.
+    return stat.rpartition(")")[2].split()[19]
+
+
 def ended() -> bool:
     """Return whether the measurement is over, in whatever way."""
     if EXIT.exists():
@@ -151,10 +165,11 @@ def ended() -> bool:
         return True
     try:
         os.kill(state["pid"], 0)
-    except ProcessLookupError:
-        # It may have ended just now.
+    except (ProcessLookupError, PermissionError):
+        # It may have ended just now, and its number may be another user's process by now.
         return True
-    return False
+    # Or another process of ours, which is not to be ended. Older records do not say.
+    return bool(state.get("began")) and began(state["pid"]) != state["began"]
 
 
 def stop(options: dict[str, Any]) -> None:
