@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.benchmarks.recorded import RESULTS
-from bloodedge.benchmarks.report_read import DataEntry, entry, read_data
-from bloodedge.benchmarks.report_sources import all_runs, named
-from bloodedge.benchmarks.report_text import SYNTHETIC, md, md_table
+from bloodedge.benchmarks.report.read import DataEntry, entry, read_data
+from bloodedge.benchmarks.report.sources import all_runs, named
+from bloodedge.benchmarks.report.text import SYNTHETIC, md, md_table
 from bloodedge.compress.targets import KdConfig
 from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.console import say

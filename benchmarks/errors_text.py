@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodedge.benchmarks.errors_found import CONFIDENT, MIN_MODELS
-from bloodedge.benchmarks.report_text import md
+from bloodedge.benchmarks.report.text import md
 from bloodedge.data.dataset import Images
 from bloodedge.deploy.gallery import MAX_CELLS, contact_sheet
 from bloodedge.metrics import wilson_interval

@@ -22,10 +22,10 @@ from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.benchmarks.full_table_facts import Facts, facts_of
 from bloodedge.benchmarks.full_table_lines import line_cells, lines_of
 from bloodedge.benchmarks.recorded import RESULTS
-from bloodedge.benchmarks.report_collect import collect
-from bloodedge.benchmarks.report_data import ReportData, Row, Section
-from bloodedge.benchmarks.report_sources import Sources, all_runs, named
-from bloodedge.benchmarks.report_text import CSV_COLUMNS, SYNTHETIC, md, md_table, raw_values
+from bloodedge.benchmarks.report.collect import collect
+from bloodedge.benchmarks.report.data import ReportData, Row, Section
+from bloodedge.benchmarks.report.sources import Sources, all_runs, named
+from bloodedge.benchmarks.report.text import CSV_COLUMNS, SYNTHETIC, md, md_table, raw_values
 from bloodedge.console import say
 from bloodedge.errors import DataError
 from bloodedge.files import csv_text, write_text

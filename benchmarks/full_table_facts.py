@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bloodedge.benchmarks.model_work import model_work
-from bloodedge.benchmarks.report_data import Row
-from bloodedge.benchmarks.report_read import digest, entry
+from bloodedge.benchmarks.report.data import Row
+from bloodedge.benchmarks.report.read import digest, entry
 from bloodedge.deploy.tried import recorded_arena
 from bloodedge.errors import BloodedgeError
 from bloodedge.files import sha256_of

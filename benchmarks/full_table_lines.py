@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from bloodedge.benchmarks.full_table_facts import Facts
-from bloodedge.benchmarks.report_data import Row, Scores, Section
-from bloodedge.benchmarks.report_text import accuracy, kilobytes, micros, percent
+from bloodedge.benchmarks.report.data import Row, Scores, Section
+from bloodedge.benchmarks.report.text import accuracy, kilobytes, micros, percent
 
 _SEED = re.compile(r"-s(eed)?\d+(?=-|$)")
 _SPLIT = "test"

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import typer
 
 from bloodedge.benchmarks.comparison import exit_code
-from bloodedge.benchmarks.report_read import entry, read_scores
+from bloodedge.benchmarks.report.read import entry, read_scores
 from bloodedge.deploy.card import CARD
 from bloodedge.errors import ModelError
 from bloodedge.files import read_json, sha256_of, write_json, write_text

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from bloodedge.backend import use_backend
 from bloodedge.cli.app import app
-from bloodedge.cli.recipe_figures import print_rows
+from bloodedge.cli.chain_figures import print_rows
 from bloodedge.compress.chain.recipe import RecipeConfig
 from bloodedge.compress.chain.run import State, run_chain
 from bloodedge.compress.channels.stage import PruneConfig, prune_channels

@@ -13,7 +13,7 @@ import pytest
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks import effort
 from bloodedge.benchmarks.comparison import exit_code
-from bloodedge.benchmarks.report_text import SYNTHETIC
+from bloodedge.benchmarks.report.text import SYNTHETIC
 from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.recipes import fit_config
 

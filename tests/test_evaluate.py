@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bloodedge.benchmarks.report import ReportConfig, report
+from bloodedge.benchmarks.report.stage import ReportConfig, report
 from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import interpreter

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from bloodedge.cli import pipelining
 from bloodedge.cli.app import app
-from bloodedge.compress.chain.run import State
+from bloodedge.compress.chain.run import Planned, State
 from bloodedge.data.dataset import SPLITS, Dataset, Split
 from bloodedge.deploy.pipeline import estimate as timing
 from bloodedge.deploy.pipeline import presets
@@ -26,7 +26,7 @@ from bloodedge.deploy.pipeline.estimate import EPOCH_S, estimate
 from bloodedge.deploy.pipeline.plan import EXPORT, steps, trains
 from bloodedge.deploy.pipeline.presets import PRESETS, PTQ, QAT, Preset, Student, Teacher
 from bloodedge.deploy.pipeline.scores import preferred, table, teacher_scores
-from bloodedge.deploy.pipeline.stage import Planned, finish_all, plan, train_all
+from bloodedge.deploy.pipeline.stage import finish_all, plan, train_all
 from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.files import sha256_of
 from bloodedge.runs import is_finished, runs_root

@@ -12,12 +12,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bloodedge.benchmarks.report import ReportConfig, report, summary_table
-from bloodedge.benchmarks.report_axes import linear_axis, log_ticks
-from bloodedge.benchmarks.report_figures import Point, scatter
-from bloodedge.benchmarks.report_plots import section_figures
-from bloodedge.benchmarks.report_read import count, number
-from bloodedge.benchmarks.report_text import md
+from bloodedge.benchmarks.report.axes import linear_axis, log_ticks
+from bloodedge.benchmarks.report.figures import Point, scatter
+from bloodedge.benchmarks.report.plots import section_figures
+from bloodedge.benchmarks.report.read import count, number
+from bloodedge.benchmarks.report.stage import ReportConfig, report, summary_table
+from bloodedge.benchmarks.report.text import md
 from bloodedge.cli.reporting import report as report_command
 from bloodedge.errors import BloodedgeError, ConfigError, DataError, RunError
 from bloodedge.files import sha256_of

@@ -11,10 +11,10 @@ import pytest
 
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks import runner
-from bloodedge.benchmarks.report_data import Latency, Row, Section
-from bloodedge.benchmarks.report_int8 import find_pairs, int8_part
-from bloodedge.benchmarks.report_reasons import ModelFiles, reasons
-from bloodedge.benchmarks.report_results import Result, newest, read_result
+from bloodedge.benchmarks.report.data import Latency, Row, Section
+from bloodedge.benchmarks.report.int8 import find_pairs, int8_part
+from bloodedge.benchmarks.report.reasons import ModelFiles, reasons
+from bloodedge.benchmarks.report.results import Result, newest, read_result
 from bloodedge.benchmarks.result import BenchmarkRow
 from bloodedge.deploy.convert import convert
 from bloodedge.deploy.lint.facts import FileFacts, Operator, Tensor

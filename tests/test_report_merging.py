@@ -12,9 +12,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bloodedge.benchmarks.report import Report, ReportConfig, report
-from bloodedge.benchmarks.report_figures import Point, pareto, scatter
-from bloodedge.benchmarks.report_plots import section_figures
+from bloodedge.benchmarks.report.figures import Point, pareto, scatter
+from bloodedge.benchmarks.report.plots import section_figures
+from bloodedge.benchmarks.report.stage import Report, ReportConfig, report
 from bloodedge.cli.reporting import report as report_command
 from bloodedge.errors import ConfigError, DataError, RunError
 

@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 from bloodedge.benchmarks.host import RUNNER
 from bloodedge.benchmarks.processes import Timed
 from bloodedge.benchmarks.quantile import student_t
-from bloodedge.benchmarks.report import Report, ReportConfig, report
-from bloodedge.benchmarks.report_energy import meter
-from bloodedge.benchmarks.report_power import Energy, PowerLog, energy, read_power
+from bloodedge.benchmarks.report.energy import meter
+from bloodedge.benchmarks.report.power import Energy, PowerLog, energy, read_power
+from bloodedge.benchmarks.report.stage import Report, ReportConfig, report
 from bloodedge.benchmarks.result import load_result
 from bloodedge.cli.reporting import report as report_command
 from bloodedge.errors import DataError

@@ -11,9 +11,9 @@ import pytest
 
 from bloodedge.benchmarks.machine import Noise, Peaks, read_noise, read_peaks, read_work
 from bloodedge.benchmarks.model_work import Work, known_work, model_work
-from bloodedge.benchmarks.report_data import Latency, Row, Section
-from bloodedge.benchmarks.report_roofline import bounds, roofline_part
-from bloodedge.benchmarks.report_roofline_figure import Roof
+from bloodedge.benchmarks.report.data import Latency, Row, Section
+from bloodedge.benchmarks.report.roofline import bounds, roofline_part
+from bloodedge.benchmarks.report.roofline_figure import Roof
 from bloodedge.benchmarks.result import BenchmarkRow
 
 SIDE = 8

@@ -7,14 +7,15 @@ import typer
 from bloodedge.cli import (
     benchmarking,
     bundling,
-    chaining,
     clustering,
     compressing,
-    deploying,
+    distilling,
     evaluating,
+    exporting,
     inspecting,
     linting,
     pipelining,
+    predicting,
     pruning,
     quantizing,
     reporting,
@@ -38,21 +39,21 @@ app.add_typer(data_app, name="data")
 app.command("models")(models)
 app.command("zoo")(zoo)
 app.command("train")(training.train)
-app.command("distill")(compressing.distill)
+app.command("distill")(distilling.distill)
 app.command("prune")(pruning.prune)
 app.command("cluster")(clustering.cluster)
 app.command("quantize")(quantizing.quantize)
 app.command("sensitivity")(quantizing.sensitivity)
-app.command("compress")(chaining.compress)
+app.command("compress")(compressing.compress)
 app.command("pipeline")(pipelining.pipeline)
 app.command("lint")(linting.lint)
-app.command("export")(deploying.export)
+app.command("export")(exporting.export)
 app.command("verify")(verifying.verify)
 app.command("inspect")(inspecting.inspect)
 app.command("evaluate")(evaluating.evaluate)
 app.command("benchmark")(benchmarking.benchmark)
 app.command("bundle")(bundling.bundle)
 app.command("report")(reporting.report)
-app.command("predict")(evaluating.predict)
+app.command("predict")(predicting.predict)
 app.add_typer(reproduce_app, name="reproduce")
 app.command("demo")(demo)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bloodedge.cli import options
+from bloodedge.cli.chain_figures import duration, print_plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bloodedge.compress.chain.run import Planned
     from bloodedge.deploy.pipeline.presets import Preset
-    from bloodedge.deploy.pipeline.stage import Planned
 
 _NEEDS = "tensorflow"
 
@@ -56,7 +57,7 @@ def pipeline(
 
     wanted = find_preset(preset).changed(name=name, seeds=seeds)
     if dry_run and devices == "1":
-        print_plan(plan(wanted, load_data(data, size=size)))
+        print_timed(plan(wanted, load_data(data, size=size)))
         return
     chosen = check_backend(backend)
     # What follows training would otherwise fail after hours.
@@ -64,7 +65,7 @@ def pipeline(
     images = start_training(data, size=size, backend=chosen, devices=devices, batch=FitConfig.batch)
     if dry_run:
         # How many devices share a batch is known now, and compared with finished runs.
-        print_plan(plan(wanted, images))
+        print_timed(plan(wanted, images))
         return
     if chosen == _NEEDS:
         finish_all(wanted, images, force=force)
@@ -85,37 +86,18 @@ def _finish_elsewhere(words: Sequence[str]) -> None:
         raise typer.Exit(code if code > 0 else 1)
 
 
-def print_plan(steps: Sequence[Planned]) -> None:
+def print_timed(steps: Sequence[Planned]) -> None:
     """Print the steps, how far they have come, and how long the rest takes."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     from bloodedge.deploy.pipeline.estimate import WHERE
 
-    table = Table("step", "run", "state", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("takes", justify="right")
-    for step in steps:
-        state = ": ".join([step.state.value, ", ".join(step.differs)]).removesuffix(": ")
-        link = step.link
-        table.add_row(link.step, escape(link.name), escape(state), duration(step.left))
-    console = Console(highlight=False)
-    console.print(table)
+    print_plan(steps, timed=True)
     known = sum(step.left or 0.0 for step in steps)
     unknown = sum(step.left is None for step in steps)
     beside = f" and {unknown} steps of unknown length" if unknown else ""
-    console.print(f"to do: {duration(known)}{beside}, {WHERE}", soft_wrap=True)
-
-
-def duration(seconds: float | None) -> str:
-    """Return seconds as people say them: `12 s`, `7 min`, `3 h 20 min`."""
-    if seconds is None:
-        return "?"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    rest = f"to do: {duration(known)}{beside}, {WHERE}"
+    Console(highlight=False).print(rest, soft_wrap=True)
 
 
 def print_scores(preset: Preset, title: str) -> None:

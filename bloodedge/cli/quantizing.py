@@ -134,7 +134,7 @@ def quantize(
     from bloodedge.data.sources import load_data
 
     use_backend("tensorflow")
-    from bloodedge.cli.deploying import print_variants
+    from bloodedge.cli.exporting import print_variants
     from bloodedge.deploy.audit import DRAWS
     from bloodedge.deploy.export import ExportConfig, export
     from bloodedge.deploy.ranges import RangeConfig

@@ -38,9 +38,9 @@ def report(
     from rich.console import Console
     from rich.markup import escape
 
-    from bloodedge.benchmarks.report import ReportConfig, summary_table
-    from bloodedge.benchmarks.report import report as run
-    from bloodedge.benchmarks.report_part import terminal_tables
+    from bloodedge.benchmarks.report.part import terminal_tables
+    from bloodedge.benchmarks.report.stage import ReportConfig, summary_table
+    from bloodedge.benchmarks.report.stage import report as run
     from bloodedge.console import say
 
     result = run(ReportConfig(tuple(runs or ()), tuple(results or ()), power, out, force))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 from bloodedge.compress.chain.link import Link
@@ -21,18 +22,40 @@ class State(Enum):
     DIFFERS = "differs"
 
 
-def states(links: Sequence[Link], data: Dataset) -> list[tuple[State, list[str]]]:
-    """Return the state of every step, and for those that differ from a finished run, how.
+@dataclass(frozen=True)
+class Planned:
+    """One step, and how far it has come.
+
+    Attributes:
+        link: the step.
+        state: whether it is finished,
+        differs: and if it is but was made otherwise, how.
+        seconds: how long it takes from its beginning, as far as anybody knows.
+    """
+
+    link: Link
+    state: State
+    differs: Sequence[str]
+    seconds: float | None = None
+
+    @property
+    def left(self) -> float | None:
+        """The seconds that it still takes, at most."""
+        return 0.0 if self.state is State.FINISHED else self.seconds
+
+
+def planned(links: Sequence[Link], data: Dataset) -> list[Planned]:
+    """Return every step with its state, and where it differs from a finished run, how.
 
     Behind the first step that is not finished the parents are not known yet: of those only the
     settings are compared.
     """
-    found: list[tuple[State, list[str]]] = []
+    found: list[Planned] = []
     whole = True
     for link in links:
         state, reasons = _state(link, data, with_parents=whole)
         whole = whole and state is State.FINISHED
-        found.append((state, reasons))
+        found.append(Planned(link, state, reasons))
     return found
 
 
@@ -49,9 +72,9 @@ def run_chain(links: Sequence[Link], data: Dataset, *, force: bool = False) -> l
         BloodedgeError: whatever a step raises; what was finished before stays.
     """
     if not force:
-        for link, (state, reasons) in zip(links, states(links, data), strict=True):
-            if state is State.DIFFERS:
-                raise _differs(link, reasons)
+        for step in planned(links, data):
+            if step.state is State.DIFFERS:
+                raise _differs(step.link, step.differs)
     return list(_run(links, data, force=force))
 
 
@@ -81,7 +104,7 @@ def _state(link: Link, data: Dataset, *, with_parents: bool) -> tuple[State, lis
     return (State.INTERRUPTED if is_interrupted(link.name) else State.TO_DO), []
 
 
-def _differs(link: Link, reasons: list[str]) -> RunError:
+def _differs(link: Link, reasons: Sequence[str]) -> RunError:
     return RunError(
         f"the step {link.step} is finished as {link.name}, but was made otherwise: "
         + ", ".join(reasons),

@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from bloodedge.compress.chain.link import Link
-from bloodedge.compress.chain.run import State, run_chain, states
+from bloodedge.compress.chain.run import Planned, planned, run_chain
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.pipeline.estimate import estimate
 from bloodedge.deploy.pipeline.plan import steps, trains
 from bloodedge.deploy.pipeline.presets import Preset
 from bloodedge.runs import Run
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One step.
-
-    Attributes:
-        link: the step.
-        state: whether it is finished,
-        differs: and if it is but was made otherwise, how.
-        seconds: how long it takes from its beginning, as far as anybody knows.
-    """
-
-    link: Link
-    state: State
-    differs: Sequence[str]
-    seconds: float | None
-
-    @property
-    def left(self) -> float | None:
-        """The seconds that it still takes, at most."""
-        return 0.0 if self.state is State.FINISHED else self.seconds
 
 
 def plan(preset: Preset, data: Dataset) -> list[Planned]:
@@ -44,9 +20,8 @@ def plan(preset: Preset, data: Dataset) -> list[Planned]:
         RunError: a manifest is damaged.
     """
     links = steps(preset)
-    times = estimate(links, data)
-    found = zip(links, states(links, data), times, strict=True)
-    return [Planned(link, *state, seconds) for link, state, seconds in found]
+    found = zip(planned(links, data), estimate(links, data), strict=True)
+    return [replace(step, seconds=seconds) for step, seconds in found]
 
 
 def train_all(preset: Preset, data: Dataset, *, force: bool = False) -> list[Run]:

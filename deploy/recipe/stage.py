@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from bloodedge.compress.chain.forecast import check_teachers, forecast
 from bloodedge.compress.chain.link import Link
 from bloodedge.compress.chain.recipe import RecipeConfig
-from bloodedge.compress.chain.run import State, run_chain, states
+from bloodedge.compress.chain.run import Planned, State, planned, run_chain
 from bloodedge.compress.chain.steps import training_links
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.export import ExportConfig, export
@@ -21,21 +18,6 @@ from bloodedge.variants import Recipe, Variant
 
 # What a recipe that names no format ends in.
 DEFAULT_FORMATS = ("int8",)
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One step, and how far it has come.
-
-    Attributes:
-        link: the step.
-        state: whether it is finished,
-        differs: and if it is but was made otherwise, how.
-    """
-
-    link: Link
-    state: State
-    differs: Sequence[str]
 
 
 def links(config: RecipeConfig, *, allow_failing: bool = False) -> list[Link]:
@@ -91,7 +73,7 @@ def lint_result(config: RecipeConfig, data: Dataset, runtime: str) -> list[Findi
         ModelError: as `plan`.
     """
     chain = links(config)
-    if all(state is State.FINISHED for state, _ in states(chain, data)):
+    if all(step.state is State.FINISHED for step in planned(chain, data)):
         return []
     formats = config.recipe.formats or DEFAULT_FORMATS
     name = chain[-len(formats)].name.removesuffix(f"-{formats[0]}")
@@ -107,11 +89,11 @@ def plan(config: RecipeConfig, data: Dataset, *, allow_failing: bool = False) ->
         RunError: names that no run can have.
     """
     chain = links(config, allow_failing=allow_failing)
-    found = states(chain, data)
-    if any(state is not State.FINISHED for state, _ in found):
+    found = planned(chain, data)
+    if any(step.state is not State.FINISHED for step in found):
         forecast(config, data)
         check_teachers(config, data)
-    return [Planned(link, *state) for link, state in zip(chain, found, strict=True)]
+    return found
 
 
 def compress(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from bloodedge.benchmarks import fields
-from bloodedge.benchmarks.report_data import Curve, Row, Scores
+from bloodedge.benchmarks.report.data import Curve, Row, Scores
 from bloodedge.errors import DataError
 from bloodedge.files import gzip_size, sha256_of
 from bloodedge.references import KERAS_SUFFIX, TFLITE_SUFFIX, WEIGHTS_SUFFIX

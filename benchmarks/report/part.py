@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bloodedge.benchmarks.report_figures import Figure
+from bloodedge.benchmarks.report.figures import Figure
 
 if TYPE_CHECKING:
     from rich.table import Table

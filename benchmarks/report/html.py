@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from html import escape
 
 from bloodedge._version import __version__
-from bloodedge.benchmarks.report_data import Origin, ReportData, Row, Scores, Section
-from bloodedge.benchmarks.report_figures import Figure
-from bloodedge.benchmarks.report_part import Part
-from bloodedge.benchmarks.report_text import (
+from bloodedge.benchmarks.report.data import Origin, ReportData, Row, Scores, Section
+from bloodedge.benchmarks.report.figures import Figure
+from bloodedge.benchmarks.report.part import Part
+from bloodedge.benchmarks.report.text import (
     COLUMNS,
     NOTES,
     PARETO,

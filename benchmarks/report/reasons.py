@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bloodedge.benchmarks.report_data import Latency, Row
-from bloodedge.benchmarks.report_read import text
+from bloodedge.benchmarks.report.data import Latency, Row
+from bloodedge.benchmarks.report.read import text
 from bloodedge.deploy.lint.check import file_case, lint
 from bloodedge.deploy.lint.facts import FileFacts
 from bloodedge.deploy.lint.partitions import is_here

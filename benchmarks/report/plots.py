@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bloodedge.benchmarks.report_data import Curve, Latency, Row, Section
-from bloodedge.benchmarks.report_figures import Figure, Point, lines, scatter
-from bloodedge.benchmarks.report_text import AGAINST
+from bloodedge.benchmarks.report.data import Curve, Latency, Row, Section
+from bloodedge.benchmarks.report.figures import Figure, Point, lines, scatter
+from bloodedge.benchmarks.report.text import AGAINST
 from bloodedge.metrics import wilson_interval
 
 _SMALLEST = 1e-3

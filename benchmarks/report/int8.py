@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bloodedge.benchmarks.report_data import Latency, Row, Section
-from bloodedge.benchmarks.report_part import Line, Part
-from bloodedge.benchmarks.report_reasons import ModelFiles, reasons
-from bloodedge.benchmarks.report_text import micros
+from bloodedge.benchmarks.report.data import Latency, Row, Section
+from bloodedge.benchmarks.report.part import Line, Part
+from bloodedge.benchmarks.report.reasons import ModelFiles, reasons
+from bloodedge.benchmarks.report.text import micros
 from bloodedge.benchmarks.result import BenchmarkRow
 
 _NOTE = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bloodedge.benchmarks.report_data import ReportData, Row, Scores, Section
-from bloodedge.benchmarks.report_part import Part
+from bloodedge.benchmarks.report.data import ReportData, Row, Scores, Section
+from bloodedge.benchmarks.report.part import Part
 from bloodedge.files import csv_text
 
 COLUMNS = (

@@ -1,4 +1,4 @@
-"""How `bloodedge compress` shows its steps, and what they left."""
+"""How `bloodedge compress` and `pipeline` show their steps, and the first what they left."""
 
 from __future__ import annotations
 
@@ -7,22 +7,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bloodedge.compress.chain.run import Planned
     from bloodedge.deploy.recipe.rows import Row
-    from bloodedge.deploy.recipe.stage import Planned
 
 
-def print_plan(steps: Sequence[Planned]) -> None:
-    """Print the steps and how far they have come."""
+def print_plan(steps: Sequence[Planned], *, timed: bool = False) -> None:
+    """Print the steps and how far they have come; if `timed`, how long each still takes, too."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     table = Table("step", "run", "state", box=SIMPLE_HEAD, pad_edge=False)
+    if timed:
+        table.add_column("takes", justify="right")
     for step in steps:
         state = ": ".join([step.state.value, ", ".join(step.differs)]).removesuffix(": ")
-        table.add_row(escape(step.link.step), escape(step.link.name), escape(state))
+        cells = (step.link.step, step.link.name, state, *([duration(step.left)] if timed else []))
+        table.add_row(*map(escape, cells))
     Console(highlight=False).print(table)
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as people say them: `12 s`, `7 min`, `3 h 20 min`."""
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def print_rows(rows: Sequence[Row], title: str) -> None:

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from bloodedge.benchmarks.machine import Peaks
 from bloodedge.benchmarks.model_work import Work
-from bloodedge.benchmarks.report_data import Latency, Row, Section
-from bloodedge.benchmarks.report_part import Part
-from bloodedge.benchmarks.report_roofline_figure import Mark, Roof, roofline_figure
-from bloodedge.benchmarks.report_text import micros
+from bloodedge.benchmarks.report.data import Latency, Row, Section
+from bloodedge.benchmarks.report.part import Part
+from bloodedge.benchmarks.report.roofline_figure import Mark, Roof, roofline_figure
+from bloodedge.benchmarks.report.text import micros
 from bloodedge.benchmarks.result import BenchmarkRow
 
 _NOTE = (

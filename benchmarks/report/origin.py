@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bloodedge.benchmarks.report_data import Origin
-from bloodedge.benchmarks.report_read import entry, text
+from bloodedge.benchmarks.report.data import Origin
+from bloodedge.benchmarks.report.read import entry, text
 from bloodedge.files import read_json
 
 _LONG = 16

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import floor, log10
 
-from bloodedge.benchmarks.report_data import Latency, Row, Section
-from bloodedge.benchmarks.report_part import Line, Part
-from bloodedge.benchmarks.report_power import Energy, PowerLog, Span, energy
+from bloodedge.benchmarks.report.data import Latency, Row, Section
+from bloodedge.benchmarks.report.part import Line, Part
+from bloodedge.benchmarks.report.power import Energy, PowerLog, Span, energy
 from bloodedge.benchmarks.result import BenchmarkRow
 
 # The part's name.

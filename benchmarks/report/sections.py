@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from bloodedge.benchmarks.report_data import Section
-from bloodedge.benchmarks.report_devices import device_part
-from bloodedge.benchmarks.report_energy import Meter, energy_part
-from bloodedge.benchmarks.report_int8 import int8_part
-from bloodedge.benchmarks.report_part import Part
-from bloodedge.benchmarks.report_reasons import ModelFiles
-from bloodedge.benchmarks.report_roofline import roofline_part
+from bloodedge.benchmarks.report.data import Section
+from bloodedge.benchmarks.report.devices import device_part
+from bloodedge.benchmarks.report.energy import Meter, energy_part
+from bloodedge.benchmarks.report.int8 import int8_part
+from bloodedge.benchmarks.report.part import Part
+from bloodedge.benchmarks.report.reasons import ModelFiles
+from bloodedge.benchmarks.report.roofline import roofline_part
 
 SYNTHETIC_MARK = "synthetic"
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bloodedge.benchmarks.report_collect import collect
-from bloodedge.benchmarks.report_data import ReportData, Row
-from bloodedge.benchmarks.report_energy import ENERGY, meter
-from bloodedge.benchmarks.report_figures import Figure, standalone
-from bloodedge.benchmarks.report_html import html
-from bloodedge.benchmarks.report_part import Part
-from bloodedge.benchmarks.report_plots import section_figures
-from bloodedge.benchmarks.report_power import PowerLog, read_power
-from bloodedge.benchmarks.report_read import text
-from bloodedge.benchmarks.report_reasons import model_files
-from bloodedge.benchmarks.report_sections import Evidence, section_parts
-from bloodedge.benchmarks.report_sources import all_runs, named
-from bloodedge.benchmarks.report_text import accuracy, kilobytes, markdown, micros, results_csv
+from bloodedge.benchmarks.report.collect import collect
+from bloodedge.benchmarks.report.data import ReportData, Row
+from bloodedge.benchmarks.report.energy import ENERGY, meter
+from bloodedge.benchmarks.report.figures import Figure, standalone
+from bloodedge.benchmarks.report.html import html
+from bloodedge.benchmarks.report.part import Part
+from bloodedge.benchmarks.report.plots import section_figures
+from bloodedge.benchmarks.report.power import PowerLog, read_power
+from bloodedge.benchmarks.report.read import text
+from bloodedge.benchmarks.report.reasons import model_files
+from bloodedge.benchmarks.report.sections import Evidence, section_parts
+from bloodedge.benchmarks.report.sources import all_runs, named
+from bloodedge.benchmarks.report.text import accuracy, kilobytes, markdown, micros, results_csv
 from bloodedge.errors import ConfigError, DataError, RunError
 from bloodedge.files import csv_text, write_text
 from bloodedge.references import zoo_folders

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bloodedge.benchmarks.report_read import text
+from bloodedge.benchmarks.report.read import text
 from bloodedge.benchmarks.result import SCHEMA
 from bloodedge.errors import BloodedgeError, RunError
 from bloodedge.files import read_json

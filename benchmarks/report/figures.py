@@ -12,7 +12,7 @@ from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
-from bloodedge.benchmarks.report_axes import (
+from bloodedge.benchmarks.report.axes import (
     BOTTOM,
     HEIGHT,
     LEFT,
@@ -26,7 +26,7 @@ from bloodedge.benchmarks.report_axes import (
     linear_axis,
     log_axis,
 )
-from bloodedge.benchmarks.report_marks import (
+from bloodedge.benchmarks.report.marks import (
     BACKGROUND,
     COLOURS,
     FAINT,

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bloodedge.benchmarks.report_data import Latency, Row
-from bloodedge.benchmarks.report_read import digest, entry, text
+from bloodedge.benchmarks.report.data import Latency, Row
+from bloodedge.benchmarks.report.read import digest, entry, text
 from bloodedge.benchmarks.result import BenchmarkResult, BenchmarkRow, load_result
 from bloodedge.benchmarks.runner import INT8_DOT_FLAGS
 from bloodedge.files import read_json

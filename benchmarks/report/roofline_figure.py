@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from bloodedge.benchmarks.report_axes import (
+from bloodedge.benchmarks.report.axes import (
     BOTTOM,
     HEIGHT,
     LEFT,
@@ -18,8 +18,8 @@ from bloodedge.benchmarks.report_axes import (
     frame,
     log_axis,
 )
-from bloodedge.benchmarks.report_figures import Figure
-from bloodedge.benchmarks.report_marks import around, mark, place_name
+from bloodedge.benchmarks.report.figures import Figure
+from bloodedge.benchmarks.report.marks import around, mark, place_name
 
 
 class Roof(NamedTuple):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bloodedge.benchmarks.report_data import Latency, Row, Section
-from bloodedge.benchmarks.report_part import Line, Part
-from bloodedge.benchmarks.report_text import micros, percent
+from bloodedge.benchmarks.report.data import Latency, Row, Section
+from bloodedge.benchmarks.report.part import Line, Part
+from bloodedge.benchmarks.report.text import micros, percent
 from bloodedge.benchmarks.result import BenchmarkRow
 
 _NOTE = (

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bloodedge.benchmarks.report_data import (
+from bloodedge.benchmarks.report.data import (
     SPLIT_ORDER,
     Curve,
     Latency,
@@ -19,8 +19,8 @@ from bloodedge.benchmarks.report_data import (
     Scores,
     Section,
 )
-from bloodedge.benchmarks.report_origin import result_origin, run_origin
-from bloodedge.benchmarks.report_read import (
+from bloodedge.benchmarks.report.origin import result_origin, run_origin
+from bloodedge.benchmarks.report.read import (
     DataEntry,
     entry,
     read_curve,
@@ -30,7 +30,7 @@ from bloodedge.benchmarks.report_read import (
     read_scores,
     text,
 )
-from bloodedge.benchmarks.report_results import newest, read_result
+from bloodedge.benchmarks.report.results import newest, read_result
 from bloodedge.benchmarks.stage import RESULT_FILE
 from bloodedge.errors import BloodedgeError, DataError
 from bloodedge.files import read_json

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from math import hypot
 
-from bloodedge.benchmarks.report_axes import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, cut
+from bloodedge.benchmarks.report.axes import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, cut
 
 COLOURS = ("#3b82f6", "#e8833a", "#2fa36b", "#a06cd5", "#d64545", "#1aa5b8")
 # Of what is not worth its name.

@@ -1,0 +1,1 @@
+"""`bloodedge report`: runs and results from anywhere, joined into one comparison."""
