@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.benchmarks.comparison import exit_code
-from bloodedge.benchmarks.opened import open_models
+from bloodedge.benchmarks.open_models import open_models
 from bloodedge.console import say
 from bloodedge.data.sources import load_data
 from bloodedge.metrics import wilson_interval

@@ -55,7 +55,7 @@ def errors(
     """
     from bloodedge.benchmarks.errors_found import find_errors, pairs
     from bloodedge.benchmarks.errors_text import HEADER, draw_gallery, render, table_rows
-    from bloodedge.benchmarks.opened import open_models
+    from bloodedge.benchmarks.open_models import open_models
     from bloodedge.benchmarks.recorded import record
     from bloodedge.console import say
     from bloodedge.data.sources import load_data

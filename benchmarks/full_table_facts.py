@@ -11,7 +11,7 @@ from typing import Any
 from bloodedge.benchmarks.model_work import model_work
 from bloodedge.benchmarks.report.data import Row
 from bloodedge.benchmarks.report.read import digest, entry
-from bloodedge.deploy.tried import recorded_arena
+from bloodedge.deploy.runtime_trials import recorded_arena
 from bloodedge.errors import BloodedgeError
 from bloodedge.files import sha256_of
 from bloodedge.references import TFLITE_SUFFIX

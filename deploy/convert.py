@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from bloodedge.compress.graph import without_idle_padding
 from bloodedge.data.calibration import pinned
+from bloodedge.deploy.converter_errors import unknown_operation
 from bloodedge.deploy.flat.faster import faster
 from bloodedge.deploy.post_training import calibrated, to_int8, to_mixed
 from bloodedge.deploy.ranges import MINMAX, RangeConfig
-from bloodedge.deploy.refused import unknown_operation
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.quiet import quiet
 

@@ -21,8 +21,8 @@ from bloodedge.deploy.export_config import ExportConfig
 from bloodedge.deploy.flat.bytemap import map_bytes
 from bloodedge.deploy.kotlin import kotlin_class
 from bloodedge.deploy.predict import image_sides
+from bloodedge.deploy.runtime_trials import try_runtimes
 from bloodedge.deploy.runtimes import find_runtime
-from bloodedge.deploy.tried import try_runtimes
 from bloodedge.deploy.variant import Made, Parent, converted, make
 from bloodedge.errors import ModelError
 from bloodedge.files import atomic_path, gzip_size, write_text

@@ -27,9 +27,9 @@ from bloodedge.deploy.flat.lean import lean
 from bloodedge.deploy.interpreter import Classifier, find_runtime, predict_parallel, probe
 from bloodedge.deploy.labels import read_labels
 from bloodedge.deploy.metadata import read_metadata
+from bloodedge.deploy.runtime_trials import try_runtimes
 from bloodedge.deploy.runtimes import Runtime, installed_runtimes
 from bloodedge.deploy.seal import BUDGET
-from bloodedge.deploy.tried import try_runtimes
 from bloodedge.errors import ConfigError, ModelError, RunError, VerificationError
 from bloodedge.files import gzip_size, sha256_of, write_json
 from bloodedge.metrics import softmax
@@ -407,7 +407,7 @@ def test_a_runtime_that_refuses_or_answers_otherwise_is_told(
     answers = predict_parallel(exported.file("int8"), images).astype(np.float64)
     here = installed_runtimes()[0]
     runtimes = (here, Runtime("other", "1", refusing))
-    monkeypatch.setattr("bloodedge.deploy.tried.installed_runtimes", lambda: runtimes)
+    monkeypatch.setattr("bloodedge.deploy.runtime_trials.installed_runtimes", lambda: runtimes)
     found = try_runtimes(exported.file("int8"), images, answers)
     assert found[f"{here.name} {here.version}"] == "runs"
     assert found["other 1"].startswith("refused: ")

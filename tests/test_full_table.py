@@ -15,7 +15,7 @@ from bloodedge.benchmarks import full_table
 from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.benchmarks.full_table import found_in, main, render, spreadsheet
 from bloodedge.benchmarks.report.stage import ReportConfig, report
-from bloodedge.deploy.tried import recorded_arena
+from bloodedge.deploy.runtime_trials import recorded_arena
 from bloodedge.errors import DataError, RunError
 from bloodedge.metrics import classification_metrics
 

@@ -27,6 +27,7 @@ from bloodedge.compress.quantize import QatConfig, quantize
 from bloodedge.compress.simulate import Simulation
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.convert import convert, export_twin
+from bloodedge.deploy.converter_errors import unknown_operation
 from bloodedge.deploy.flat.reader import read_model
 from bloodedge.deploy.flat.tree import Vector
 from bloodedge.deploy.flat.writer import write_tables
@@ -36,7 +37,6 @@ from bloodedge.deploy.lint.check import file_case, lint, model_cases, recipe_cas
 from bloodedge.deploy.lint.facts import FileFacts, Operator, Tensor, read_facts
 from bloodedge.deploy.lint.registry import RULES, registered
 from bloodedge.deploy.lint.rule import RUNTIMES, Case, Severity
-from bloodedge.deploy.refused import unknown_operation
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.quiet import quiet
 from bloodedge.references import find_model

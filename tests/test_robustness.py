@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bloodedge.benchmarks.comparison import exit_code
-from bloodedge.benchmarks.opened import open_models
+from bloodedge.benchmarks.open_models import open_models
 from bloodedge.benchmarks.robustness import COMMAND
 from bloodedge.benchmarks.robustness.__main__ import main
 from bloodedge.benchmarks.robustness.corruptions import (

@@ -182,6 +182,8 @@ def test_the_last_update_falls_on_the_end_of_the_first_half(steps: int):
     assert schedule.end == round(steps / 2)
     assert 1 <= schedule.begin < schedule.end
     assert (schedule.end - schedule.begin) % schedule.every == 0
+    updates = (schedule.end - schedule.begin) // schedule.every
+    assert updates >= min(20, schedule.end - schedule.begin)
     assert schedule.at(schedule.end) == 0.8
 
 
@@ -235,6 +237,7 @@ def test_int8_sizes_count_kernels_as_bytes_and_a_scale_per_channel(tiny_file: Pa
     [
         ({"pattern": "4:8"}, "4:8.*unstructured or 2:4"),
         ({"sparsity": 1.0}, "0.01 to 0.99"),
+        ({"sparsity": 0.0}, "0.01 to 0.99"),
         ({"pattern": "2:4", "sparsity": 0.8}, "drop --sparsity"),
         ({"fit": replace(FIT, progressive=((1, 8),))}, "drop --progressive"),
         ({"fit": replace(FIT, precision="bfloat16")}, "--precision float32"),

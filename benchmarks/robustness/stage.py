@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bloodedge.benchmarks.opened import open_models
+from bloodedge.benchmarks.open_models import open_models
 from bloodedge.benchmarks.recorded import record
 from bloodedge.benchmarks.robustness import COMMAND
 from bloodedge.benchmarks.robustness.cells import answers, conditions

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bloodedge.benchmarks.opened import open_models
+from bloodedge.benchmarks.open_models import open_models
 from bloodedge.data.dataset import Dataset
 
 
