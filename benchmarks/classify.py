@@ -12,8 +12,11 @@ which --watch ends well. The table of --csv holds what is classified by then.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import importlib
+import io
+import os
 import sys
 import time
 import warnings
@@ -41,8 +44,11 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jp2", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
     *(".pbm", ".pgm", ".ppm", ".pnm"),
 )
-MAX_PIXELS = 100_000_000
+# What `bloodedge predict` reads as well; others, such as EPS, would start programs.
+FORMATS = ("PNG", "JPEG", "MPO", "JPEG2000", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM")
+MOST_PIXELS, BYTES_A_PIXEL = 100_000_000, 20
 FOURTEEN_BITS = 1 << 14
+ROWS = 256  # of a picture in memory as float32 together
 
 
 class PictureError(Exception):
@@ -89,9 +95,12 @@ def weights(length: int, size: int) -> NDArray[np.float32]:
 def scaled(square: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Return pixels `(n, n, 3)` as `(size, size, 3)`."""
     shares = weights(len(square), size)
-    # A channel at a time: the square may be large, and the memory small.
-    planes = [shares @ square[..., c].astype(np.float32) @ shares.T for c in range(3)]
-    return np.asarray(np.clip(np.rint(np.stack(planes, axis=-1)), 0, 255), np.uint8)
+    narrow = [
+        np.einsum("hwc,sw->hsc", square[start : start + ROWS].astype(np.float32), shares)
+        for start in range(0, len(square), ROWS)
+    ]
+    pixels = np.einsum("hsc,th->tsc", np.concatenate(narrow), shares)
+    return np.asarray(np.clip(np.rint(pixels), 0, 255), np.uint8)
 
 
 def deep(image: Image.Image) -> NDArray[np.uint8]:
@@ -105,10 +114,18 @@ def deep(image: Image.Image) -> NDArray[np.uint8]:
         if not (values.min() >= 0 and values.max() <= 1):
             raise PictureError("its values are not between 0 and 1: save it as 8-bit PNG")
         return np.asarray(np.rint(values * 255), np.uint8)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high >= 1 << 16 or 0 < high < FOURTEEN_BITS:
-        raise PictureError("its values use few of 16 bits: save it as 8-bit PNG")
+    check_bits(int(values.max()), values.min() >= 0)
     return np.asarray((values.astype(np.uint32) + 128) // 257, np.uint8)
+
+
+def check_bits(brightest: int, positive: bool = True) -> None:
+    """Refuse 12 or 14 bits in 16: cells would be all but black.
+
+    Raises:
+        PictureError: so it is.
+    """
+    if not positive or brightest >= 1 << 16 or 0 < brightest < FOURTEEN_BITS:
+        raise PictureError("its values use few of 16 bits: save it as 8-bit PNG")
 
 
 def rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -118,7 +135,28 @@ def rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def central_square(image: Image.Image, crop: int | None) -> NDArray[np.uint8]:
+    """Return the pixels `(n, n, 3)` of a picture's central square.
+
+    Raises:
+        PictureError: it is of another kind than pictures are, or smaller than `crop`.
+    """
+    if image.format not in FORMATS:
+        raise PictureError(f"it is {image.format}: save it as PNG")
+    width, height = image.size
+    side = crop or min(width, height)
+    if side > min(width, height):
+        raise PictureError(f"it has {width}x{height} pixels, less than {crop}")
+    # Pillow keeps the upper 8 of 16 bits in colour.
+    upper = ";16" in str([tile[3] for tile in getattr(image, "tile", ())])
+    left, top = (width - side) // 2, (height - side) // 2
+    pixels = rgb(image.crop((left, top, left + side, top + side)))
+    if upper and image.mode[0] not in "IF":
+        check_bits(int(pixels.max()) << 8)
+    return pixels
 
 
 def read_picture(path: Path, size: int, crop: int | None) -> NDArray[np.uint8]:
@@ -131,26 +169,24 @@ def read_picture(path: Path, size: int, crop: int | None) -> NDArray[np.uint8]:
         raise PictureError("it is no file")
     try:
         with Image.open(path) as image:
-            side = crop or min(image.size)
-            if side > min(image.size):
-                raise PictureError(
-                    f"it has {image.size[0]}x{image.size[1]} pixels, less than {crop}"
-                )
-            left, top = (image.size[0] - side) // 2, (image.size[1] - side) // 2
-            return scaled(rgb(image.crop((left, top, left + side, top + side))), size)
+            return scaled(central_square(image, crop), size)
     except PictureError:
         raise
     except UnidentifiedImageError:
         raise PictureError("it is no picture that Pillow reads") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PictureError(f"it has more than {MAX_PIXELS // 10**6} megapixels") from None
+        most = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise PictureError(f"it has more than {most:.0f} megapixels") from None
     except Exception as error:  # decoders raise all kinds for damaged files
         raise PictureError(runner.one_line(error) or type(error).__name__) from None
 
 
 def limit_pixels() -> None:
-    """Let Pillow refuse by its header what would not fit into memory; else it only warns."""
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    """Let Pillow refuse by its header what would not fit into half of the memory."""
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on Windows
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        Image.MAX_IMAGE_PIXELS = min(MOST_PIXELS, memory // 2 // BYTES_A_PIXEL)
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
@@ -168,17 +204,24 @@ def _is_picture(path: Path) -> bool:
 
 
 def new_files(paths: Sequence[Path], seconds: float = 0.5) -> Iterator[Path]:
-    """Yield the files that are there and then, for ever, each that comes, once it is whole."""
-    done = set()
-    sizes: dict[Path, int] = {}
+    """Yield the files that are there and then, for ever, each that comes or changes.
+
+    A camera may still be writing what has changed since the last look, or is empty.
+    """
+    done: dict[Path, tuple[int, int]] = {}
+    before: dict[Path, tuple[int, int]] = {}
     while True:
-        for path in files_in(paths):
-            size = path.stat().st_size if path.exists() else 0
-            # A camera may still be writing what has grown since the last look.
-            if path not in done and sizes.get(path) == size:
-                done.add(path)
-                yield path
-            sizes[path] = size
+        now = {}
+        for path in paths:
+            with contextlib.suppress(OSError):  # it may go at any moment, and come back
+                for file in files_in([path]):
+                    status = file.stat()
+                    now[file] = status.st_size, status.st_mtime_ns
+        for file, stamp in now.items():
+            if stamp[0] and stamp == before.get(file) != done.get(file):
+                done[file] = stamp
+                yield file
+        before = now
         time.sleep(seconds)
 
 
@@ -192,8 +235,7 @@ def open_model(path: Path, labels: Path) -> Model:
         RunnerError: there is no runtime, or the model takes no square picture in colour.
     """
     module = importlib.import_module(runner.find_runtime()[2])
-    interpreter = module.Interpreter(model_path=str(path), num_threads=1)
-    interpreter.allocate_tensors()
+    interpreter, _ = runner.load(module.Interpreter, {"model": str(path), "threads": 1})
     taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     shape = tuple(int(n) for n in taken["shape"])
     if len(shape) != 4 or shape[0] != 1 or shape[1] != shape[2] or shape[3] != 3:
@@ -206,14 +248,23 @@ def open_model(path: Path, labels: Path) -> Model:
 
 
 def probabilities(model: Model, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return what a model says of a picture `(S, S, 3)`: `(C,)`, in 0..1."""
+    """Return what a model says of a picture `(S, S, 3)`: `(C,)`, in 0..1.
+
+    Raises:
+        RunnerError: that are no probabilities.
+    """
     fed = runner.prepare(picture[None], model.taken)
     model.interpreter.set_tensor(model.taken["index"], fed)
     model.interpreter.invoke()
     said = model.interpreter.get_tensor(model.given["index"]).reshape(-1).astype(np.float64)
     scale, zero_point = model.given["quantization"]
     # A float output has a scale of 0.
-    return np.asarray((said - zero_point) * scale if scale else said)
+    p = np.asarray((said - zero_point) * scale if scale else said)
+    # A code is off by up to half a step for each class.
+    summed = abs(p.sum() - 1) <= 0.02 + len(p) / 512
+    if not (np.isfinite(p).all() and p.min() > -1e-6 and p.max() < 1 + 1e-3 and summed):
+        raise runner.RunnerError("what it says are no probabilities, expected 0 to 1, summing to 1")
+    return p
 
 
 # ---- the program ----
@@ -237,20 +288,28 @@ def classify(model: Model, files: Iterable[Path], crop: int | None) -> Iterator[
         yield [str(path), model.names[best], *(round(float(p[i]), 6) for i in (best, *by_name))]
 
 
-def write_table(path: Path, header: list[str], lines: list[list[Any]]) -> None:
-    """Write a CSV whole or not at all, in which no text is a spreadsheet's formula.
+def csv_line(cells: Sequence[Any]) -> str:
+    """Return a line of CSV in which no text is a spreadsheet's formula."""
+    formula = tuple("=+-@\t\r\n")
+    safe = [f"'{cell}" if str(cell).startswith(formula) else cell for cell in cells]
+    out = io.StringIO()
+    # So it quotes a carriage return inside a cell as well, behind which a formula could begin.
+    csv.writer(out, lineterminator="\r\n").writerow(safe)
+    return out.getvalue()[:-2] + "\n"
 
-    Lines that are shorter than the header end in empty cells.
-    """
+
+def write_table(path: Path, header: list[str], lines: Iterable[list[Any]]) -> None:
+    """Write a CSV whole or not at all; lines shorter than the header end in empty cells."""
+    rows = [header, *([*line, *[""] * (len(header) - len(line))] for line in lines)]
+    content = "".join(map(csv_line, rows)).encode("utf-8", "backslashreplace")
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        for line in (header, *lines):
-            safe = [
-                f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@\t\r\n") else v for v in line
-            ]
-            empty = [""] * (len(header) - len(line))
-            csv.writer(file, lineterminator="\n").writerow([*safe, *empty])
-    partial.replace(path)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -277,9 +336,26 @@ def parse(argv: list[str]) -> argparse.Namespace:
         parser.error(f"--model {args.model} is no file")
     if args.crop is not None and args.crop < 1:
         parser.error(f"--crop {args.crop}: expected at least 1")
-    if args.csv and args.csv.exists() and not args.force:
-        parser.error(f"{args.csv} exists; choose another name, or add --force")
+    if args.csv and (refused := why_not(args.csv, [args.model, *args.pictures], args.force)):
+        parser.error(f"--csv {args.csv}: {refused}")
     return args
+
+
+def why_not(table: Path, read: Sequence[Path], force: bool) -> str:
+    """Return why a table cannot be written there, before hours are spent; nothing if it can."""
+    if table.resolve() in [path.resolve() for path in read] or _is_picture(table):
+        return "it is read, or named as a picture; choose another name"
+    if table.exists() and not force:
+        return "it exists; choose another name, or add --force"
+    if table.is_dir():
+        return "it is a folder; choose another name"
+    try:
+        partial = table.with_name(table.name + ".partial")
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        return f"{error.strerror or error}; choose another folder"
+    return ""
 
 
 def work_through(model: Model, args: argparse.Namespace) -> tuple[list[list[Any]], bool]:
@@ -287,42 +363,46 @@ def work_through(model: Model, args: argparse.Namespace) -> tuple[list[list[Any]
 
     Raises:
         OSError: a folder cannot be read, or the table not be written.
+        RunnerError: the model's answers are no probabilities.
     """
     header = ["image", "class", "probability", *sorted(model.names)]
-    lines: list[list[Any]] = []
+    lines: dict[str, list[Any]] = {}
     whole = True
     try:
         files = new_files(args.pictures) if args.watch else files_in(args.pictures)
         for line in classify(model, files, args.crop):
             # First: with Ctrl-C the table has at least what was said.
-            lines.append(line)
+            lines[line[0]] = line
             if len(line) > 1:
                 path, name, p = line[:3]
-                print(f"{runner.one_line(path)}  {name}  {100 * p:.1f} %", flush=True)
+                with contextlib.suppress(OSError):  # nobody may read any more
+                    print(f"{runner.one_line(path)}  {name}  {100 * p:.1f} %", flush=True)
             if args.csv and args.watch:  # what ends it may be a power cut
-                write_table(args.csv, header, lines)
+                write_table(args.csv, header, lines.values())
     except KeyboardInterrupt:
         whole = args.watch
     if args.csv and lines:
-        write_table(args.csv, header, lines)
-    return lines, whole
+        write_table(args.csv, header, lines.values())
+    return list(lines.values()), whole
 
 
 def main(argv: list[str]) -> int:
     """Classify, and return the exit code."""
     args = parse(argv)
     limit_pixels()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal cannot show is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         model = open_model(args.model, Path(__file__).resolve().with_name("labels.txt"))
-    # The runtimes' own, where a file is damaged.
-    except (runner.RunnerError, ValueError, RuntimeError) as error:
-        print(f"error: {args.model}: {runner.one_line(error)}", file=sys.stderr)
-        return 2
-    try:
         lines, whole = work_through(model, args)
     except OSError as error:
         print(f"error: {error.strerror or error}: {error.filename or 'a file'}", file=sys.stderr)
         return 1
+    # The last two are the runtimes' own, where a file is damaged.
+    except (runner.RunnerError, ValueError, RuntimeError) as error:
+        print(f"error: {args.model}: {runner.one_line(error)}", file=sys.stderr)
+        return 2
     if not whole:
         return 130
     if not lines and not args.watch:

@@ -29,6 +29,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 import zipfile
 import zlib
 from array import array
@@ -894,7 +895,8 @@ def class_map(
 
 def folded(names: list[str]) -> list[str]:
     """Return names without blanks around them, and in small letters where they stay distinct."""
-    plain = [name.strip() for name in names]
+    # A Mac takes letters apart from their accents.
+    plain = [unicodedata.normalize("NFC", name.strip()) for name in names]
     small = [name.casefold() for name in plain]
     return small if len(set(small)) == len(small) else plain
 

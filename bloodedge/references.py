@@ -12,7 +12,7 @@ from typing import Any
 
 from bloodedge.errors import ModelError
 from bloodedge.files import read_json, sha256_of
-from bloodedge.runs import MANIFEST, load_run, replaced, runs_root
+from bloodedge.runs import MANIFEST, is_name, load_run, replaced, runs_root
 
 KERAS_SUFFIX = ".keras"
 TFLITE_SUFFIX = ".tflite"
@@ -181,7 +181,7 @@ def _from_folder(folder: Path) -> list[ModelReference]:
 
 def _suggest(reference: str) -> str:
     left = replaced(runs_root(), reference)
-    if (left / MANIFEST).is_file():
+    if is_name(reference) and (left / MANIFEST).is_file():
         return f"its replacement was cut short: mv {left} {runs_root() / reference}"
     near = difflib.get_close_matches(reference, known_names(), n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else ""

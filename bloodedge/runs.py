@@ -34,8 +34,11 @@ MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9._+-]+")
-# What a full disk, or a folder that cannot be written, gives.
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+# What a full disk, or a folder that cannot be one or be written, gives; NumPy gives no number.
+_UNWRITABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, None),
+)
 # What of a manifest holds more fields.
 _OBJECTS = ("config", "data", "files", "metrics", "model", "parents")
 _PACKAGES = (
@@ -106,13 +109,18 @@ class Run:
         return str(self.manifest["name"])
 
 
+def is_name(text: str) -> bool:
+    """Whether a run can have that name."""
+    return bool(_NAME.fullmatch(text))
+
+
 def check_name(name: str) -> str:
     """Return `name` if it can be a run's name, so that no name escapes the runs folder.
 
     Raises:
         RunError: it holds a path separator, starts with a dot, or is too long.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise RunError(
             f"{name!r} cannot be a run's name",
             expected="letters, digits, '.', '_', '+' and '-', at most 100, the first no dot",
@@ -228,13 +236,17 @@ def replaced(root: Path, name: str) -> Path:
     return root / f".{name}.replaced"
 
 
-def _bring_back(final: Path) -> None:
-    """Put a run back that a power cut left between the two renames of its replacement."""
+def _end_replacement(partial: Path, final: Path) -> None:
+    """Go on where a power cut ended the replacement of a run, between its two renames or after."""
     old = replaced(final.parent, final.name)
+    if not (old / MANIFEST).is_file():
+        return
+    if (partial / MANIFEST).is_file() and not final.exists():
+        # The manifest is written last: the successor is whole.
+        partial.rename(final)
     if final.exists():
-        # Its successor came in; lest it comes back once that is deleted.
         shutil.rmtree(old, ignore_errors=True)
-    elif (old / MANIFEST).is_file():
+    else:
         old.rename(final)
 
 
@@ -282,15 +294,15 @@ def _opened(
 ) -> Iterator[RunFolder]:
     final = root / check_name(name)
     partial = _partial(root, name)
+    if not os.access(root, os.W_OK):
+        # Nothing can be locked there, and this is what the user can mend.
+        _refuse_existing(final, force)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / f".{name}.lock", name):
-            # Not before: until then another process may finish one, or leave one behind.
-            _bring_back(final)
-            if final.exists() and not force:
-                raise RunError(
-                    f"the run {final} exists", fix="choose another --name, or add --force"
-                )
+            _end_replacement(partial, final)
+            # Once more: until now another process could finish one, or leave one behind.
+            _refuse_existing(final, force)
             if resumable and not (resume or force) and is_interrupted(name, root):
                 raise RunError(
                     f"an interrupted run is in {partial}",
@@ -311,6 +323,11 @@ def _opened(
             f"the run {final} ended: {in_words(error)}",
             fix=advice if error.errno in _UNWRITABLE else "",
         ) from error
+
+
+def _refuse_existing(final: Path, force: bool) -> None:
+    if final.exists() and not force:
+        raise RunError(f"the run {final} exists", fix="choose another --name, or add --force")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import os
 import signal
 import subprocess
 import sys
@@ -135,17 +136,76 @@ def test_what_is_no_picture_is_refused_here_as_there(
         read_image(path, 64)
 
 
-@pytest.mark.parametrize("limit", [9_999, 4_999])
+@pytest.mark.parametrize("limit", [9_999, 4_999])  # Pillow warns, and refuses twice as many
 def test_too_many_pixels_are_refused_unread(
     module: ModuleType, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = picture(tmp_path / "large.png", 100, 100, 3)
-    monkeypatch.setattr(module, "MAX_PIXELS", limit)
+    monkeypatch.setattr(module, "MOST_PIXELS", limit)
     monkeypatch.setattr(module.Image, "MAX_IMAGE_PIXELS", None)
     with warnings.catch_warnings():
         module.limit_pixels()
         with pytest.raises(module.PictureError, match="megapixels"):
             module.read_picture(path, 64, None)
+
+
+def test_a_small_memory_takes_smaller_pictures(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.Image, "MAX_IMAGE_PIXELS", None)
+    monkeypatch.setattr(module.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 18}.get)
+    with warnings.catch_warnings():
+        module.limit_pixels()
+    assert 12e6 < module.Image.MAX_IMAGE_PIXELS < 30e6
+
+
+@pytest.mark.parametrize("name", ["dark.png", "dark.tif"])
+def test_colour_of_twelve_bits_in_sixteen_is_refused_here_as_there(
+    module: ModuleType, name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    cv2.imwrite(str(path), np.full((70, 70, 3), 4095, np.uint16))
+    with pytest.raises(DataError, match="16 bits"):
+        read_image(path, 64)
+    # Pillow reads no such TIFF at all in some versions.
+    with pytest.raises(module.PictureError, match=r"16 bits|no picture"):
+        module.read_picture(path, 64, None)
+
+
+def test_no_program_is_started_for_a_picture(module: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "cell.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with pytest.raises(module.PictureError, match="EPS: save it as PNG"):
+        module.read_picture(path, 64, None)
+
+
+class Says:
+    """An interpreter that says the same of every picture."""
+
+    def __init__(self, *said: float) -> None:
+        self.said = np.array([said], np.float32)
+
+    def set_tensor(self, index: int, values: Any) -> None: ...
+
+    def invoke(self) -> None: ...
+
+    def get_tensor(self, index: int) -> Any:
+        return self.said
+
+
+@pytest.mark.parametrize("said", [(9.0, -3.0), (np.nan, 1.0), (0.2, 0.2), (1.2, -0.2)])
+def test_what_are_no_probabilities_is_refused(module: ModuleType, said: tuple[float, ...]) -> None:
+    taken = {"index": 0, "shape": [1, 8, 8, 3], "dtype": np.float32}
+    model = module.Model(Says(*said), taken, {"index": 1, "quantization": (0.0, 0)}, ["a", "b"])
+    with pytest.raises(module.runner.RunnerError, match="no probabilities"):
+        module.probabilities(model, np.zeros((8, 8, 3), np.uint8))
+    good = model._replace(interpreter=Says(0.25, 0.75))
+    assert module.probabilities(good, np.zeros((8, 8, 3), np.uint8)).tolist() == [0.25, 0.75]
+
+
+def test_a_table_is_no_formula_even_behind_a_carriage_return(module: ModuleType) -> None:
+    line = module.csv_line(["q\r=cmd", "=1", 0.5, "a,b"])
+    assert next(csv.reader([line])) == ["q\r=cmd", "'=1", "0.5", "a,b"]
 
 
 def test_it_says_what_is_in_pictures_and_keeps_every_probability(
@@ -174,7 +234,23 @@ def test_it_says_what_is_in_pictures_and_keeps_every_probability(
     # The bundle is as it was, or it could not be replaced or checked.
     assert {path: path.read_bytes() for path in device.rglob("*") if path.is_file()} == before
     again = run(device, folder, "--csv", "cells.csv")
-    assert (again.returncode, "cells.csv exists" in again.stderr) == (2, True)
+    assert (again.returncode, "cells.csv: it exists" in again.stderr) == (2, True)
+
+
+def test_the_table_is_written_whoever_reads_the_screen(device: Path, tmp_path: Path) -> None:
+    cells = [picture(tmp_path / name, 70, 70, 3) for name in ("a.png", "zell\xe9.png")]
+    command = [sys.executable, str(device / "classify.py"), *map(str, cells), "--csv", "cells.csv"]
+    child = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert child.stdout
+    child.stdout.close()
+    assert child.wait(timeout=120) in (0, 120)  # the second where Python cannot flush at its end
+    with (tmp_path / "cells.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == list(map(str, cells))
 
 
 def test_what_cannot_be_read_is_a_line_and_the_others_are_classified(
@@ -206,22 +282,28 @@ def test_pictures_that_come_are_classified_once_they_are_whole(
         "--csv",
         "a.csv",
     ]
-    child = subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE)
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(command, cwd=tmp_path, text=True, stdout=pipe, stderr=pipe)
     assert child.stdout
-    with (folder / "slow.png").open("wb") as slow:
-        # It grows for longer than the program waits between two looks.
-        for i, byte in enumerate(content):
-            slow.write(bytes([byte]))
-            if i % (len(content) // 8) == 0:
-                slow.flush()
-                time.sleep(0.25)
+    assert child.stderr
+    slow = folder / "slow.png"
+    slow.touch()
+    # It is empty, and then grows, for longer than the program waits between two looks.
+    for end in range(0, len(content) + 1, -(-len(content) // 8)):
+        time.sleep(0.25)
+        slow.write_bytes(content[:end])
+    slow.write_bytes(content)
     assert child.stdout.readline().startswith(str(folder / "slow.png"))
+    # Of this one it saw a part that did not grow for a while; it comes again when it is whole.
+    (folder / "next.png").write_bytes(content[:-40])
+    time.sleep(2)
     (folder / "next.png").write_bytes(content)
     assert child.stdout.readline().startswith(str(folder / "next.png"))
     child.send_signal(signal.SIGINT)
     assert child.wait(timeout=60) == 0
     with (tmp_path / "a.csv").open(newline="") as file:
         assert [Path(row["image"]).name for row in csv.DictReader(file)] == ["slow.png", "next.png"]
+    assert "next.png" in child.stderr.read()
 
 
 def test_what_it_needs_is_said_in_a_line(device: Path, tmp_path: Path) -> None:
@@ -234,6 +316,10 @@ def test_what_it_needs_is_said_in_a_line(device: Path, tmp_path: Path) -> None:
         ([cell, "--crop", "0"], "--crop 0"),
         ([cell, "--model", "none.tflite"], "none.tflite is no file"),
         ([cell, "--model", damaged], "damaged.tflite"),
+        ([cell, "--csv", "nowhere/a.csv"], "nowhere/a.csv: No such file"),
+        ([cell, "--csv", tmp_path / "empty", "--force"], "it is a folder"),
+        ([cell, "--csv", cell, "--force"], "it is read"),
+        ([cell, "--csv", device / "models" / "brightest.tflite", "--force"], "it is read"),
     ):
         done = run(device, *words)
         assert done.returncode != 0

@@ -230,9 +230,16 @@ def test_splits_may_have_other_usual_names(split_cells: Path, names: tuple[str, 
         (split_cells / split).rename(split_cells / name)
     data = load_data(str(split_cells), size=8)
     assert data.fingerprint == before.fingerprint
-    shutil.copytree(split_cells / names[0], split_cells / "train")
-    with pytest.raises(DataError, match="are both train; expected one of them"):
-        load_data(str(split_cells), size=8)
+
+
+@pytest.mark.parametrize("names", [("valid", "invalid"), ("Control", "Test", "Testing")])
+def test_classes_may_be_called_as_splits_are_elsewhere(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
+    for label, name in enumerate(names):
+        for k in range(10):
+            paint(tmp_path / "named" / name / f"{k}.png", 100 * label + k)
+    assert load_data(str(tmp_path / "named"), size=8).class_names == tuple(sorted(names))
 
 
 def test_a_folder_beside_given_splits_is_not_passed_over(split_cells: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,14 @@ def test_an_unknown_model_of_other_classes_is_timed_and_not_scored(foreign: dict
     assert row["median_us"] > 0
     assert (row["accuracy"], row["images"]) == (None, 0)
     assert row["note"].endswith("no accuracy: the model's labels are not the sample's")
+
+
+def test_names_from_a_mac_are_the_samples(tmp_path: Path) -> None:
+    apart = unicodedata.normalize("NFD", "Fünfer")
+    labels = np.zeros(2, np.int64)
+    sample = runner.Sample(tmp_path, (2, 4, 4, 3), labels, ["Fünfer", "Achter"])
+    classes, why = runner.class_map(2, ["Achter", apart], sample)
+    assert (np.asarray(classes).tolist(), why) == ([1, 0], "")
 
 
 def test_of_many_images_those_at_equal_distances_are_scored(tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def test_a_full_disk_is_one_clear_error(isolated_runs: Path, monkeypatch):
     ("error", "said"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "device: a file; to mend it: free some"),
+        (OSError("100000 requested and 25584 written"), "written: a file; to mend it: free some"),
         (OSError(errno.ENOENT, "No such file or directory", "adb"), "or directory: adb$"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "Broken pipe: a file$"),
     ],
@@ -156,6 +157,23 @@ def test_a_run_whose_replacement_a_power_cut_ended_comes_back(isolated_runs: Pat
         make_run("a", "new")
     assert (isolated_runs / "a" / "model.txt").read_text() == "old"
     assert sorted(p.name for p in isolated_runs.iterdir()) == ["a"]
+
+
+def test_a_successor_that_was_whole_when_the_power_went_takes_its_place(isolated_runs: Path):
+    make_run("a", "old").path.rename(isolated_runs / ".a.replaced")
+    make_run("b", "new").path.rename(isolated_runs / ".a.partial")
+    with pytest.raises(RunError, match="exists"), open_run("a", resumable=True, resume=True):
+        pass
+    assert (isolated_runs / "a" / "model.txt").read_text() == "new"
+    assert sorted(p.name for p in isolated_runs.iterdir()) == ["a"]
+
+
+def test_in_a_folder_that_cannot_be_written_a_run_still_exists(isolated_runs: Path, monkeypatch):
+    make_run("a")
+    monkeypatch.setattr(runs.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(runs, "_locked", None)
+    with pytest.raises(RunError, match=r"a exists; .* --force"):
+        make_run("a")
 
 
 def test_a_run_that_was_replaced_does_not_come_back_after_its_successor(isolated_runs: Path):

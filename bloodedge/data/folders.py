@@ -45,8 +45,8 @@ def load_folder(folder: Path, size: int, seed: int) -> Dataset:
     Classes are named after their folders, in Unicode's composed form: a copy on a Mac has the same.
 
     Args:
-        folder: holds one sub-folder per class, or `train`, `val` and `test` that do, which may be
-            called `validation` and the like.
+        folder: holds one sub-folder per class, or `train`, `val` and `test` that do; the three may
+            have their other usual names, such as `validation`.
         size: side of the images, in pixels, 8 to 1024.
         seed: of the division into splits.
 
@@ -112,14 +112,11 @@ def _list(folder: Path) -> tuple[tuple[str, ...], list[_File], int]:
 
 def _given(folders: list[Path]) -> dict[str, Path]:
     """Return the folders that are splits, by the split; none where the folders are classes."""
-    found: dict[str, Path] = {}
-    for sub in folders:
-        split = _SPLIT_NAMES.get(sub.name.casefold())
-        if split in found:
-            raise DataError(f"{found[split]} and {sub} are both {split}", expected="one of them")
-        if split:
-            found[split] = sub
-    return found
+    usual = {_SPLIT_NAMES.get(sub.name.casefold(), ""): sub for sub in folders}
+    # Else they may be classes: cells can be valid, or of a control and a test.
+    if len(folders) == len(SPLITS) and set(usual) == set(SPLITS):
+        return usual
+    return {sub.name: sub for sub in folders if sub.name in SPLITS}
 
 
 def _classes(folders: list[Path], where: Path, least: int) -> tuple[dict[str, list[Path]], int]:
