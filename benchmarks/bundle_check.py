@@ -44,7 +44,11 @@ def check_bundle(path: Path) -> Checked:
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise DataError(f"the bundle {path} cannot be read: {error}") from error
     if SUMS not in files:
-        raise DataError(f"the bundle {path} has no {SUMS}", expected="what bloodedge bundle writes")
+        raise DataError(
+            f"the bundle {path} has no {SUMS}",
+            expected="all that bloodedge bundle writes",
+            fix="copy or make it again; it may have been cut short",
+        )
     expected = _sums(files[SUMS], path)
     if missing := sorted(set(expected) - set(files)):
         raise DataError(f"the bundle {path} lacks {missing[0]}")

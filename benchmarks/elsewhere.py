@@ -151,7 +151,7 @@ def benchmark_elsewhere(
     work = known_work(paths)
     parents = {name: model.sha256 for name, model in models.items()}
     watch = Stopwatch()
-    with open_run(config.name, force=config.force) as run:
+    with open_run(config.name, force=config.force, reads=parents.values()) as run:
         measured = driver(material, config)
         clean_up = measured.clean_up
         if not measured.rows:
@@ -163,7 +163,7 @@ def benchmark_elsewhere(
             write_json(run.path / RESULT_FILE, document)
             found = load_result(run.path / RESULT_FILE)
             try_profiles(lambda: measured.profiles, run.path)
-            manifest = benchmark_manifest(run.name, config, data, parents, found, len(index), watch)
+            manifest = benchmark_manifest(run.name, config, data, parents, found, watch)
             done = run.commit(manifest)
         except BaseException:
             if clean_up:

@@ -106,11 +106,17 @@ def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, Benchma
     models = {reference.path.resolve(): reference for reference in found}
     parents = {name: models[path].sha256 for path, name in _roles(tuple(models)).items()}
     watch = Stopwatch()
-    opened = open_run(config.name, force=config.force, resumable=True, resume=config.resume)
+    opened = open_run(
+        config.name,
+        force=config.force,
+        resumable=True,
+        resume=config.resume,
+        reads=parents.values(),
+    )
     with opened as run, _only_measured_left(run.path):
         continued = journal_path(run.path / RESULT_FILE).exists()
         sample = run.path / ".sample.npz"
-        count = _write_sample(sample, data, config.images, config.seed)
+        _write_sample(sample, data, config.images, config.seed)
         facts = run.path / ".facts.json"
         write_json(facts, {"models": known_work({str(path): path for path in models})})
         result = _measure(_runner_config(config, tuple(models), sample, facts, run.path), run)
@@ -120,7 +126,7 @@ def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, Benchma
         if config.profile and result.complete:
             seconds = 0.5 if config.quick else used["seconds"]
             try_profiles(lambda: _profiles(result, tuple(models), seconds), run.path)
-        manifest = benchmark_manifest(run.name, config, data, parents, result, count, watch)
+        manifest = benchmark_manifest(run.name, config, data, parents, result, watch)
         settings = {**manifest.config, **used}
         manifest = replace(manifest, config=settings, resumed=int(continued))
         # Only now: until then it gives the result again, and it leaves room for the manifest.
@@ -182,7 +188,6 @@ def benchmark_manifest(
     data: Dataset,
     parents: Mapping[str, str],
     result: BenchmarkResult,
-    images: int,
     watch: Stopwatch,
 ) -> Manifest:
     """Return the manifest of a run that holds a benchmark's result, wherever it was measured.
@@ -193,7 +198,6 @@ def benchmark_manifest(
         data: where the images are from.
         parents: each model's SHA-256 by a name that no other has.
         result: what was measured.
-        images: how many the accuracy is measured on.
         watch: started when the work began.
     """
     settings = asdict(config)
@@ -204,10 +208,18 @@ def benchmark_manifest(
         data=data.describe(),
         parents=parents,
         model={"class_names": list(data.class_names)},
-        metrics={"images": images, "rows": len(result.rows)},
+        metrics={"images": _images_scored(result), "rows": len(result.rows)},
         seed=settings["seed"],
         duration_s=watch.seconds(),
     )
+
+
+def _images_scored(result: BenchmarkResult) -> int:
+    """Return how many images each accuracy counts at least; 0 where there is none.
+
+    A quick look classifies fewer than the sample holds.
+    """
+    return min((row.images for row in result.rows if row.accuracy is not None), default=0)
 
 
 def told_apart(paths: Sequence[Path]) -> dict[Path, str]:
@@ -254,12 +266,11 @@ def _tflite_models(name: str) -> list[ModelReference]:
     return found
 
 
-def _write_sample(path: Path, data: Dataset, images: int, seed: int) -> int:
+def _write_sample(path: Path, data: Dataset, images: int, seed: int) -> None:
     test = data["test"]
     index = balanced_indices(test.labels, images or len(test), seed)
     with atomic_path(path) as temporary:
         write_sample(temporary, test.images[index], test.labels[index], data.class_names)
-    return len(index)
 
 
 def write_sample(

@@ -36,8 +36,8 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
 
 
 def in_words(error: OSError) -> str:
-    """Return what the system refused, and of which file, on one line."""
-    return f"{error.strerror or error}: {error.filename or 'a file'}"
+    """Return what the system refused, and of which file where it says so, on one line."""
+    return ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
 
 
 class DataError(BloodedgeError):

@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -258,21 +258,31 @@ def open_run(
     force: bool = False,
     resumable: bool = False,
     resume: bool = False,
+    reads: Collection[str] = (),
 ) -> Iterator[RunFolder]:
     """Open the run `name` for writing and hold a lock on it; of several hosts, the first does.
 
     Whatever ends the block early leaves a finished run of that name untouched. Of a `resumable`
     run the partial folder stays, and with `resume` the next attempt finds it as it was.
 
+    Args:
+        name: the run's.
+        root: where runs are; by default `runs_root()`.
+        force: replace a finished run of that name, and start an interrupted one over.
+        resumable: whether what an attempt left is of use.
+        resume: continue it.
+        reads: SHA-256 of the files that the run is made from, such as its parents'.
+
     Raises:
-        RunError: the run exists and `force` is not given, another process is writing it, or an
-            interrupted run of that name is there and neither `resume` nor `force` is given.
+        RunError: the run exists and `force` is not given or it holds what is read, another process
+            is writing it, or an interrupted run of that name is there and neither `resume` nor
+            `force` is given.
         BloodedgeError: the disk is full, the folder cannot be written, or the system refused
             something else inside the block.
     """
     with ExitStack() as stack:
         if hosts.is_first():
-            opened = _opened(name, root or runs_root(), force, resumable, resume)
+            opened = _opened(name, root or runs_root(), force, resumable, resume, reads)
             yield hosts.lead(lambda: stack.enter_context(opened))
         else:
             hosts.follow()
@@ -290,7 +300,7 @@ def _aside(name: str) -> Iterator[RunFolder]:
 
 @contextmanager
 def _opened(
-    name: str, root: Path, force: bool, resumable: bool, resume: bool
+    name: str, root: Path, force: bool, resumable: bool, resume: bool, reads: Collection[str]
 ) -> Iterator[RunFolder]:
     final = root / check_name(name)
     partial = _partial(root, name)
@@ -303,6 +313,7 @@ def _opened(
             _end_replacement(partial, final)
             # Once more: until now another process could finish one, or leave one behind.
             _refuse_existing(final, force)
+            _refuse_source(final, reads)
             if resumable and not (resume or force) and is_interrupted(name, root):
                 raise RunError(
                     f"an interrupted run is in {partial}",
@@ -328,6 +339,21 @@ def _opened(
 def _refuse_existing(final: Path, force: bool) -> None:
     if final.exists() and not force:
         raise RunError(f"the run {final} exists", fix="choose another --name, or add --force")
+
+
+def _refuse_source(final: Path, reads: Collection[str]) -> None:
+    """Refuse to put a run in the place of the model that it is made from."""
+    try:
+        files = load_run(final).manifest["files"] if reads and final.exists() else {}
+    except RunError:
+        return  # nothing can be read from a run whose manifest is damaged
+    entries = {name: entry for name, entry in files.items() if isinstance(entry, dict)}
+    digests = {entry.get("sha256"): name for name, entry in entries.items()}
+    if held := digests.keys() & set(reads):
+        raise RunError(
+            f"the run {final} holds {digests[held.pop()]}, which is read here and would be gone",
+            fix="choose another --name",
+        )
 
 
 @contextmanager

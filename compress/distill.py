@@ -68,7 +68,14 @@ def distill(config: DistillConfig, data: Dataset) -> Run:
         BloodedgeError: the run, or the file of logits, cannot be written.
     """
     by_role = parents(config.teaching)
-    with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
+    opened = open_run(
+        config.name,
+        force=config.force,
+        resumable=True,
+        resume=config.resume,
+        reads=by_role.values(),
+    )
+    with opened as run:
         # First: a teacher that does not fit says so before anything is built.
         targets = teach(config.teaching, data, config.fit, force=config.force)
         student = Registered(

@@ -114,7 +114,14 @@ def finetune(config: FinetuneConfig, parent: Parent, method: Method, data: Datas
         TrainingError: the loss became infinite or NaN.
     """
     teachers = parents(config.teaching)
-    with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
+    opened = open_run(
+        config.name,
+        force=config.force,
+        resumable=True,
+        resume=config.resume,
+        reads=(parent.reference.sha256, *teachers.values()),
+    )
+    with opened as run:
         what = Fitted(
             method.kind,
             teach(config.teaching, data, config.fit),

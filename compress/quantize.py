@@ -86,7 +86,14 @@ def quantize(config: QatConfig, data: Dataset) -> Run:
     """
     parent = find_model(config.model)
     by_role = {"parent": parent.sha256, **parents(config.teaching)}
-    with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
+    opened = open_run(
+        config.name,
+        force=config.force,
+        resumable=True,
+        resume=config.resume,
+        reads=by_role.values(),
+    )
+    with opened as run:
         import keras
 
         keras.utils.set_random_seed(config.fit.seed)

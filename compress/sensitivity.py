@@ -98,7 +98,7 @@ def sensitivity(config: SensitivityConfig, data: Dataset) -> Run:
     """
     reference = find_model(config.model)
     watch = Stopwatch()
-    with open_run(config.name, force=config.force) as run:
+    with open_run(config.name, force=config.force, reads=(reference.sha256,)) as run:
         twin = Simulation(fold(restore_for(reference, data, "model")), switchable=True)
         train, val = data["train"], data["val"]
         chosen = calibration_indices(train.labels, config.per_class, config.seed)

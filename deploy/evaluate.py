@@ -101,7 +101,7 @@ def evaluate(config: EvaluateConfig, data: Dataset) -> Run:
     watch = Stopwatch()
     model = open_model(reference)
     check_fit(model, data)
-    with open_run(name, force=config.force) as run:
+    with open_run(name, force=config.force, reads=(reference.sha256,)) as run:
         images = data[config.split].images
         say(f"{name}: {len(images):,} {config.split} images of {data.title}")
         workers = _workers(model, config)

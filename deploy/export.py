@@ -57,7 +57,7 @@ def export(config: ExportConfig, data: Dataset) -> Run:
             f"--batch {config.batch}: these files take no single image, so benchmark cannot "
             "measure them, here or in a bundle; predict, evaluate and verify can use them"
         )
-    with open_run(config.name, force=config.force) as run:
+    with open_run(config.name, force=config.force, reads=(reference.sha256,)) as run:
         parent = _load_parent(config, reference, data)
         variants = {v: make(v, config, parent, data) for v in config.variants}
         files = {v: _write(run, config, parent, v, made) for v, made in variants.items()}

@@ -100,7 +100,8 @@ def verify_pair(config: VerifyConfig, data: Dataset) -> Run:
     split = data[config.split]
     index = verify.verification_indices(split.labels, config.images, 0, config.seed)
     images, labels = split.images[index], split.labels[index]
-    with open_run(config.run_name, force=config.force) as run:
+    reads = [model.reference.sha256 for model in models]
+    with open_run(config.run_name, force=config.force, reads=reads) as run:
         say(f"{run.name}: {len(index):,} {config.split} images of {data.title}")
         before, after = (model.probabilities(images) for model in models)
         answers = Answers(config.split, index, before.astype(np.float64), after.astype(np.float64))

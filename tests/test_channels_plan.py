@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import util
 from typing import Any
 
@@ -18,7 +19,7 @@ from bloodedge.compress.channels.budget import Budget, Gauge, floor_of, next_dow
 from bloodedge.compress.channels.graph import ChannelGraph, trace
 from bloodedge.compress.channels.importance import Scores, bn, criterion, l1, taylor
 from bloodedge.compress.channels.plan import describe, make_plan
-from bloodedge.compress.channels.size import LayerSize, Length, Tensor, int8_bytes
+from bloodedge.compress.channels.size import LayerSize, Length, Tensor, int8_bytes, layer_sizes
 from bloodedge.compress.channels.surgery import cut
 from bloodedge.data.dataset import Split
 from bloodedge.errors import ConfigError, ModelError
@@ -286,6 +287,57 @@ def test_what_a_neighbours_channels_save_falls_with_ones_own():
     scores = {name: np.full(16, total / 16) for name, total in zip("abc", (1, 2, 3), strict=True)}
     # b costs 2 for 128 MACs at first, less than c's 3; once a is cut, 2 for 64.
     assert search(gauge, scores, 0.0) == {"a": 8, "b": 16, "c": 8}
+
+
+def separate(**macs: int) -> dict[str, LayerSize]:
+    """Layers that share no group, each with its MACs for one channel."""
+    return {
+        name: LayerSize((Tensor((Length(0, ((name, 1),)),), each, 1),))
+        for name, each in macs.items()
+    }
+
+
+def test_what_the_last_step_saved_too_much_is_given_back():
+    """The cheap one goes first, for little; once the large one has gone it fits again."""
+    full = {"small": 16, "large": 16}
+    gauge = Gauge(Budget("macs", 0.6), separate(small=1, large=9), full, tuple(full))
+    scores = {"small": np.full(16, 1e-3), "large": np.full(16, 1.0)}
+    # Without `small`'s first step 40 % would have to go, and `large` has 45 % in its step.
+    assert search(gauge, scores, 0.0) == {"small": 16, "large": 8}
+
+
+def test_the_dearest_step_is_given_back_first_and_others_where_they_fit():
+    full = dict.fromkeys("abcd", 16)
+    sizes = separate(a=1, b=1, c=1, d=27)
+    # Cut in this order: a, b, c, d. Of 480 MACs 240 are left, and 256 may be.
+    gauge = Gauge(Budget("macs", 256 / 480), sizes, full, ("a", "b", "c", "d"))
+    scores = {g: np.full(16, v / 16) for g, v in zip("abcd", (0.1, 0.3, 0.2, 20.0), strict=True)}
+    assert search(gauge, scores, 0.0) == {"a": 8, "b": 16, "c": 16, "d": 8}
+
+
+@pytest.mark.parametrize("kind", ["macs", "kb", "ratio"])
+@pytest.mark.parametrize("floor", [0.0, 0.5])
+def test_nothing_more_could_be_given_back(keras: Any, kind: str, floor: float):
+    graph = trace(blueprint(ModelConfig("cnn_se_pico", 8)))
+    free = tuple(g.name for g in graph.groups if not g.locked and len(g) > 8)
+    full = {g.name: len(g) for g in graph.groups}
+    sizes, scores = layer_sizes(graph), ranked(graph)
+    least = {**full, **{g: floor_of(full[g], floor) for g in free}}
+    reached = 0
+    for share in np.linspace(0.05, 0.95, 19):
+        whole = Gauge(Budget(kind, 0.5), sizes, full, free)
+        value = share * whole.total(full) / 1000 if kind == "kb" else share
+        gauge = replace(whole, budget=Budget(kind, float(value)))
+        if gauge.total(least) > gauge.limit:
+            continue
+        reached += 1
+        counts = search(gauge, scores, floor)
+        assert gauge.total(counts) <= gauge.limit
+        assert all(least[g] <= counts[g] <= full[g] for g in full)
+        for g in free:
+            more = {**counts, g: min(full[g], counts[g] + 8)}
+            assert counts[g] == full[g] or gauge.total(more) > gauge.limit
+    assert reached > 3
 
 
 def test_a_budget_out_of_reach_says_the_smallest(keras: Any):

@@ -123,10 +123,10 @@ def test_a_full_disk_is_one_clear_error(isolated_runs: Path, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), "device: a file; to mend it: free some"),
-        (OSError("100000 requested and 25584 written"), "written: a file; to mend it: free some"),
+        (OSError(errno.ENOSPC, "No space left on device"), "device; to mend it: free some"),
+        (OSError("100000 requested and 25584 written"), "written; to mend it: free some"),
         (OSError(errno.ENOENT, "No such file or directory", "adb"), "or directory: adb$"),
-        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "Broken pipe: a file$"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "Broken pipe$"),
     ],
 )
 def test_only_a_disk_that_cannot_be_written_brings_advice_about_it(error: OSError, said: str):
@@ -157,6 +157,20 @@ def test_a_run_whose_replacement_a_power_cut_ended_comes_back(isolated_runs: Pat
         make_run("a", "new")
     assert (isolated_runs / "a" / "model.txt").read_text() == "old"
     assert sorted(p.name for p in isolated_runs.iterdir()) == ["a"]
+
+
+def test_a_run_does_not_take_the_place_of_what_it_is_made_from(isolated_runs: Path):
+    parent = make_run("a", "the parent's weights")
+    reads = [parent.manifest["files"]["model.txt"]["sha256"]]
+    with (
+        pytest.raises(RunError, match=r"holds model.txt, which is read .* choose another --name"),
+        open_run("a", force=True, reads=reads),
+    ):
+        pass
+    assert (isolated_runs / "a" / "model.txt").read_text() == "the parent's weights"
+    (parent.path / runs.MANIFEST).write_text("damaged")
+    with open_run("a", force=True, reads=reads):
+        pass
 
 
 def test_a_successor_that_was_whole_when_the_power_went_takes_its_place(isolated_runs: Path):

@@ -102,7 +102,14 @@ def train(config: TrainConfig, data: Dataset) -> Run:
     init = find_model(config.init) if config.init else None
     parents = {"init": init.sha256} if init else {}
     what = Fitted("train", targets, model, config.fit, asdict(config), parents, init)
-    with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
+    opened = open_run(
+        config.name,
+        force=config.force,
+        resumable=True,
+        resume=config.resume,
+        reads=parents.values(),
+    )
+    with opened as run:
         return fit_run(what, data, run)
 
 

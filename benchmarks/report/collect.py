@@ -19,6 +19,7 @@ from bloodedge.benchmarks.report.data import (
     Scores,
     Section,
 )
+from bloodedge.benchmarks.report.gates import gates
 from bloodedge.benchmarks.report.origin import result_origin, run_origin
 from bloodedge.benchmarks.report.read import (
     DataEntry,
@@ -56,18 +57,22 @@ class _Found:
     curves: dict[str, list[Curve]] = field(default_factory=dict)
     origins: dict[str, list[Origin]] = field(default_factory=dict)
     sources: Mapping[Path, str] = field(default_factory=dict)
+    gates: Mapping[str, bool] = field(default_factory=dict)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
 
 
-def collect(runs: Sequence[Run], results: Sequence[Path] = ()) -> ReportData:
+def collect(
+    runs: Sequence[Run], results: Sequence[Path] = (), others: Sequence[Run] = ()
+) -> ReportData:
     """Return the sections, one for each data set; of two figures for one thing the newer counts.
 
     Args:
         runs: finished runs of any kind.
         results: JSON files that a device's runner wrote, outside any run.
+        others: runs that are asked about a file's gate alone.
     """
-    found = _Found()
+    found = _Found(gates=gates([*others, *runs]))
     found.sources = _sources([*((run.path, run.name) for run in runs if _is_benchmark(run)),
                               *((path, path.name) for path in results)])  # fmt: skip
     for run in sorted(runs, key=_order):
@@ -124,7 +129,7 @@ def _add_run(found: _Found, run: Run) -> None:
     names = _add_data(found, fingerprint, data).class_names
     rows = [read_evaluated(manifest)] if manifest["kind"] == "evaluate" else list(read_models(run))
     if not rows:
-        why = f"a run of kind {text(manifest['kind'])} without a model"
+        why = f"a run of kind {text(manifest['kind'])} has no model of its own"
         found.left_out.append((text(run.name), why))
         return
     metrics = entry(manifest, "metrics")
@@ -214,7 +219,7 @@ def _section(found: _Found, fingerprint: str) -> Section:
     for sha in found.homes[fingerprint]:
         by_split = found.scores.get((fingerprint, sha), {})
         scores = next((by_split[split] for split in SPLIT_ORDER if split in by_split), None)
-        base = replace(found.files[sha], scores=scores)
+        base = replace(found.files[sha], scores=scores, failed=found.gates.get(sha))
         places = found.latencies.get(sha, {}).values()
         timed = [_on(newest(_about(latencies, fingerprint)), fingerprint) for latencies in places]
         real = [replace(base, latency=latency) for latency in timed if not latency.emulated]

@@ -132,6 +132,7 @@ class Row:
         parent: the digest of the model it was exported from; empty where that is unknown.
         home: the run or folder that holds the file; empty where that is unknown.
         mark: what tells it from other files of the same model and variant; empty for the only one.
+        failed: whether it failed the gate of its export; None where nothing says so.
     """
 
     model: str
@@ -146,6 +147,7 @@ class Row:
     parent: str = ""
     home: str = ""
     mark: str = ""
+    failed: bool | None = None
 
     @property
     def name(self) -> str:
@@ -153,9 +155,19 @@ class Row:
         return f"{self.model} ({self.mark})" if self.mark else self.model
 
     @property
+    def gate(self) -> str:
+        """What follows its name where it failed its gate; empty for all others."""
+        return ", failed its gate" if self.failed else ""
+
+    @property
+    def kind(self) -> str:
+        """The variant as tables name it."""
+        return f"{self.variant}{self.gate}"
+
+    @property
     def label(self) -> str:
         """Model and variant, as figures name them."""
-        return f"{self.name} {self.variant}"
+        return f"{self.name} {self.kind}"
 
 
 @dataclass(frozen=True)

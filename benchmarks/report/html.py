@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
+from typing import NamedTuple
 
 from bloodedge._version import __version__
 from bloodedge.benchmarks.report.data import Origin, ReportData, Row, Scores, Section
@@ -131,33 +132,60 @@ def _plots(head: str, figures: Sequence[Figure]) -> str:
     return f'{head}<div class="grid">{plots}</div>' if plots else ""
 
 
+class _Card(NamedTuple):
+    """The answer to a question that most readers have."""
+
+    what: str
+    value: str
+    row: Row
+    scores: Scores
+
+
 def _cards(section: Section) -> str:
     """Return the answers most readers look for: the best, the smallest, the fastest."""
-    found: list[tuple[str, str, Row, Scores]] = []
-    if scored := section.scored:
-        row, scores = max(scored, key=lambda pair: (pair[1].accuracy, -pair[0].bytes))
-        found.append(("most accurate", f"{percent(scores.accuracy)} %", row, scores))
-        row, scores = min(scored, key=lambda pair: pair[0].bytes)
-        found.append(("smallest", f"{kilobytes(row.bytes)} KB", row, scores))
-    timed = [
-        (row.latency.single.median_us, row, row.scores, row.latency.place)
-        for row in section.rows
-        if row.scores and row.latency and row.latency.single and row.latency.single.median_us
-    ]
-    # What was timed elsewhere or in another way is another race.
-    places = dict.fromkeys(place for *_, place in timed)
-    for here in places:
-        us, row, scores, _ = min((t for t in timed if t[3] == here), key=lambda item: item[0])
-        where = f", {here}" if len(places) > 1 else ""
-        found.append((f"fastest, one thread{where}", f"{micros(us)} µs", row, scores))
     cards = "".join(
         f'<div class="card"><span class="soft">{escape(what)}</span><b>{value}</b>'
         f"{escape(row.label)}"
         f'<div class="soft">{accuracy(scores)} % on {scores.split}{_kept(section, row, scores)}'
         "</div></div>"
-        for what, value, row, scores in found
+        for what, value, row, scores in (*_best(section), *_fastest(section))
     )
     return f'<div class="cards">{cards}</div>' if cards else ""
+
+
+def _best(section: Section) -> Iterator[_Card]:
+    """Yield the most accurate and the smallest; the table may name smaller ones without scores."""
+    if scored := section.scored:
+        row, scores = max(scored, key=lambda pair: (pair[1].accuracy, -pair[0].bytes))
+        yield _Card("most accurate", f"{percent(scores.accuracy)} %", row, scores)
+        row, scores = min(scored, key=lambda pair: pair[0].bytes)
+        less = any(other.bytes < row.bytes for other in section.models)
+        what = f"smallest of those evaluated on {scores.split}" if less else "smallest"
+        yield _Card(what, f"{kilobytes(row.bytes)} KB", row, scores)
+
+
+def _fastest(section: Section) -> Iterator[_Card]:
+    """Yield the fastest in each place; a quick look, or a median that drifts, ranks nothing."""
+    timed = [
+        (one.median_us, one.drift, row, row.latency.place)
+        for row in section.rows
+        if row.latency and not row.latency.quick
+        for one in (row.latency.single,)
+        if one and one.median_us
+    ]
+    # What was timed elsewhere or in another way is another race.
+    races = {
+        place: (us, row, row.scores)
+        for us, drift, row, place in sorted(timed, key=lambda item: -item[0])
+        if row.scores and not drift
+    }
+    for here in [place for place in dict.fromkeys(one[3] for one in timed) if place in races]:
+        us, row, scores = races[here]
+        faster = [one for one in timed if one[3] == here and one[0] < us]
+        limits = " of the evaluated" if any(not one[2].scores for one in faster) else ""
+        limits += " without †" if any(one[1] for one in faster) else ""
+        where = f", {here}" if len(races) > 1 else ""
+        yield _Card(f"fastest{limits}, one thread{where}", f"{micros(us)} µs", row, scores)
 
 
 def _kept(section: Section, row: Row, scores: Scores) -> str:

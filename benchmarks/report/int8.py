@@ -73,7 +73,8 @@ def int8_part(section: Section, files: ModelFiles) -> Part | None:
     for pair in pairs:
         model, place, before, after = pair.int8.name, pair.place.column, pair.before, pair.after
         threads = str(after.threads)
-        body.append((model, place, threads, _timed(before), _timed(after), _says(pair)))
+        shown = f"{model}{pair.int8.gate}"
+        body.append((shown, place, threads, _timed(before), _timed(after), _says(pair)))
         why = _why(pair, files)
         medians = before.median_us, after.median_us
         raw.append((model, place, threads, *medians, round(pair.ratio, 4), pair.verdict, why))

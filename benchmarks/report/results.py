@@ -61,7 +61,7 @@ def read_result(path: Path, source: str, data: str = "") -> Result:
         why = "measured in an emulator, whose latencies mean nothing: only its answers are shown"
         left_out.append((source, why))
     if not result.complete:
-        left_out.append((source, "the benchmark was interrupted; its rows are used"))
+        left_out.append((source, "what it had not measured yet when it was interrupted"))
     base = _base(result, raw, source, data)
     return Result(tuple(_measured(by_file, base)), tuple(left_out))
 

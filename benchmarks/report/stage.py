@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from bloodedge.benchmarks.report.collect import collect
 from bloodedge.benchmarks.report.data import ReportData, Row
 from bloodedge.benchmarks.report.energy import ENERGY, meter
-from bloodedge.benchmarks.report.figures import Figure, standalone
+from bloodedge.benchmarks.report.figures import standalone
 from bloodedge.benchmarks.report.html import html
 from bloodedge.benchmarks.report.part import Part
 from bloodedge.benchmarks.report.plots import section_figures
@@ -22,7 +23,7 @@ from bloodedge.benchmarks.report.sections import Evidence, section_parts
 from bloodedge.benchmarks.report.sources import all_runs, named
 from bloodedge.benchmarks.report.text import accuracy, kilobytes, markdown, micros, results_csv
 from bloodedge.errors import ConfigError, DataError, RunError
-from bloodedge.files import csv_text, write_text
+from bloodedge.files import atomic_path, csv_text
 from bloodedge.references import zoo_folders
 from bloodedge.runs import runs_root
 
@@ -87,10 +88,13 @@ def report(config: ReportConfig) -> Report:
     Raises:
         RunError: a named run or result is missing, or a report is there and `force` is not given.
         DataError: there is nothing to report.
+        BloodedgeError: it cannot be written; an earlier report there is then left as it was.
     """
     _check_out(config)
     sources = named(config.runs) if config.runs else all_runs([runs_root()])
-    data = collect(sources.runs, [*sources.results, *config.results])
+    # Files are looked for in all runs, also where only results are named, and in the zoo.
+    others = all_runs([*zoo_folders(), runs_root()]).runs
+    data = collect(sources.runs, [*sources.results, *config.results], others)
     log, unread = _power(config.power)
     damaged = [*sources.damaged, *unread]
     bad = (*(name for name, _ in damaged), *data.bad)
@@ -101,9 +105,9 @@ def report(config: ReportConfig) -> Report:
             f"no run to report on in {runs_root()}" + (f" ({reasons})" if reasons else ""),
             fix="" if reasons else "bloodedge train, export or evaluate something first",
         )
-    # Files are looked for in all runs, also where only results are named, and in the zoo.
-    held = [*all_runs([*zoo_folders(), runs_root()]).runs, *sources.runs]
-    evidence = Evidence(model_files(held), meter(log, data.sections) if log else None)
+    evidence = Evidence(
+        model_files([*others, *sources.runs]), meter(log, data.sections) if log else None
+    )
     parts = tuple(tuple(section_parts(section, evidence)) for section in data.sections)
     if log and not any(part.name == ENERGY for more in parts for part in more):
         unused = (log.name, "nothing here was timed on a device, so it tells no energy")
@@ -132,29 +136,33 @@ def _own_files(folder: Path) -> list[Path]:
 
 
 def _write(out: Path, data: ReportData, parts: Sequence[Sequence[Part]]) -> Path:
-    figures = [section_figures(section) for section in data.sections]
+    files = _contents(data, parts)
+    with ExitStack() as whole:
+        # Each takes its place only when all are on the disk: a full one costs no old report.
+        for name, content in files.items():
+            temporary = whole.enter_context(atomic_path(out / name))
+            temporary.write_text(content, encoding="utf-8")
     for old in _own_files(out):
-        old.unlink()
-    listed = []
-    for number, (images, more) in enumerate(zip(figures, parts, strict=True), 1):
-        every = [*(figure for part in more for figure in part.figures), *images]
-        listed.append(_write_figures(out, number, every))
-        for part in (part for part in more if part.raw):
-            write_text(out / _PART.format(name=part.name, section=number), csv_text(part.raw))
-    write_text(out / CSV_FILE, results_csv(data))
-    write_text(out / MARKDOWN_FILE, markdown(data, listed, parts))
-    write_text(out / HTML_FILE, html(data, figures, parts))
+        if old.name not in files:
+            old.unlink()
     return out / HTML_FILE
 
 
-def _write_figures(out: Path, section: int, figures: Iterable[Figure]) -> list[tuple[str, str]]:
-    """Write a section's figures and return the title and file name of each."""
+def _contents(data: ReportData, parts: Sequence[Sequence[Part]]) -> dict[str, str]:
+    """Return the text of each file by its name."""
+    figures = [section_figures(section) for section in data.sections]
+    files: dict[str, str] = {}
     listed = []
-    for number, figure in enumerate(figures, 1):
-        name = _FIGURE.format(section=section, number=number)
-        write_text(out / name, standalone(figure.svg))
-        listed.append((figure.title, name))
-    return listed
+    for number, (images, more) in enumerate(zip(figures, parts, strict=True), 1):
+        every = [*(figure for part in more for figure in part.figures), *images]
+        named = {_FIGURE.format(section=number, number=i): one for i, one in enumerate(every, 1)}
+        files |= {name: standalone(figure.svg) for name, figure in named.items()}
+        listed.append([(figure.title, name) for name, figure in named.items()])
+        for part in (part for part in more if part.raw):
+            files[_PART.format(name=part.name, section=number)] = csv_text(part.raw)
+    files[CSV_FILE] = results_csv(data)
+    files[MARKDOWN_FILE] = markdown(data, listed, parts)
+    return files | {HTML_FILE: html(data, figures, parts)}
 
 
 def summary_table(rows: Sequence[Row]) -> Table:
@@ -182,7 +190,7 @@ def summary_table(rows: Sequence[Row]) -> Table:
         score = accuracy(row.scores) if row.scores else "not evaluated"
         score += f" {row.scores.split}" if row.scores and len(splits) > 1 else ""
         one = row.latency.single if row.latency else None
-        line = [row.name, row.variant, score, kilobytes(row.bytes)]
+        line = [row.name, row.kind, score, kilobytes(row.bytes)]
         line += [micros(one.median_us) if one else ""] if len(devices) < 2 else []
         table.add_row(*map(escape, line))
     return table

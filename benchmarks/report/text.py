@@ -19,7 +19,7 @@ CSV_COLUMNS = (
     "bytes", "gzip_bytes", "split", "images", "accuracy", "accuracy_low", "accuracy_high",
     "macro_f1", "auc", "ece", "worst_class", "worst_class_recall", "device", "runtime", "protocol",
     "median_us", "p90_us", "p99_us", "drift", "all_cores", "all_cores_median_us",
-    "peak_rss_kib", "load_ms", "first_ms", "quick",
+    "peak_rss_kib", "load_ms", "first_ms", "quick", "failed_gate",
 )  # fmt: skip
 NOTES = (
     "KB is 1000 bytes, as the file lies on the disk and gzipped (level 9). The interval is "
@@ -45,7 +45,7 @@ _MARKDOWN = re.compile(r"([\\`*\[\]<>|&~])")
 def cells(row: Row, names: Sequence[str]) -> list[str]:
     """Return one row of the comparison as text, in the order of `COLUMNS`."""
     gzip = "" if row.gzip_bytes is None else kilobytes(row.gzip_bytes)
-    start = [row.name, row.variant, row.scores.split if row.scores else "", kilobytes(row.bytes)]
+    start = [row.name, row.kind, row.scores.split if row.scores else "", kilobytes(row.bytes)]
     return [*start, gzip, *_score_cells(row.scores, names), *_latency_cells(row)]
 
 
@@ -126,7 +126,7 @@ def raw_values(section: Section, row: Row) -> list[object]:
         values += [many.threads, many.median_us] if many else [None] * 2
         values += [one.peak_rss_kib, one.load_ms, one.first_ms] if one else [None] * 3
         values += [row.latency.quick]
-    return values + [None] * (len(CSV_COLUMNS) - len(values))
+    return [*values, *[None] * (len(CSV_COLUMNS) - 1 - len(values)), row.failed]
 
 
 def origin_line(section: Section) -> str:

@@ -20,7 +20,7 @@ def verify(
     size: options.Size = None,
     split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "val",
     images: Annotated[
-        int, typer.Option("--images", help="How many, class-balanced; 0 for all.")
+        int, typer.Option("--images", help="At least how many, as many of each class; 0 for all.")
     ] = 0,
     max_drop: options.MaxDrop = None,
     max_class_drop: options.MaxClassDrop = None,

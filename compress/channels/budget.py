@@ -102,6 +102,11 @@ def next_down(count: int) -> int:
     return (count - 1) // STEP * STEP
 
 
+def _next_up(count: int, full: int) -> int:
+    """Return what `next_down` led to a count from, in a group that had so many."""
+    return min(full, count + STEP)
+
+
 def floor_of(size: int, share: float) -> int:
     """Return the fewest channels a group may keep: a multiple of 8, at least 8 and its share."""
     return min(size, max(STEP, math.ceil(size * share / STEP) * STEP))
@@ -114,7 +119,8 @@ def search(gauge: Gauge, scores: Scores, floor: float) -> dict[str, int]:
     that loses least for what their removal saves. A group of importance S of which s is left has
     lost `S (S / s - 1)`: at first what its channels matter, more the thinner it gets. Costs are
     products of neighbours' channels, so that a sum, or a logarithm, would as soon make every
-    other layer a bottleneck.
+    other layer a bottleneck. A last step that saves more than was needed leaves room: what fits
+    is given back.
 
     Args:
         gauge: the budget and what counts.
@@ -147,6 +153,42 @@ def search(gauge: Gauge, scores: Scores, floor: float) -> dict[str, int]:
         # Removing channels changes what those in the same layers would save.
         near = {g for name in layers[cheapest] for g in gauge.sizes[name].groups}
         prices |= {g: price(g) for g in near & prices.keys()}
+    return _given_back(gauge, counts, worth, layers)
+
+
+def _given_back(
+    gauge: Gauge,
+    counts: Counts,
+    worth: Mapping[str, NDArray[np.float64]],
+    layers: Mapping[str, list[str]],
+) -> dict[str, int]:
+    """Return the counts with every step undone that the budget has room for, the dearest first.
+
+    Args:
+        gauge: the budget and what counts.
+        counts: how many channels each group has, within the budget.
+        worth: the importance of each group's best channels, by how many.
+        layers: those that depend on each group.
+    """
+    counts = dict(counts)
+    total = gauge.total(counts)
+
+    def gain(group: str) -> float:
+        now, more = counts[group], _next_up(counts[group], gauge.full[group])
+        return _loss(worth[group], now) - _loss(worth[group], more)
+
+    cut = [g for g in gauge.free if counts[g] < gauge.full[g]]
+    while cut:
+        dearest = max(cut, key=gain)
+        more = _next_up(counts[dearest], gauge.full[dearest])
+        cost = gauge.saving(dearest, {**counts, dearest: more}, layers[dearest])
+        fits = total + cost <= gauge.limit
+        if fits:
+            total += cost
+            counts[dearest] = more
+        # What does not fit never will: costs only rise with the neighbours' channels.
+        if not fits or more == gauge.full[dearest]:
+            cut.remove(dearest)
     return counts
 
 

@@ -119,7 +119,14 @@ def prune_channels(config: PruneConfig, data: Dataset) -> Run:
     watch = Stopwatch()
     reference = find_model(config.model)
     teachers = parents(config.teaching)
-    with open_run(config.name, force=config.force, resumable=True, resume=config.resume) as run:
+    opened = open_run(
+        config.name,
+        force=config.force,
+        resumable=True,
+        resume=config.resume,
+        reads=(reference.sha256, *teachers.values()),
+    )
+    with opened as run:
         graph = trace(restore_for(reference, data, "model"))
         settings = _settings(config, reference.sha256, data)
         net, plan = _cut(config, settings, graph, data, run.path / PLAN_FILE)
