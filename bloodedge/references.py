@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bloodedge.errors import ModelError
+from bloodedge.errors import BloodedgeError, ModelError
 from bloodedge.files import read_json, sha256_of
 from bloodedge.runs import MANIFEST, is_name, load_run, replaced, runs_root
 
@@ -111,6 +111,33 @@ def find_model(reference: str) -> ModelReference:
     return found[0]
 
 
+def find_keras(reference: str) -> ModelReference:
+    """Return the one model a name or path means, for what no .tflite can be used for.
+
+    Raises:
+        ModelError: as `find_model`, or only .tflite files are meant; the model that they were made
+            from is named.
+        RunError: the run's manifest is damaged.
+        DataError: the manifest beside a file is.
+    """
+    found = find_models(reference)
+    if all(model.is_tflite for model in found):
+        raise no_keras(repr(reference), found[0])
+    return find_model(reference)
+
+
+def no_keras(what: str, model: ModelReference) -> ModelError:
+    """Return the error for a file of another kind where a Keras model is needed.
+
+    Args:
+        what: the file or name, as the error calls it.
+        model: the file; its manifest may know what it was made from.
+    """
+    return ModelError(
+        f"{what} is no Keras model", expected="a .keras file or a run", fix=_keras_of(model)
+    )
+
+
 def find_all(references: Sequence[str]) -> list[ModelReference]:
     """Return every model that the names or paths mean, each file once.
 
@@ -177,6 +204,19 @@ def _from_folder(folder: Path) -> list[ModelReference]:
     if not inside:
         raise ModelError(f"the run {folder} holds no model")
     return [_from_file(path) for path in inside]
+
+
+def _keras_of(model: ModelReference) -> str:
+    """Return where a .tflite's Keras model is, empty if nothing is known of it."""
+    source = model.manifest.get("config", {}).get("model")
+    if not isinstance(source, str) or model.manifest.get("kind") != "export":
+        return ""
+    try:
+        if any(not found.is_tflite for found in find_models(source)):
+            return f"name its Keras model, {source}"
+    except BloodedgeError:
+        pass
+    return f"train one: {source}, from which it was made, is not here"
 
 
 def _suggest(reference: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bloodedge.errors import ConfigError
@@ -27,6 +28,15 @@ STEPS: dict[str, tuple[str, ...]] = {
     "2of4": (),
     "cluster": ("",),
     "qat": (),
+}
+# The numbers that a step can be done with, by its kind and unit. Only recipes heed them: a name
+# with another number is read all the same.
+_RANGES: dict[tuple[str, str], tuple[Callable[[float], bool], str]] = {
+    ("slim", ""): (lambda n: 0 < n < 100, "more than slim0, less than slim100"),
+    ("slim", "kb"): (lambda n: n > 0, "more than slim0kb"),
+    ("slim", "ch"): (lambda n: 0 < n < 100, "more than slim0ch, less than slim100ch"),
+    ("sparse", ""): (lambda n: 1 <= n <= 99, "sparse1 to sparse99"),
+    ("cluster", ""): (lambda n: 3 <= n <= 256, "cluster3 to cluster256"),
 }
 _STEP = re.compile(r"(2of4|[a-z]+)(?:(\d+(?:\.\d+)?)(kb|ch)?)?")
 _WIDTH = re.compile(r"w(\d+\.\d+)")
@@ -113,14 +123,15 @@ class Recipe:
         """Read a recipe.
 
         Raises:
-            ConfigError: it is none; the nearest word is suggested.
+            ConfigError: it is none, and the nearest word is suggested; or a number is out of the
+                step's range.
         """
         words = [word.strip() for word in text.split("+")] if text.strip() else []
         formats = [word for word in words if word in FORMATS]
         steps = words[: len(words) - len(formats)]
         if words[len(steps) :] != formats:
             raise ConfigError(f"the recipe {text!r}", expected="the formats after all steps")
-        return cls(tuple(Step.parse(word) for word in steps), tuple(formats))
+        return cls(tuple(_in_range(Step.parse(word)) for word in steps), tuple(formats))
 
     @property
     def text(self) -> str:
@@ -221,6 +232,19 @@ def _unknown(word: str) -> ConfigError:
         expected=", ".join(known),
         fix=f"did you mean {near[0]!r}?" if near else "",
     )
+
+
+def _in_range(step: Step) -> Step:
+    """Return a step that can be done with its number, if it has one.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if step.amount is not None:
+        fits, expected = _RANGES[step.kind, step.unit]
+        if not fits(step.amount):
+            raise ConfigError(f"the step {step.text!r}", expected=expected)
+    return step
 
 
 def _forms_of(kind: str) -> str:

@@ -17,7 +17,7 @@ from bloodedge.compress.teaching import TeachingConfig, parents, refuse_features
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
-from bloodedge.references import ModelReference, find_model
+from bloodedge.references import ModelReference, find_keras
 from bloodedge.runs import Run, check_name, open_run
 from bloodedge.train.config import FitConfig
 from bloodedge.train.restore import restore_for
@@ -98,7 +98,7 @@ def load_parent(config: FinetuneConfig, data: Dataset) -> Parent:
         ModelError: the model is missing, damaged, or does not fit the data.
     """
     check_backend()
-    reference = find_model(config.model)
+    reference = find_keras(config.model)
     return Parent(reference, restore_for(reference, data, "model"))
 
 

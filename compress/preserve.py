@@ -5,6 +5,7 @@ Each is a Keras constraint, applied after every step: exact at any moment, on ev
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -43,21 +44,29 @@ def preserve(folded: Folded, what: str) -> dict[str, str]:
     kept: dict[str, str] = {}
     if what == "none":
         return kept
+    for name, variable, constraint, found in _found(folded, what):
+        variable.constraint = constraint
+        variable.assign(constraint(variable))
+        kept[name] = found
+    if not kept and what != "auto":
+        wanted, other = ("pruned", "clusters") if what == "sparsity" else ("clustered", "sparsity")
+        raise ConfigError(
+            f"--preserve {what}: the model has none",
+            expected=f"a {wanted} model",
+            fix=f"--preserve {other} or auto" if any(_found(folded, other)) else "--preserve auto",
+        )
+    return kept
+
+
+def _found(folded: Folded, what: str) -> Iterator[tuple[str, Any, Any, str]]:
+    """Yield each layer's name and kernel that has something to keep, how, and what in words."""
     for layer in folded.model.layers:
         for place in kernels_of(layer):
-            variable = layer.trainable_variables[place]
             kernel = np.asarray(layer.get_weights()[place], np.float32)
             gain = _spread(folded.gains.get(layer.name), kernel)
             constraint, found = _constraint(kernel, gain, what)
             if found:
-                variable.constraint = constraint
-                variable.assign(constraint(variable))
-                kept[layer.name] = found
-    if not kept and what != "auto":
-        raise ConfigError(
-            f"--preserve {what}: the model has none", expected="a pruned or clustered model"
-        )
-    return kept
+                yield layer.name, layer.trainable_variables[place], constraint, found
 
 
 def keeper(kernel: NDArray[np.float32]) -> tuple[Any, str]:

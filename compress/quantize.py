@@ -17,7 +17,7 @@ from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, check_range
 from bloodedge.metrics import classification_metrics, softmax
-from bloodedge.references import ModelReference, find_model
+from bloodedge.references import ModelReference, find_keras
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
 from bloodedge.train import checkpoint
 from bloodedge.train.calibrating import as_trained
@@ -84,7 +84,7 @@ def quantize(config: QatConfig, data: Dataset) -> Run:
         RunError: the run exists, or cannot be resumed.
         TrainingError: the loss became infinite or NaN.
     """
-    parent = find_model(config.model)
+    parent = find_keras(config.model)
     by_role = {"parent": parent.sha256, **parents(config.teaching)}
     opened = open_run(
         config.name,

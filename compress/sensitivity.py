@@ -20,7 +20,7 @@ from bloodedge.errors import ConfigError, check_range
 from bloodedge.figures import can_draw, new_figure, save_figure
 from bloodedge.files import write_csv
 from bloodedge.metrics import Floats
-from bloodedge.references import ModelReference, find_model
+from bloodedge.references import ModelReference, find_keras
 from bloodedge.runs import Manifest, Run, Stopwatch, check_name, open_run
 from bloodedge.train.calibrating import as_trained
 from bloodedge.train.loop import predict_logits
@@ -96,7 +96,7 @@ def sensitivity(config: SensitivityConfig, data: Dataset) -> Run:
         ModelError: the model is missing, damaged, or does not fit the data.
         RunError: the run exists.
     """
-    reference = find_model(config.model)
+    reference = find_keras(config.model)
     watch = Stopwatch()
     with open_run(config.name, force=config.force, reads=(reference.sha256,)) as run:
         twin = Simulation(fold(restore_for(reference, data, "model")), switchable=True)

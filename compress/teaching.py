@@ -23,7 +23,7 @@ from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, DataError
 from bloodedge.files import sha256_of
-from bloodedge.references import ModelReference, find_model
+from bloodedge.references import ModelReference, find_keras
 from bloodedge.train.architecture import Ready
 from bloodedge.train.augment import VIEWS
 from bloodedge.train.config import FitConfig
@@ -115,7 +115,7 @@ def teach(
         bank = read_bank(Path(config.logits), data)
         say(f"teacher logits of {', '.join(bank.teachers)} from {config.logits}")
         return SoftLabels(labels, bank.logits, config.kd)
-    references = [find_model(name) for name in config.teachers]
+    references = [find_keras(name) for name in config.teachers]
     names = tuple(reference.name for reference in references)
     if config.logits:
         # The teachers may take hours.
@@ -149,7 +149,7 @@ def parents(config: TeachingConfig | None) -> dict[str, str]:
     if not config.teachers:
         return {"teacher_logits": _digest(Path(config.logits))}
     roles = ["teacher", *(f"teacher_{i}" for i in range(2, len(config.teachers) + 1))]
-    shas = (find_model(name).sha256 for name in config.teachers)
+    shas = (find_keras(name).sha256 for name in config.teachers)
     return dict(zip(roles, shas, strict=True))
 
 

@@ -27,7 +27,7 @@ from bloodedge.deploy.variant import Made, Parent, converted, make
 from bloodedge.errors import ModelError
 from bloodedge.files import atomic_path, gzip_size, write_text
 from bloodedge.metrics import softmax
-from bloodedge.references import TFLITE_SUFFIX, ModelReference, find_model
+from bloodedge.references import TFLITE_SUFFIX, ModelReference, find_keras
 from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, open_run
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.recipes import wide_augmentation
@@ -50,7 +50,7 @@ def export(config: ExportConfig, data: Dataset) -> Run:
         RunError: the run exists.
         ConfigError: Keras runs on another backend than TensorFlow.
     """
-    reference = find_model(config.model)
+    reference = find_keras(config.model)
     watch = Stopwatch()
     if config.batch > 1:
         say(

@@ -23,6 +23,7 @@ from bloodedge.benchmarks.model_work import model_work
 from bloodedge.benchmarks.profile import files
 from bloodedge.benchmarks.profile.files import read_profiles
 from bloodedge.benchmarks.result import SCHEMA, BenchmarkResult, load_result
+from bloodedge.benchmarks.runner import QUICK_IMAGES
 from bloodedge.benchmarks.stage import BenchmarkStageConfig, _roles, balanced_indices, benchmark
 from bloodedge.cli.app import app
 from bloodedge.cli.benchmarking import _short, _table
@@ -133,13 +134,17 @@ def test_the_manifest_records_what_a_quick_look_used(
 ):
     path = tmp_path / "brightest.tflite"
     path.write_bytes(brightest_tflite)
-    config = BenchmarkStageConfig((str(path),), "look", images=3, threads=(1,), quick=True)
-    run, _ = benchmark(config, colours)
+    many = {**colours.splits, "test": colours["train"]}
+    config = BenchmarkStageConfig((str(path),), "look", threads=(1,), quick=True)
+    run, result = benchmark(config, replace(colours, splits=many))
     used = read_json(run.path / "benchmark.json")["config"]
     recorded = run.manifest["config"]
     assert (used["repeats"], used["seconds"]) == (2, 0.2)
     assert (recorded["repeats"], recorded["seconds"]) == (2, 0.2)
     assert recorded["quick"] is True
+    # Fewer than there are.
+    assert run.manifest["metrics"] == {"images": result.rows[0].images, "rows": 1}
+    assert result.rows[0].images <= QUICK_IMAGES < len(colours["train"])
 
 
 FAILED = {"model": "m.tflite", "threads": 1, "bytes": 5, "gzip_bytes": 25, "error": "no model"}

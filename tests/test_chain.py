@@ -20,6 +20,7 @@ from bloodedge.cli.app import app
 from bloodedge.cli.chain_figures import print_rows
 from bloodedge.compress.chain.recipe import RecipeConfig
 from bloodedge.compress.chain.run import State, run_chain
+from bloodedge.compress.chain.steps import training_links
 from bloodedge.compress.channels.stage import PruneConfig, prune_channels
 from bloodedge.compress.targets import KdConfig
 from bloodedge.data.dataset import Dataset
@@ -36,7 +37,7 @@ from bloodedge.train.cost import count_macs
 from bloodedge.train.modelio import save_model
 from bloodedge.train.recipes import fine_tuning
 from bloodedge.train.restore import restore
-from bloodedge.variants import FORMATS, Recipe
+from bloodedge.variants import FORMATS, Recipe, Step
 
 SHORT = {"": 1, "qat": 2}
 
@@ -120,6 +121,26 @@ def test_a_recipe_is_a_row_of_runs_each_made_from_the_one_before(source: Path, c
     more = replace(config, recipe=Recipe.parse(config.recipe.text + "+float16"))
     assert len(compress(more, colours, allow_failing=True)[0]) == len(again) + 1
     assert {p: s for p, s in digests(runs_root()).items() if p in made} == made
+
+
+TAKEN = ("slim0.5", "slim99.9", "slim0.5kb", "slim0.5ch", "slim99.9ch", "sparse1", "sparse99")
+TAKEN += ("cluster3", "cluster256")
+REFUSED = ("slim0", "slim100", "slim0kb", "slim0ch", "slim100ch", "sparse0.99", "sparse99.5")
+REFUSED += ("cluster2", "cluster257")
+
+
+@pytest.mark.parametrize("text", TAKEN)
+def test_a_recipe_takes_the_numbers_that_its_step_does(text: str):
+    assert training_links(RecipeConfig("teacher", Recipe.parse(f"kd+{text}")))[1].step == text
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_a_recipe_refuses_the_numbers_that_its_step_would(text: str):
+    """One that was not parsed reaches the step itself, which speaks of an option."""
+    with pytest.raises(ConfigError, match=r"^--"):
+        training_links(RecipeConfig("teacher", Recipe((Step("kd"), Step.parse(text)))))
+    with pytest.raises(ConfigError, match=f"the step '{text}'; expected"):
+        Recipe.parse(f"kd+{text}")
 
 
 @pytest.mark.slow

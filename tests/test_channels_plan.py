@@ -298,18 +298,18 @@ def separate(**macs: int) -> dict[str, LayerSize]:
 
 
 def test_what_the_last_step_saved_too_much_is_given_back():
-    """The cheap one goes first, for little; once the large one has gone it fits again."""
+    """The cheaper one goes first, and saves too little; once the other has gone it fits again."""
     full = {"small": 16, "large": 16}
     gauge = Gauge(Budget("macs", 0.6), separate(small=1, large=9), full, tuple(full))
     scores = {"small": np.full(16, 1e-3), "large": np.full(16, 1.0)}
-    # Without `small`'s first step 40 % would have to go, and `large` has 45 % in its step.
+    # 64 of the 160 MACs have to go: `small` gives 8, `large` 72.
     assert search(gauge, scores, 0.0) == {"small": 16, "large": 8}
 
 
 def test_the_dearest_step_is_given_back_first_and_others_where_they_fit():
     full = dict.fromkeys("abcd", 16)
     sizes = separate(a=1, b=1, c=1, d=27)
-    # Cut in this order: a, b, c, d. Of 480 MACs 240 are left, and 256 may be.
+    # All are cut, d last. That leaves 240 of the 480 MACs: 16 can come back, 8 for each but d.
     gauge = Gauge(Budget("macs", 256 / 480), sizes, full, ("a", "b", "c", "d"))
     scores = {g: np.full(16, v / 16) for g, v in zip("abcd", (0.1, 0.3, 0.2, 20.0), strict=True)}
     assert search(gauge, scores, 0.0) == {"a": 8, "b": 16, "c": 16, "d": 8}
@@ -321,7 +321,9 @@ def test_nothing_more_could_be_given_back(keras: Any, kind: str, floor: float):
     graph = trace(blueprint(ModelConfig("cnn_se_pico", 8)))
     free = tuple(g.name for g in graph.groups if not g.locked and len(g) > 8)
     full = {g.name: len(g) for g in graph.groups}
-    sizes, scores = layer_sizes(graph), ranked(graph)
+    # Groups that matter little are cut first, down to the floor, and save too little.
+    sizes = layer_sizes(graph)
+    scores = {g: s * 10.0**i for i, (g, s) in enumerate(ranked(graph).items())}
     least = {**full, **{g: floor_of(full[g], floor) for g in free}}
     reached = 0
     for share in np.linspace(0.05, 0.95, 19):

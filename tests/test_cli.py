@@ -110,7 +110,7 @@ def test_a_usage_error_exits_with_2():
         (("quantize", "cnn_se", "--mode", "int4"), "--mode 'int4'"),
         (("quantize", "cnn_se", "--mode", "int8", "--epochs", "2"), "--epochs with --mode int8"),
         (("quantize", "cnn_se", "--mode", "qat", "--audit"), "modes after training"),
-        (("quantize", "cnn_se", "--mode", "qat", "--preserve", "x"), "--preserve 'x'"),
+        (("quantize", "cnn_se", "--mode", "qat"), "train one: cnn_se-s0, from which it was made"),
         (("sensitivity", "nothing"), "no run, file or zoo model"),
         (("evaluate", "nothing"), "no run, file or zoo model"),
         (("export", "nothing", "--tflite"), "no run, file or zoo model"),

@@ -213,11 +213,24 @@ def test_the_cluster_constraint_is_the_least_squares_projection():
 def test_an_ordinary_model_has_nothing_to_preserve(parent: Path):
     folded = fold(load_model(parent))
     assert preserve(folded, "auto") == {}
-    for what in ("sparsity", "clusters"):
-        with pytest.raises(ConfigError, match="the model has none"):
+    for what, wanted in (("sparsity", "pruned"), ("clusters", "clustered")):
+        message = f"the model has none; expected a {wanted} model; to mend it: --preserve auto$"
+        with pytest.raises(ConfigError, match=message):
             preserve(folded, what)
     with pytest.raises(ConfigError, match="expected auto"):
         preserve(folded, "everything")
+
+
+def test_what_else_could_be_preserved_is_named(parent: Path, tmp_path: Path):
+    for change, has, asked, wanted in (
+        (halved, "sparsity", "clusters", "clustered"),
+        (clustered, "clusters", "sparsity", "pruned"),
+    ):
+        folded = fold(load_model(changed(parent, tmp_path, change)))
+        message = f"expected a {wanted} model; to mend it: --preserve {has} or auto$"
+        with pytest.raises(ConfigError, match=message):
+            preserve(folded, asked)
+        assert preserve(folded, has)
 
 
 def test_bad_settings_and_foreign_models_are_refused(parent: Path, colours: Dataset):

@@ -10,8 +10,16 @@ from typer.testing import CliRunner
 
 from bloodedge.cli.app import app
 from bloodedge.errors import ModelError, RunError
-from bloodedge.references import find_model, find_models, latest_run, packaged_zoo, zoo_models
+from bloodedge.references import (
+    find_keras,
+    find_model,
+    find_models,
+    latest_run,
+    packaged_zoo,
+    zoo_models,
+)
 from bloodedge.runs import Manifest, open_run
+from bloodedge.train.restore import restore
 
 
 def make_run(name: str, kind: str = "train", files: tuple[str, ...] = ("model.keras",)) -> Path:
@@ -51,6 +59,59 @@ def test_an_export_run_means_all_its_variants():
         find_model("s-tflite")
     for reference in (str(path / "s-int8.tflite"), "s-tflite/s-int8.tflite"):
         assert find_model(reference).path == path / "s-int8.tflite"
+
+
+def export_of(source: str, name: str, *forms: str) -> Path:
+    files = tuple(f"{name}-{form}.tflite" for form in forms)
+    with open_run(f"{name}-tflite") as run:
+        for file in files:
+            (run.path / file).write_bytes(b"content of " + file.encode())
+        return run.commit(
+            Manifest("export", run.name, {"model": source}, {}, {}, {}, {}, 0, 1)
+        ).path
+
+
+@pytest.mark.parametrize("forms", [("int8",), ("float32", "int8")])
+def test_where_a_keras_model_is_needed_an_exports_parent_is_named(forms: tuple[str, ...]):
+    made = make_run("q")
+    path = export_of("q", "q", *forms)
+    assert find_keras("q").path == made / "model.keras"
+    for reference in ("q-tflite", str(path / f"q-{forms[0]}.tflite")):
+        with pytest.raises(ModelError, match=r"is no Keras model; .*: name its Keras model, q$"):
+            find_keras(reference)
+    with pytest.raises(ModelError, match=r"name its Keras model, q$"):
+        restore(find_models("q-tflite")[0])
+    shutil.rmtree(made)
+    with pytest.raises(ModelError, match=r"train one: q, from which it was made, is not here$"):
+        find_keras("q-tflite")
+
+
+def test_a_tflite_of_which_nothing_is_known_is_no_keras_model(tmp_path: Path):
+    (tmp_path / "other.tflite").write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"is no Keras model; expected a \.keras file or a run$"):
+        find_keras(str(tmp_path / "other.tflite"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["quantize", "q-tflite", "--mode", "qat"],
+        ["quantize", "q-tflite", "--mode", "int8"],
+        ["sensitivity", "q-tflite"],
+        ["prune", "q-tflite", "--channels", "--macs", "0.5"],
+        ["prune", "q-tflite", "--weights"],
+        ["cluster", "q-tflite"],
+        ["export", "q-tflite"],
+        ["compress", "q-tflite", "--recipe", "qat", "--dry-run"],
+        ["compress", "q-tflite", "--recipe", "kd", "--dry-run"],
+    ],
+)
+def test_every_command_that_trains_names_an_exports_parent(command: list[str]):
+    make_run("q")
+    export_of("q", "q", "float32", "int8")
+    done = CliRunner().invoke(app, [*command, "--data", "synthetic:8"])
+    assert isinstance(done.exception, ModelError)
+    assert str(done.exception).endswith("to mend it: name its Keras model, q")
 
 
 def test_a_run_whose_replacement_was_cut_short_is_said_to_be_there(isolated_runs: Path):

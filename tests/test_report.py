@@ -19,9 +19,14 @@ from bloodedge.benchmarks.report.read import count, number
 from bloodedge.benchmarks.report.stage import ReportConfig, report, summary_table
 from bloodedge.benchmarks.report.text import md
 from bloodedge.cli.reporting import report as report_command
+from bloodedge.deploy.flat.lean import lean
+from bloodedge.deploy.flat.reader import read_model
+from bloodedge.deploy.flat.writer import write_tables
+from bloodedge.deploy.metadata import About, notes
 from bloodedge.errors import BloodedgeError, ConfigError, DataError, RunError
 from bloodedge.files import sha256_of
 from bloodedge.metrics import classification_metrics
+from bloodedge.references import packaged_zoo
 from bloodedge.runs import Manifest, Run, open_run
 
 CELLS = ("basophil", "eosinophil", "erythroblast", "neutrophil")
@@ -388,6 +393,96 @@ def test_markdown_and_spreadsheets_show_text_as_it_is() -> None:
     assert read_csv(Path("report"))["keras"]["data_title"] == "'=cmd()"
 
 
+# ---- the cards ----
+
+
+def cards(**more: Any) -> list[tuple[str, ...]]:
+    page = report(ReportConfig(force=True, **more)).page.read_text(encoding="utf-8")
+    return re.findall(r'"card"><span class="soft">(.*?)</span><b>(.*?)</b>(.*?)<div', page)
+
+
+def test_cards_say_what_they_leave_out(student: Run) -> None:
+    most, least = ("most accurate", "97.97 %", "cnn_se float32"), ("0.1 KB", "cnn_se int8")
+    fast = ("50.0 µs", "cnn_se int8")
+    assert cards() == [most, ("smallest", *least), ("fastest, one thread", *fast)]
+    tiny = exported("tiny", student, {"float16": b"t"}).path / "cnn_se-float16.tflite"
+    benchmarked("pi-tiny", [timing(tiny, 1, 9.0)])
+    assert cards()[1:] == [
+        ("smallest of those evaluated on test", *least),
+        ("fastest of the evaluated, one thread", *fast),
+    ]
+
+
+def test_the_fastest_is_of_no_quick_look_and_of_no_drift(student: Run, tmp_path: Path) -> None:
+    folder = student.path.parent / "cnn_se-export"
+    int8, float32 = (folder / f"cnn_se-{v}.tflite" for v in ("int8", "float32"))
+    quick = tmp_path / "quick.json"
+    value = {**result([timing(int8, 1, 1.0)], "Pixel"), "config": {"quick": True}}
+    quick.write_text(json.dumps(value), encoding="utf-8")
+    names = [what for what, *_ in cards(results=(quick,))]
+    # The table has the quick look as well.
+    where = "Raspberry Pi 4 (aarch64)"
+    assert names == ["most accurate", "smallest", f"fastest, one thread, {where}"]
+    rows = [timing(int8, 1, 40.0) | {"drift": True}, timing(float32, 1, 90.0)]
+    benchmarked("pi-later", rows)
+    assert cards()[2] == ("fastest without †, one thread", "90.0 µs", "cnn_se float32")
+    benchmarked("pi-latest", [timing(float32, 1, 90.0) | {"drift": True}])
+    assert [what for what, *_ in cards()] == ["most accurate", "smallest"]
+
+
+# ---- gates ----
+
+
+def fail(run: Run, variant: str) -> None:
+    path = run.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for name, inside in manifest["metrics"]["variants"].items():
+        inside["failed"] = ["agreement is 0.9"] if name == variant else []
+    path.write_text(json.dumps(manifest))
+
+
+def test_a_file_that_failed_its_gate_is_named_so_in_every_table(student: Run) -> None:
+    export = Run(student.path.parent / "cnn_se-export", {})
+    fail(export, "int8")
+    made = report(ReportConfig())
+    rows = read_csv(Path("report"))
+    found = {variant: row["failed_gate"] for variant, row in rows.items()}
+    assert found == {"int8": "True", "float32": "False", "keras": ""}
+    page = made.page.read_text(encoding="utf-8")
+    markdown = Path("report/report.md").read_text(encoding="utf-8")
+    assert '<th class="words">cnn_se int8, failed its gate</th>' in page
+    assert "| cnn_se | int8, failed its gate | test |" in markdown
+    assert "float32, failed" not in page + markdown
+    devices, int8 = made.parts[0][:2]
+    assert devices.table[-1][0] == "cnn_se int8, failed its gate"
+    assert int8.table[1][0] == "cnn_se, failed its gate"
+    assert "int8, failed its gate" in [*summary_table(made.rows).columns[1].cells]
+    # Also where the export is not among what is reported on.
+    (row,) = report(ReportConfig(("cnn_se-int8-test",), force=True)).rows
+    assert row.failed
+
+
+@pytest.mark.parametrize("failed", [["accuracy"], []])
+def test_without_the_manifests_word_a_file_tells_of_its_gate(failed: list[str]) -> None:
+    run = trained("net", b"k" * 50, "cnn_se", 0.9)
+    (zoo,) = (packaged_zoo() / "cnn_se_pico").glob("*.tflite")
+    tree = read_model(zoo.read_bytes()).model
+    tree.drop("metadata")
+    content = lean(write_tables(tree), notes(About("net"), {"failed": failed}))
+    exported("app", run, {"int8": content})
+    found = {row.variant: row.failed for row in report(ReportConfig()).rows}
+    assert found == {"int8": bool(failed), "keras": None}
+
+
+@pytest.mark.parametrize("failed", [None, 7, {"a": "b"}, "agreement"])
+def test_a_gate_that_is_no_list_says_nothing(failed: object, student: Run) -> None:
+    path = student.path.parent / "cnn_se-export" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["metrics"]["variants"]["int8"]["failed"] = failed
+    path.write_text(json.dumps(manifest))
+    assert {row.failed for row in report(ReportConfig()).rows} == {None}
+
+
 # ---- what is refused, and what is left out ----
 
 
@@ -403,6 +498,27 @@ def test_an_earlier_report_is_replaced_only_when_asked() -> None:
     report(ReportConfig(force=True))
     assert all(path.read_text() == "old" for path in mine)
     assert not any(path.exists() for path in stale)
+
+
+@pytest.mark.usefixtures("student")
+@pytest.mark.parametrize("at", [1, 4])
+def test_a_full_disk_costs_no_earlier_report(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    report(ReportConfig())
+    Path("report/figure-9-9.svg").write_text("old")
+    before = {path.name: path.read_bytes() for path in Path("report").iterdir()}
+    trained("more", b"k" * 50, "cnn_se", 0.9)
+    write_text, written = Path.write_text, []
+
+    def filling(path: Path, *arguments: Any, **more: Any) -> int:
+        written.append(path)
+        if len(written) == at:
+            raise OSError(28, "No space left on device")
+        return write_text(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "write_text", filling)
+    with pytest.raises(BloodedgeError, match=r"could not write report/.*No space left"):
+        report(ReportConfig(force=True))
+    assert {path.name: path.read_bytes() for path in Path("report").iterdir()} == before
 
 
 def test_a_folder_with_other_files_is_written_into(student: Run) -> None:
@@ -524,6 +640,25 @@ def test_models_that_could_not_be_measured_are_listed(student: Run) -> None:
         ("failed", "x with 2 threads was not measured: no model"),
         ("failed", "pi has later figures of the same files, device and runtime"),
     )
+
+
+def test_what_is_left_out_of_an_interrupted_benchmark_is_not_what_it_measured(
+    student: Run,
+) -> None:
+    int8 = student.path.parent / "cnn_se-export" / "cnn_se-int8.tflite"
+    value = {**result([timing(int8, 1, 44.0)], "Pixel"), "complete": False}
+    Path("half.json").write_text(json.dumps(value), encoding="utf-8")
+    made = report(ReportConfig(results=(Path("half.json"),)))
+    why = "what it had not measured yet when it was interrupted"
+    assert made.data.left_out == (("half.json", why),)
+
+
+@pytest.mark.usefixtures("student")
+def test_a_run_without_a_model_of_its_own_is_nothing_bad() -> None:
+    make("verify", "pair", {}, {"failed": []})
+    made = report(ReportConfig())
+    assert made.data.left_out == (("pair", "a run of kind verify has no model of its own"),)
+    assert made.data.bad == ()
 
 
 def test_nothing_to_report() -> None:

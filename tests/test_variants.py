@@ -10,20 +10,28 @@ from bloodedge.errors import ConfigError
 from bloodedge.variants import FORMATS, STEPS, Recipe, Step, Variant
 
 amounts = st.integers(1, 9999).map(lambda n: float(f"{n / 100:g}"))
+# What recipes may ask for; names may have had other numbers.
+IN_RANGE = {
+    "slim": amounts,
+    "sparse": amounts.filter(lambda n: 1 <= n <= 99),
+    "cluster": st.integers(3, 256).map(float),
+}
 
 
 @st.composite
-def steps(draw: st.DrawFn) -> Step:
+def steps(draw: st.DrawFn, *, in_range: bool = False) -> Step:
     kind = draw(st.sampled_from(sorted(STEPS)))
     if not STEPS[kind] or draw(st.booleans()):
         return Step(kind)
     number = st.integers(1, 256).map(float) if kind == "cluster" else amounts
-    return Step(kind, draw(number), draw(st.sampled_from(STEPS[kind])))
+    chosen = IN_RANGE[kind] if in_range else number
+    return Step(kind, draw(chosen), draw(st.sampled_from(STEPS[kind])))
 
 
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
-    chosen = [step for step in draw(st.lists(steps(), max_size=4)) if step.kind != "kd"]
+    drawn = draw(st.lists(steps(in_range=True), max_size=4))
+    chosen = [step for step in drawn if step.kind != "kd"]
     first = [Step("kd")] if draw(st.booleans()) else []
     formats = draw(st.lists(st.sampled_from(FORMATS), unique=True, max_size=3))
     return Recipe((*first, *chosen) or (Step("qat"),), tuple(formats))
@@ -97,6 +105,28 @@ def test_a_recipe_that_makes_no_sense_is_refused(text: str, message: str):
         return
     with pytest.raises(ConfigError, match=message):
         Recipe.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("slim200", "more than slim0, less than slim100"),
+        ("qat+slim100+int8", "more than slim0, less than slim100"),
+        ("slim0kb", "more than slim0kb"),
+        ("slim100ch", "more than slim0ch, less than slim100ch"),
+        ("sparse0", "sparse1 to sparse99"),
+        ("sparse99.5", "sparse1 to sparse99"),
+        ("cluster1", "cluster3 to cluster256"),
+        ("cluster257", "cluster3 to cluster256"),
+    ],
+)
+def test_a_number_that_no_step_takes_is_refused_in_a_recipe_and_read_in_a_name(
+    text: str, expected: str
+):
+    with pytest.raises(ConfigError, match=f"the step '[a-z0-9.]+'; expected {expected}$"):
+        Recipe.parse(text)
+    word = text.split("+")[-2 if "+" in text else -1]
+    assert Variant.parse(f"net-{word}").steps == (Step.parse(word),)
 
 
 @pytest.mark.parametrize("amount", [1 / 3, -5, 1e9, float("nan")])

@@ -14,7 +14,13 @@ from bloodedge.data.names import check_names, check_shapes
 from bloodedge.data.npz import read_arrays
 from bloodedge.errors import ModelError
 from bloodedge.files import atomic_path
-from bloodedge.references import KERAS_SUFFIX, WEIGHTS_SUFFIX, ModelReference, zoo_folders
+from bloodedge.references import (
+    KERAS_SUFFIX,
+    WEIGHTS_SUFFIX,
+    ModelReference,
+    no_keras,
+    zoo_folders,
+)
 from bloodedge.runs import runs_root
 from bloodedge.train.heads import with_logits, with_logs
 from bloodedge.train.modelio import entry_config, load_model, probe_model
@@ -35,7 +41,7 @@ def restore(reference: ModelReference) -> Any:
         return with_logs(with_logits(load_model(reference.path), reference.path))
     if reference.path.name.endswith(WEIGHTS_SUFFIX):
         return _from_half_weights(reference.path, reference.manifest)
-    raise ModelError(f"{reference.path} is no Keras model", expected="a .keras file or a run")
+    raise no_keras(str(reference.path), reference)
 
 
 def _is_ours(path: Path) -> bool:

@@ -13,7 +13,7 @@ from bloodedge.data.names import check_names
 from bloodedge.errors import ModelError
 from bloodedge.figures import can_draw, confusion_figure, learning_curves
 from bloodedge.metrics import classification_metrics, softmax
-from bloodedge.references import ModelReference, find_model
+from bloodedge.references import ModelReference, find_keras
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
 from bloodedge.train import checkpoint
 from bloodedge.train.architecture import Architecture, Registered
@@ -99,7 +99,7 @@ def train(config: TrainConfig, data: Dataset) -> Run:
     )
     labels = data["train"].labels
     targets = HardLabels(labels, classes, config.fit.label_smoothing)
-    init = find_model(config.init) if config.init else None
+    init = find_keras(config.init) if config.init else None
     parents = {"init": init.sha256} if init else {}
     what = Fitted("train", targets, model, config.fit, asdict(config), parents, init)
     opened = open_run(

@@ -167,24 +167,25 @@ def _best(section: Section) -> Iterator[_Card]:
 def _fastest(section: Section) -> Iterator[_Card]:
     """Yield the fastest in each place; a quick look, or a median that drifts, ranks nothing."""
     timed = [
-        (one.median_us, one.drift, row, row.latency.place)
+        (one.median_us, one.drift, row, row.latency)
         for row in section.rows
-        if row.latency and not row.latency.quick
+        if row.latency
         for one in (row.latency.single,)
         if one and one.median_us
     ]
     # What was timed elsewhere or in another way is another race.
     races = {
-        place: (us, row, row.scores)
-        for us, drift, row, place in sorted(timed, key=lambda item: -item[0])
-        if row.scores and not drift
+        latency.place: (us, row, row.scores)
+        for us, drift, row, latency in sorted(timed, key=lambda item: -item[0])
+        if row.scores and not drift and not latency.quick
     }
-    for here in [place for place in dict.fromkeys(one[3] for one in timed) if place in races]:
+    places = list(dict.fromkeys(latency.place for *_, latency in timed))
+    for here in filter(races.__contains__, places):
         us, row, scores = races[here]
-        faster = [one for one in timed if one[3] == here and one[0] < us]
+        faster = [one for one in timed if one[3].place == here and one[0] < us]
         limits = " of the evaluated" if any(not one[2].scores for one in faster) else ""
         limits += " without †" if any(one[1] for one in faster) else ""
-        where = f", {here}" if len(races) > 1 else ""
+        where = f", {here}" if len(places) > 1 else ""
         yield _Card(f"fastest{limits}, one thread{where}", f"{micros(us)} µs", row, scores)
 
 

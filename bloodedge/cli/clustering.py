@@ -51,11 +51,11 @@ def cluster(
     """
     from bloodedge.compress.clustering import ClusterConfig
     from bloodedge.compress.clustering import cluster as run
-    from bloodedge.references import find_model
+    from bloodedge.references import find_keras
     from bloodedge.runs import usual_name
     from bloodedge.train.recipes import cluster_tuning, wide_augmentation
 
-    found = find_model(model)
+    found = find_keras(model)
     fit = cluster_tuning(
         epochs=epochs,
         batch=batch,

@@ -74,7 +74,7 @@ def export(
     from bloodedge.console import say
     from bloodedge.data.sources import load_data
     from bloodedge.errors import ConfigError
-    from bloodedge.references import find_model, latest_run
+    from bloodedge.references import find_keras, latest_run
     from bloodedge.runs import usual_name
 
     if model and named and model != named:
@@ -85,7 +85,7 @@ def export(
         say(f"exporting the newest run, {reference}")
     chosen = tuple(part.strip() for part in variants.split(",") if part.strip())
     # Before TensorFlow loads: a name that means nothing is refused at once.
-    name = name or usual_name(f"{find_model(reference).name}-tflite")
+    name = name or usual_name(f"{find_keras(reference).name}-tflite")
     use_backend("tensorflow")
     from bloodedge.deploy.export import ExportConfig
     from bloodedge.deploy.export import export as run

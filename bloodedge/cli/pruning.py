@@ -82,7 +82,7 @@ def prune(
     from bloodedge.compress.channels.stage import PruneConfig, plan_channels, prune_channels
     from bloodedge.compress.sparsity import SparsityConfig, check_whole_batches, sparsify
     from bloodedge.errors import ConfigError
-    from bloodedge.references import find_model
+    from bloodedge.references import find_keras
     from bloodedge.runs import usual_name
     from bloodedge.train.recipes import fine_tuning, wide_augmentation
 
@@ -91,7 +91,7 @@ def prune(
     _refuse_others(context, weights=weights, fits=epochs != 0)
     if weights:
         check_whole_batches(devices)
-    found = find_model(model)
+    found = find_keras(model)
     fit = fine_tuning(
         epochs=epochs or None,
         batch=batch,

@@ -83,7 +83,7 @@ def quantize(
     verified .tflite itself, as export does.
     """
     from bloodedge.errors import ConfigError
-    from bloodedge.references import find_model
+    from bloodedge.references import find_keras
     from bloodedge.runs import usual_name
 
     if mode not in _MODES:
@@ -104,7 +104,7 @@ def quantize(
         raise ConfigError(
             f"--percentile with --calibration {calibration}", expected="--calibration percentile"
         )
-    found = find_model(model)
+    found = find_keras(model)
     name = name or usual_name(f"{found.name}-{mode}")
     if mode == "qat":
         from bloodedge.compress.quantize import QatConfig
@@ -204,10 +204,10 @@ def sensitivity(
     """Show for each layer what quantizing or pruning it alone costs on val."""
     from bloodedge.compress.sensitivity import SensitivityConfig
     from bloodedge.compress.sensitivity import sensitivity as run
-    from bloodedge.references import find_model
+    from bloodedge.references import find_keras
     from bloodedge.runs import usual_name
 
-    name = name or usual_name(f"{find_model(model).name}-sensitivity")
+    name = name or usual_name(f"{find_keras(model).name}-sensitivity")
     config = SensitivityConfig(model, name, sparsity, images, per_class, seed, force)
     split = start_training(data, size=size, backend=backend)
     _print_rows(run(config, split))

@@ -12,7 +12,7 @@ from bloodedge.compress.channels.plan import make_plan
 from bloodedge.compress.channels.surgery import cut
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import BloodedgeError
-from bloodedge.references import find_model
+from bloodedge.references import find_keras
 from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.restore import restore_for
 from bloodedge.variants import Step
@@ -27,7 +27,7 @@ def first_model(config: RecipeConfig, data: Dataset) -> Any:
         ModelError: the source is missing, damaged, or does not fit the data.
     """
     if not config.begins_anew:
-        return restore_for(find_model(config.source), data, "model")
+        return restore_for(find_keras(config.source), data, "model")
     return build(
         ModelConfig(config.student, len(data.class_names), data.size, config.width), size=data.size
     )
@@ -72,4 +72,4 @@ def check_teachers(config: RecipeConfig, data: Dataset) -> None:
         ModelError: one is missing, damaged, or has other classes or images.
     """
     for name in config.teaching.teachers if config.teaching else ():
-        restore_for(find_model(name), data, "teacher")
+        restore_for(find_keras(name), data, "teacher")

@@ -9,7 +9,7 @@ from typing import Any
 from bloodedge.compress.targets import KdConfig
 from bloodedge.compress.teaching import TeachingConfig, refuse_features
 from bloodedge.errors import ConfigError
-from bloodedge.references import find_model
+from bloodedge.references import find_keras
 from bloodedge.runs import check_name, usual_name
 from bloodedge.train.recipes import wide_augmentation
 from bloodedge.train.registry import spec
@@ -143,7 +143,7 @@ class RecipeConfig:
         """What the results' names begin with."""
         if self.begins_anew:
             return Variant(self.name or self.student, self.width)
-        return Variant.parse(self.name or usual_name(find_model(self.source).name))
+        return Variant.parse(self.name or usual_name(find_keras(self.source).name))
 
     @property
     def teaching(self) -> TeachingConfig | None:
@@ -158,7 +158,7 @@ class RecipeConfig:
         """
         wide = None
         if not self.begins_anew:
-            wide = wide_augmentation(find_model(self.source).manifest)
+            wide = wide_augmentation(find_keras(self.source).manifest)
         return {
             "epochs": self.epochs.get(kind, self.epochs.get(EVERY_STEP)),
             "learning_rate": self.rates.get(kind, self.rates.get(EVERY_STEP)),

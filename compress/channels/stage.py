@@ -20,7 +20,7 @@ from bloodedge.console import say
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.errors import BloodedgeError, ConfigError, RunError
 from bloodedge.files import read_json, write_json
-from bloodedge.references import find_model
+from bloodedge.references import find_keras
 from bloodedge.runs import Run, Stopwatch, check_name, open_run
 from bloodedge.train.architecture import Ready
 from bloodedge.train.checkpoint import has_checkpoint, refuse_changes
@@ -99,7 +99,7 @@ def plan_channels(config: PruneConfig, data: Dataset) -> Plan:
         ModelError: the model is missing, damaged, does not fit the data, or cannot be followed.
         ConfigError: the budget cannot be met.
     """
-    model = restore_for(find_model(config.model), data, "model")
+    model = restore_for(find_keras(config.model), data, "model")
     return _plan(config, trace(model), data["train"])
 
 
@@ -117,7 +117,7 @@ def prune_channels(config: PruneConfig, data: Dataset) -> Run:
         RunError: the run exists, or cannot be resumed.
     """
     watch = Stopwatch()
-    reference = find_model(config.model)
+    reference = find_keras(config.model)
     teachers = parents(config.teaching)
     opened = open_run(
         config.name,

@@ -12,7 +12,7 @@ from bloodedge.deploy.export import ExportConfig, export
 from bloodedge.deploy.lint.check import lint, model_cases, recipe_case
 from bloodedge.deploy.lint.rule import Finding
 from bloodedge.deploy.recipe.rows import Row, rows
-from bloodedge.references import find_model
+from bloodedge.references import find_keras
 from bloodedge.runs import Run
 from bloodedge.variants import Recipe, Variant
 
@@ -58,7 +58,7 @@ def lint_recipe(config: RecipeConfig, runtime: str) -> list[Finding]:
     """
     recipe = config.recipe
     # A source that is itself the result of steps: these can be undone as well.
-    before = () if config.begins_anew else Variant.parse(find_model(config.source).name).steps
+    before = () if config.begins_anew else Variant.parse(find_keras(config.source).name).steps
     whole = Recipe((*before, *config.steps), recipe.formats or DEFAULT_FORMATS)
     return lint([recipe_case(whole, runtime)])
 
