@@ -503,6 +503,8 @@ def test_files_that_cannot_be_measured_are_told_of(
     def stop(*_: object) -> None:
         raise ModelError("enough")
 
+    # Any model will do, as none is loaded.
+    monkeypatch.setattr("bloodedge.deploy.export.find_keras", find_model)
     monkeypatch.setattr("bloodedge.deploy.export._load_parent", stop)
     with pytest.raises(ModelError, match="enough"):
         export(ExportConfig("cnn_se_pico", "x", batch=batch), cells)
