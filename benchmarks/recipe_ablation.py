@@ -77,13 +77,7 @@ def main() -> None:
     args = parser.parse_args()
     names = chosen(args.variants, tuple(VARIANTS), "variant")
     data = None if args.show else load_data(args.data)
-    rows = [
-        Variant(
-            name,
-            partial(link, args.model, name, args.epochs),
-        )
-        for name in names
-    ]
+    rows = [Variant(name, partial(link, args.model, name, args.epochs)) for name in names]
     compare(rows, args.seeds, "strong", data)
 
 

@@ -24,7 +24,7 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, ModelError
 from bloodedge.files import atomic_path, read_json, write_json
 from bloodedge.references import ModelReference, find_models
-from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_run
+from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_resumable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -106,13 +106,7 @@ def benchmark(config: BenchmarkStageConfig, data: Dataset) -> tuple[Run, Benchma
     models = {reference.path.resolve(): reference for reference in found}
     parents = {name: models[path].sha256 for path, name in _roles(tuple(models)).items()}
     watch = Stopwatch()
-    opened = open_run(
-        config.name,
-        force=config.force,
-        resumable=True,
-        resume=config.resume,
-        reads=parents.values(),
-    )
+    opened = open_resumable(config, reads=parents.values())
     with opened as run, _only_measured_left(run.path):
         continued = journal_path(run.path / RESULT_FILE).exists()
         sample = run.path / ".sample.npz"

@@ -104,11 +104,7 @@ def find_model(reference: str) -> ModelReference:
         RunError: the run's manifest is damaged.
         DataError: the manifest beside a file is.
     """
-    found = find_models(reference)
-    if len(found) > 1:
-        names = ", ".join(str(model.path) for model in found)
-        raise ModelError(f"{reference!r} means {len(found)} models", fix=f"name one of {names}")
-    return found[0]
+    return _the_one(reference, find_models(reference))
 
 
 def find_keras(reference: str) -> ModelReference:
@@ -123,7 +119,7 @@ def find_keras(reference: str) -> ModelReference:
     found = find_models(reference)
     if all(model.is_tflite for model in found):
         raise no_keras(repr(reference), found[0])
-    return find_model(reference)
+    return _the_one(reference, found)
 
 
 def no_keras(what: str, model: ModelReference) -> ModelError:
@@ -204,6 +200,14 @@ def _from_folder(folder: Path) -> list[ModelReference]:
     if not inside:
         raise ModelError(f"the run {folder} holds no model")
     return [_from_file(path) for path in inside]
+
+
+def _the_one(reference: str, found: Sequence[ModelReference]) -> ModelReference:
+    """Return the only model that was found, or say that several were."""
+    if len(found) > 1:
+        names = ", ".join(str(model.path) for model in found)
+        raise ModelError(f"{reference!r} means {len(found)} models", fix=f"name one of {names}")
+    return found[0]
 
 
 def _keras_of(model: ModelReference) -> str:

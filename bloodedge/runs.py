@@ -17,12 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bloodedge import hosts
 from bloodedge._version import __version__
@@ -287,6 +287,31 @@ def open_run(
         else:
             hosts.follow()
             yield stack.enter_context(_aside(name))
+
+
+class Continuable(Protocol):
+    """The settings of a stage whose interrupted runs can be continued."""
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+
+    @property
+    def force(self) -> bool:
+        """Whether a finished run of that name is replaced."""
+
+    @property
+    def resume(self) -> bool:
+        """Whether an interrupted one is continued."""
+
+
+def open_resumable(
+    config: Continuable, *, reads: Collection[str]
+) -> AbstractContextManager[RunFolder]:
+    """Open the run of a stage as it is asked for; arguments and errors as for `open_run`."""
+    return open_run(
+        config.name, force=config.force, resumable=True, resume=config.resume, reads=reads
+    )
 
 
 @contextmanager

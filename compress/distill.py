@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from bloodedge.compress.teaching import TeachingConfig, parents, teach
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
-from bloodedge.runs import Run, check_name, open_run
+from bloodedge.runs import Run, check_name, open_resumable
 from bloodedge.train.architecture import Registered
 from bloodedge.train.config import FitConfig
 from bloodedge.train.registry import ModelConfig, spec
@@ -68,14 +68,7 @@ def distill(config: DistillConfig, data: Dataset) -> Run:
         BloodedgeError: the run, or the file of logits, cannot be written.
     """
     by_role = parents(config.teaching)
-    opened = open_run(
-        config.name,
-        force=config.force,
-        resumable=True,
-        resume=config.resume,
-        reads=by_role.values(),
-    )
-    with opened as run:
+    with open_resumable(config, reads=by_role.values()) as run:
         # First: a teacher that does not fit says so before anything is built.
         targets = teach(config.teaching, data, config.fit, force=config.force)
         student = Registered(

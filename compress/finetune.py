@@ -18,7 +18,7 @@ from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
 from bloodedge.references import ModelReference, find_keras
-from bloodedge.runs import Run, check_name, open_run
+from bloodedge.runs import Run, check_name, open_resumable
 from bloodedge.train.config import FitConfig
 from bloodedge.train.restore import restore_for
 from bloodedge.train.stage import Fitted, fit_run
@@ -114,14 +114,7 @@ def finetune(config: FinetuneConfig, parent: Parent, method: Method, data: Datas
         TrainingError: the loss became infinite or NaN.
     """
     teachers = parents(config.teaching)
-    opened = open_run(
-        config.name,
-        force=config.force,
-        resumable=True,
-        resume=config.resume,
-        reads=(parent.reference.sha256, *teachers.values()),
-    )
-    with opened as run:
+    with open_resumable(config, reads=(parent.reference.sha256, *teachers.values())) as run:
         what = Fitted(
             method.kind,
             teach(config.teaching, data, config.fit),

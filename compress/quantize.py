@@ -18,7 +18,7 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, check_range
 from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.references import ModelReference, find_keras
-from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
+from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_resumable
 from bloodedge.train import checkpoint
 from bloodedge.train.calibrating import as_trained
 from bloodedge.train.config import FitConfig
@@ -86,14 +86,7 @@ def quantize(config: QatConfig, data: Dataset) -> Run:
     """
     parent = find_keras(config.model)
     by_role = {"parent": parent.sha256, **parents(config.teaching)}
-    opened = open_run(
-        config.name,
-        force=config.force,
-        resumable=True,
-        resume=config.resume,
-        reads=by_role.values(),
-    )
-    with opened as run:
+    with open_resumable(config, reads=by_role.values()) as run:
         import keras
 
         keras.utils.set_random_seed(config.fit.seed)

@@ -22,6 +22,7 @@ import pytest
 from bloodedge.benchmarks.bundle import CLASSIFY, BundleConfig, bundle
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
+from bloodedge.deploy.predict import IMAGE_SUFFIXES
 from bloodedge.errors import DataError
 from bloodedge.images import read_image
 
@@ -95,6 +96,10 @@ def test_pictures_come_out_as_predict_reads_them(
     # JPEG is decoded by another library there.
     most = 3 if name.endswith("jpg") else 1
     assert np.abs(ours.astype(int) - theirs).max() <= most
+
+
+def test_the_same_files_of_a_folder_are_pictures(module: ModuleType) -> None:
+    assert module.SUFFIXES == IMAGE_SUFFIXES
 
 
 def test_the_crop_is_the_same_square(module: ModuleType, tmp_path: Path) -> None:

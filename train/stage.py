@@ -14,7 +14,7 @@ from bloodedge.errors import ModelError
 from bloodedge.figures import can_draw, confusion_figure, learning_curves
 from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.references import ModelReference, find_keras
-from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_run
+from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_resumable
 from bloodedge.train import checkpoint
 from bloodedge.train.architecture import Architecture, Registered
 from bloodedge.train.config import FitConfig
@@ -102,14 +102,7 @@ def train(config: TrainConfig, data: Dataset) -> Run:
     init = find_keras(config.init) if config.init else None
     parents = {"init": init.sha256} if init else {}
     what = Fitted("train", targets, model, config.fit, asdict(config), parents, init)
-    opened = open_run(
-        config.name,
-        force=config.force,
-        resumable=True,
-        resume=config.resume,
-        reads=parents.values(),
-    )
-    with opened as run:
+    with open_resumable(config, reads=parents.values()) as run:
         return fit_run(what, data, run)
 
 

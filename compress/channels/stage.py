@@ -21,7 +21,7 @@ from bloodedge.data.dataset import Dataset, Split
 from bloodedge.errors import BloodedgeError, ConfigError, RunError
 from bloodedge.files import read_json, write_json
 from bloodedge.references import find_keras
-from bloodedge.runs import Run, Stopwatch, check_name, open_run
+from bloodedge.runs import Run, Stopwatch, check_name, open_resumable
 from bloodedge.train.architecture import Ready
 from bloodedge.train.checkpoint import has_checkpoint, refuse_changes
 from bloodedge.train.config import FitConfig
@@ -119,14 +119,7 @@ def prune_channels(config: PruneConfig, data: Dataset) -> Run:
     watch = Stopwatch()
     reference = find_keras(config.model)
     teachers = parents(config.teaching)
-    opened = open_run(
-        config.name,
-        force=config.force,
-        resumable=True,
-        resume=config.resume,
-        reads=(reference.sha256, *teachers.values()),
-    )
-    with opened as run:
+    with open_resumable(config, reads=(reference.sha256, *teachers.values())) as run:
         graph = trace(restore_for(reference, data, "model"))
         settings = _settings(config, reference.sha256, data)
         net, plan = _cut(config, settings, graph, data, run.path / PLAN_FILE)
