@@ -397,7 +397,8 @@ def main(argv: list[str]) -> int:
         model = open_model(args.model, Path(__file__).resolve().with_name("labels.txt"))
         lines, whole = work_through(model, args)
     except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or 'a file'}", file=sys.stderr)
+        # A full disk gives no name: then it is the table's.
+        print(f"error: {error.strerror or error}: {error.filename or args.csv}", file=sys.stderr)
         return 1
     # The last two are the runtimes' own, where a file is damaged.
     except (runner.RunnerError, ValueError, RuntimeError) as error:
