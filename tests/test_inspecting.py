@@ -47,7 +47,7 @@ def test_the_table_tells_the_floor_and_the_origin() -> None:
     done = run("cnn_se")
     assert done.exit_code == 0, done.output
     for purpose in ("weights", "biases", "scales", "zero points", "names", "metadata", "padding"):
-        assert f"│ {purpose} " in done.stdout
+        assert f"\n{purpose} " in done.stdout
     assert "of metadata and labels: " in done.stdout
     assert "bytes above" in done.stdout
     assert "metadata, by bloodedge: cnn_se" in done.stdout

@@ -201,7 +201,7 @@ def test_nothing_is_written_where_nothing_was_profiled(tmp_path: Path) -> None:
 def test_the_table_for_a_terminal_has_every_kind() -> None:
     table = profile_table(PROFILE)
     assert table.row_count == 3
-    assert list(table.columns[3].cells) == ["80.0", "10.0", "10.0"]
+    assert [*map(str, table.columns[3].cells)] == ["80.0", "10.0", "10.0"]
 
 
 # ---- the real runtime ----

@@ -315,7 +315,7 @@ def test_files_of_one_name_are_told_apart_by_their_run(student: Run) -> None:
         said = (Path("report") / name).read_text(encoding="utf-8").replace("\\", "")
         assert "cnn_se (cnn_se-export)" in said
     assert "cnn_se (cnn_se-app)" in Path("report/results.csv").read_text(encoding="utf-8")
-    names = [*summary_table(made.rows).columns[0].cells]
+    names = [*map(str, summary_table(made.rows, "").columns[0].cells)]
     assert names[-2:] == ["cnn_se (cnn_se-export)", "cnn_se (cnn_se-app)"]
     # Where the runs have one name, too, only the digest is left.
     apart = other.path.rename("apart")
@@ -456,7 +456,7 @@ def test_a_file_that_failed_its_gate_is_named_so_in_every_table(student: Run) ->
     devices, int8 = made.parts[0][:2]
     assert devices.table[-1][0] == "cnn_se int8, failed its gate"
     assert int8.table[1][0] == "cnn_se, failed its gate"
-    assert "int8, failed its gate" in [*summary_table(made.rows).columns[1].cells]
+    assert "int8, failed its gate" in [*map(str, summary_table(made.rows, "").columns[1].cells)]
     # Also where the export is not among what is reported on.
     (row,) = report(ReportConfig(("cnn_se-int8-test",), force=True)).rows
     assert row.failed
@@ -759,4 +759,4 @@ def test_a_title_is_no_markup() -> None:
 @pytest.mark.usefixtures("student")
 def test_the_summary_takes_names_literally() -> None:
     rows = report(ReportConfig()).rows
-    assert summary_table(rows).row_count == 3
+    assert summary_table(rows, "").row_count == 3

@@ -115,14 +115,11 @@ def _label(kind: str, count: int | None) -> str:
 
 def profile_table(profile: Profile) -> Table:
     """Return the kinds of operators for a terminal."""
-    from rich.markup import escape
-    from rich.table import Table
+    from bloodedge.tables import table
 
     whole = max(profile.invoke_us or 0.0, profile.total_us) or 1.0
-    table = Table("operator", title=escape(_title(profile)))
-    for heading in ("count", "µs", "%"):
-        table.add_column(heading, justify="right")
-    for kind, count, us in lines(profile):
-        number = "" if count is None else str(count)
-        table.add_row(escape(kind), number, f"{us:.2f}", f"{100 * us / whole:.1f}")
-    return table
+    rows = [
+        (kind, "" if count is None else str(count), f"{us:.2f}", f"{100 * us / whole:.1f}")
+        for kind, count, us in lines(profile)
+    ]
+    return table(("operator", "count", "µs", "%"), rows, title=_title(profile))

@@ -53,14 +53,8 @@ def terminal_tables(part: Part, width: int) -> Iterator[Table]:
 
 
 def _terminal_table(part: Part, places: Sequence[int]) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
+    from bloodedge.tables import table
 
-    head, *rows = part.table
-    table = Table(title=escape(part.heading))
-    for place in places:
-        words = place in part.words
-        table.add_column(escape(head[place]), justify="left" if words else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(row[place]) for place in places))
-    return table
+    head, *rows = ([row[place] for place in places] for row in part.table)
+    words = [part.table[0][place] for place in part.words]
+    return table(head, rows, words=words, title=part.heading)

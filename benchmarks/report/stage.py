@@ -165,32 +165,24 @@ def _contents(data: ReportData, parts: Sequence[Sequence[Part]]) -> dict[str, st
     return files | {HTML_FILE: html(data, figures, parts)}
 
 
-def summary_table(rows: Sequence[Row]) -> Table:
+def summary_table(rows: Sequence[Row], title: str) -> Table:
     """Return the comparison in short, for a terminal; what all rows share is in the caption.
 
     Where there are several devices, what each has measured is left to their own table.
     """
-    from rich.markup import escape
-    from rich.table import Table
+    from bloodedge.tables import table
 
     devices = {row.latency.place for row in rows if row.latency}
     splits = {row.scores.split for row in rows if row.scores}
     shared = [*splits] if len(splits) == 1 else []
     shared += [*devices] if len(devices) == 1 else []
-    table = Table(caption=escape(", ".join(shared)) or None)
-    table.add_column("model")
-    table.add_column("variant")
-    table.add_column(r"accuracy % \[95 %]", no_wrap=True)
-    table.add_column("KB", justify="right", no_wrap=True)
-    if len(devices) < 2:
-        table.add_column("µs, 1 thread", justify="right")
-    else:
-        rows = list({row.sha256: row for row in rows}.values())
-    for row in rows:
+    timed = len(devices) < 2
+    head = ("model", "variant", "accuracy % [95 %]", "KB", *(["µs, 1 thread"] if timed else []))
+    lines = []
+    for row in rows if timed else {row.sha256: row for row in rows}.values():
         score = accuracy(row.scores) if row.scores else "not evaluated"
         score += f" {row.scores.split}" if row.scores and len(splits) > 1 else ""
         one = row.latency.single if row.latency else None
-        line = [row.name, row.kind, score, kilobytes(row.bytes)]
-        line += [micros(one.median_us) if one else ""] if len(devices) < 2 else []
-        table.add_row(*map(escape, line))
-    return table
+        latency = [micros(one.median_us) if one else ""] if timed else []
+        lines.append((row.name, row.kind, score, kilobytes(row.bytes), *latency))
+    return table(head, lines, words=("variant",), title=title, caption=", ".join(shared))

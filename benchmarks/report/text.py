@@ -92,7 +92,7 @@ def micros(value: float | None) -> str:
     """Return microseconds with three significant digits or more."""
     if value is None:
         return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
 def class_table(scores: Scores, names: Sequence[str]) -> list[list[str]]:

@@ -12,8 +12,10 @@ import typer
 from bloodedge.cli import options
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from bloodedge.benchmarks.elsewhere import Driver
-    from bloodedge.benchmarks.result import BenchmarkResult
+    from bloodedge.benchmarks.result import BenchmarkResult, BenchmarkRow
     from bloodedge.data.dataset import Dataset
     from bloodedge.runs import Run
 
@@ -127,10 +129,9 @@ def benchmark(
 
     Ctrl-C keeps what is complete; a run here that was killed goes on with --resume.
     """
-    from rich.console import Console
-
     from bloodedge.data.sources import load_data
     from bloodedge.errors import ConfigError
+    from bloodedge.tables import print_table
 
     given = {"images": images, "repeats": repeats, "seconds": seconds}
     settings = {key: value for key, value in given.items() if value is not None}
@@ -158,7 +159,7 @@ def benchmark(
         settings |= {"profile": profile, "resume": resume}
         run = _here(models, name or "benchmark", settings, quick, _thread_counts(threads))
     folder, result = run(load_data(data, size=size))
-    Console().print(_table(result, folder.manifest["data"]["title"]))
+    print_table(_table(result, folder.manifest["data"]["title"]))
     if profile:
         _print_profiles(folder)
     print(f"{folder.path}: {result.runtime} on {result.hardware}")
@@ -234,13 +235,12 @@ def _elsewhere(
 
 
 def _print_profiles(run: Run) -> None:
-    from rich.console import Console
-
     from bloodedge.benchmarks.profile.files import CSV_FILE, NOTE, profile_table, read_profiles
+    from bloodedge.tables import print_table
 
     profiles = read_profiles(run.path / CSV_FILE)
     for profile in profiles:
-        Console().print(profile_table(profile))
+        print_table(profile_table(profile))
     if profiles:
         print(NOTE)
 
@@ -254,27 +254,31 @@ def _thread_counts(text: str) -> tuple[int, ...]:
         raise ConfigError(f"--threads {text!r}", expected="numbers with commas, as 1,0") from None
 
 
-def _table(result: BenchmarkResult, title: str) -> object:
-    from rich.markup import escape
-    from rich.table import Column, Table
+def _table(result: BenchmarkResult, title: str) -> Table:
+    from bloodedge.tables import table
 
-    model = Column("model", overflow="fold")
     names = _short([row.model for row in result.rows])
-    heads = ("threads", "KB", "accuracy %", "median us", "p90", "p99", "min", "note")
-    table = Table(model, *heads, caption=escape(title))
-    for row in sorted(result.rows, key=lambda row: (row.model, row.threads, row.delegate)):
-        accuracy = "" if row.accuracy is None else f"{100 * row.accuracy:.2f}"
-        shown = [None] * 4 if result.emulated else _timings(row)
-        timing = ["" if v is None else f"{v:.0f}" for v in shown]
-        # An emulator's latencies mean nothing, so they are not shown.
-        note = "emulated" if result.emulated else "drift between repeats" if row.drift else ""
-        note = row.error or note or row.note
-        note = f"{row.delegate}: {note}" if row.delegate and note else row.delegate or note
-        size = f"{row.bytes / 1000:.1f}"
-        table.add_row(
-            escape(names[row.model]), str(row.threads), size, accuracy, *timing, escape(note)
-        )
-    return table
+    rows = sorted(result.rows, key=lambda row: (row.model, row.threads, row.delegate))
+    lines = [
+        (names[row.model], *_figures(row, result.emulated), _note(row, result)) for row in rows
+    ]
+    head = ["model", "threads", "KB", "accuracy %", "median µs", "p90", "p99", "min", "note"]
+    shown = slice(None) if any(note for *_, note in lines) else slice(-1)
+    return table(head[shown], [line[shown] for line in lines], words=("note",), title=title)
+
+
+def _figures(row: BenchmarkRow, emulated: bool) -> list[str]:
+    from bloodedge.benchmarks.report.text import kilobytes, micros
+
+    accuracy = "" if row.accuracy is None else f"{100 * row.accuracy:.2f}"
+    # An emulator's latencies mean nothing, so they are not shown.
+    timing = [None] * 4 if emulated else [row.median_us, row.p90_us, row.p99_us, row.min_us]
+    return [str(row.threads), kilobytes(row.bytes), accuracy, *map(micros, timing)]
+
+
+def _note(row: BenchmarkRow, result: BenchmarkResult) -> str:
+    usual = "emulated" if result.emulated else "drift between repeats" if row.drift else ""
+    return ": ".join(filter(None, (row.delegate, row.error or usual or row.note)))
 
 
 def _short(names: Sequence[str]) -> dict[str, str]:
@@ -284,7 +288,3 @@ def _short(names: Sequence[str]) -> dict[str, str]:
     shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, folders))
     short = {name: str(PurePath(*path.parts[shared:])) for name, path in paths.items()}
     return {name: short.get(name, name) for name in names}
-
-
-def _timings(row: object) -> list[float | None]:
-    return [getattr(row, f"{key}_us") for key in ("median", "p90", "p99", "min")]

@@ -13,19 +13,15 @@ if TYPE_CHECKING:
 
 def print_plan(steps: Sequence[Planned], *, timed: bool = False) -> None:
     """Print the steps and how far they have come; if `timed`, how long each still takes, too."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from bloodedge.tables import print_table, table
 
-    table = Table("step", "run", "state", box=SIMPLE_HEAD, pad_edge=False)
-    if timed:
-        table.add_column("takes", justify="right")
+    rows = []
     for step in steps:
         state = ": ".join([step.state.value, ", ".join(step.differs)]).removesuffix(": ")
-        cells = (step.link.step, step.link.name, state, *([duration(step.left)] if timed else []))
-        table.add_row(*map(escape, cells))
-    Console(highlight=False).print(table)
+        takes = [duration(step.left)] if timed else []
+        rows.append((step.link.step, step.link.name, state, *takes))
+    head = ("step", "run", "state", *(["takes"] if timed else []))
+    print_table(table(head, rows, words=("run", "state")))
 
 
 def duration(seconds: float | None) -> str:
@@ -40,26 +36,22 @@ def duration(seconds: float | None) -> str:
 
 def print_rows(rows: Sequence[Row], title: str) -> None:
     """Print what each step left, and of which data its accuracy is."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Column, Table
+    from bloodedge.tables import print_table, table
 
-    # Names whose ends differ must not lose them on a narrow terminal.
-    table = Table("step", Column("run", overflow="fold"), box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("KB", "KB gzip", "kMACs", r"val accuracy % \[95 %]"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    head = ("step", "run", "KB", "KB gzip", "kMACs", "val accuracy % [95 %]")
+    cells = []
     for row in rows:
         low, high = (100 * bound for bound in row.interval)
-        table.add_row(
-            escape(row.step + ("" if row.is_file else " *")),
-            escape(row.name + (", failed its gate" if row.failed else "")),
-            f"{row.bytes / 1000:,.1f}",
-            f"{row.gzip_bytes / 1000:,.1f}",
-            "-" if row.macs is None else f"{row.macs / 1000:,.0f}",
-            f"{100 * row.accuracy:.2f} \\[{low:.2f}, {high:.2f}]",
+        cells.append(
+            (
+                row.step + ("" if row.is_file else " *"),
+                row.name + (", failed its gate" if row.failed else ""),
+                f"{row.bytes / 1000:,.1f}",
+                f"{row.gzip_bytes / 1000:,.1f}",
+                "-" if row.macs is None else f"{row.macs / 1000:,.0f}",
+                f"{100 * row.accuracy:.2f} [{low:.2f}, {high:.2f}]",
+            )
         )
-    console = Console(highlight=False)
-    console.print(table)
-    console.print("* a Keras model: its weights in float32; qat's accuracy is that of int8")
-    console.print(f"accuracy on val of {escape(title)}", soft_wrap=True)
+    print_table(table(head, cells, words=("run",)))
+    print("* a Keras model: its weights in float32; qat's accuracy is that of int8")
+    print(f"accuracy on val of {title}")

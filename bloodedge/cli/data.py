@@ -10,8 +10,6 @@ import typer
 from bloodedge.cli import options
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from bloodedge.data.dataset import Dataset
 
 data_app = typer.Typer(help="List, fetch, check and describe data sets.", no_args_is_help=True)
@@ -43,20 +41,24 @@ _SHOWS = {
 def list_sets() -> None:
     """List the MedMNIST sets that can be used by name: 2D, one label an image."""
     from bloodedge.data.medmnist_files import SIZES, medmnist_info, official_file, supported_names
+    from bloodedge.tables import print_table, table
 
-    table = _table("name", "classes", "images", "shows", "sizes", "cached")
+    rows = []
     for name in supported_names():
         entry = medmnist_info()[name]
         files = [official_file(name, size) for size in SIZES]
-        table.add_row(
-            name,
-            str(len(entry["label"])),
-            f"{sum(entry['n_samples'].values()):,}",
-            _SHOWS.get(name, ""),
-            " ".join(str(size) for size in SIZES),
-            " ".join(str(file.size) for file in files if file.path.is_file()) or "-",
+        rows.append(
+            (
+                name,
+                str(len(entry["label"])),
+                f"{sum(entry['n_samples'].values()):,}",
+                _SHOWS.get(name, ""),
+                " ".join(str(size) for size in SIZES),
+                " ".join(str(file.size) for file in files if file.path.is_file()) or "-",
+            )
         )
-    _print(table)
+    head = ("name", "classes", "images", "shows", "sizes", "cached")
+    print_table(table(head, rows, words=("shows", "sizes", "cached")))
 
 
 @data_app.command()
@@ -64,16 +66,17 @@ def info(reference: Reference, size: options.Size = None) -> None:
     """Say what a data set is, and how many images each class has in each split."""
     from bloodedge.data.dataset import SPLITS, class_counts
     from bloodedge.data.sources import load_data
+    from bloodedge.tables import print_table, table
 
     data = load_data(reference, size=size)
     _print_facts(data)
-    table = _table("class", *SPLITS)
     counts = [class_counts(data[split].labels, len(data.class_names)) for split in SPLITS]
-    for name, *row in zip(data.class_names, *counts, strict=True):
-        table.add_row(name, *(f"{count:,}" for count in row))
-    table.add_section()
-    table.add_row("all", *(f"{len(data[split]):,}" for split in SPLITS))
-    _print(table)
+    counted = [
+        (name, *(f"{count:,}" for count in row))
+        for name, *row in zip(data.class_names, *counts, strict=True)
+    ]
+    total = ("all", *(f"{len(data[split]):,}" for split in SPLITS))
+    print_table(table(("class", *SPLITS), [*counted, (), total]))
 
 
 @data_app.command()
@@ -153,20 +156,3 @@ def _print_facts(data: Dataset) -> None:
         del facts[key]
     for key, value in facts.items():
         print(f"{key}: {value}")
-
-
-def _table(*columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table()
-    for column in columns:
-        number = column in {"classes", "images", "train", "val", "test"}
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
-    return table
-
-
-def _print(table: Table) -> None:
-    from rich.console import Console
-
-    # Class names come from files and folders: they are text, never Rich's markup.
-    Console(highlight=False, markup=False).print(table)

@@ -60,27 +60,20 @@ def evaluate(
 
 
 def _print_runs(runs: Sequence[Run], split: str) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Column, Table
+    from bloodedge.tables import print_table, table
 
     if not runs:
         return
-    data = runs[0].manifest["data"]
-    title = escape(f"{data['title']}, {split}")
-    heads = (r"accuracy % \[95 %]", "AUC", "macro F1", "ECE", "worst class recall %", "images/s")
-    # Names whose ends differ must not lose them on a narrow terminal.
-    table = Table(Column("model", overflow="fold"), *heads, title=title)
-    for run in runs:
-        table.add_row(escape(str(run.manifest["model"]["reference"])), *_cells(run, split))
-    Console().print(table)
+    worst = "worst class recall %"
+    head = ("model", "accuracy % [95 %]", "AUC", "macro F1", "ECE", worst, "images/s")
+    rows = [(str(run.manifest["model"]["reference"]), *_cells(run, split)) for run in runs]
+    title = f"{runs[0].manifest['data']['title']}, {split}"
+    print_table(table(head, rows, words=(worst,), title=title))
     for run in runs:
         print(run.path)
 
 
 def _cells(run: Run, split: str) -> list[str]:
-    from rich.markup import escape
-
     m = run.manifest["metrics"][split]
     low, high = m["accuracy_95ci"]
     names = run.manifest["data"]["class_names"]
@@ -88,10 +81,10 @@ def _cells(run: Run, split: str) -> list[str]:
     seen = [i for i, row in enumerate(m["confusion"]) if sum(row)]
     worst = min(seen, key=lambda i: float(m["recall"][i]))
     return [
-        escape(f"{100 * m['accuracy']:.2f} [{100 * low:.2f}, {100 * high:.2f}]"),
+        f"{100 * m['accuracy']:.2f} [{100 * low:.2f}, {100 * high:.2f}]",
         "" if m["auc"] is None else f"{m['auc']:.4f}",
         f"{m['macro_f1']:.4f}",
         f"{m['ece']:.4f}",
-        f"{100 * m['recall'][worst]:.2f} ({escape(names[worst])})",
+        f"{100 * m['recall'][worst]:.2f} ({names[worst]})",
         f"{m['images_per_s']:,.0f}",
     ]

@@ -116,23 +116,23 @@ def export(
 
 def print_variants(run: Run) -> None:
     """Print the size and the figures of every variant of an export."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from bloodedge.tables import print_table, table
 
-    caption = escape(run.manifest["data"]["title"])
-    table = Table(title=escape(str(run.path)), caption=caption)
-    table.add_column("variant")
-    for heading in ("KB", "KB gzip", "agreement", "largest difference", "val accuracy", "gate"):
-        table.add_column(heading, justify="right")
-    for variant, found in run.manifest["metrics"]["variants"].items():
-        table.add_row(
+    head = (
+        *("variant", "KB", "KB gzip", "agreement %", "largest difference"),
+        *("val accuracy %", "gate"),
+    )
+    rows = [
+        (
             variant,
             f"{found['bytes'] / 1000:.1f}",
             f"{found['gzip_bytes'] / 1000:.1f}",
-            f"{100 * found['agreement']:.2f} %",
+            f"{100 * found['agreement']:.2f}",
             f"{found['max_difference']:.2g}",
-            f"{100 * found['accuracy_val']:.2f} %",
+            f"{100 * found['accuracy_val']:.2f}",
             "failed" if found["failed"] else "passed",
         )
-    Console().print(table)
+        for variant, found in run.manifest["metrics"]["variants"].items()
+    ]
+    print_table(table(head, rows, title=run.manifest["data"]["title"]))
+    print(run.path)

@@ -92,23 +92,18 @@ def _figures(found: ByteMap) -> dict[str, object]:
 
 
 def _print_table(path: Path, found: ByteMap) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from bloodedge.tables import print_table, table
 
-    table = Table("bytes for", title=escape(path.name), title_justify="left")
-    table.add_column("bytes", justify="right")
-    table.add_column("share %", justify="right")
-    for purpose, count in found.purposes.items():
-        if count:
-            table.add_row(purpose, f"{count:,}", f"{100 * count / found.total:.2f}")
-    table.add_section()
-    table.add_row("file", f"{found.total:,}", "100.00")
-    console = Console(highlight=False)
-    console.print(table)
+    purposes = [
+        (purpose, f"{count:,}", f"{100 * count / found.total:.2f}")
+        for purpose, count in found.purposes.items()
+        if count
+    ]
+    rows = [*purposes, (), ("file", f"{found.total:,}", "100.00")]
+    print_table(table(("bytes for", "bytes", "share %"), rows, title=path.name))
     over = found.above_floor
     verdict = f"{over:,} bytes above" if over > 0 else f"{-over:,} bytes within"
-    console.print(
+    print(
         f"weights and biases {found.constants:,}; lean up to {found.lean_limit:,} "
         f"(4 KiB or 10 % more), without {found.added:,} of metadata and labels: {verdict}"
     )

@@ -38,7 +38,7 @@ def models(
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
-        _print_tables(rows, size)
+        _print_table(rows, size)
 
 
 def _row(entry: ModelSpec, size: int) -> dict[str, Any]:
@@ -66,25 +66,19 @@ def _row(entry: ModelSpec, size: int) -> dict[str, Any]:
     return row | dict(zip(keys, figures, strict=True)) | {"note": ""}
 
 
-def _print_tables(rows: list[dict[str, Any]], size: int) -> None:
-    """Print a table for each role, aligned with each other."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+def _print_table(rows: list[dict[str, Any]], size: int) -> None:
+    """Print the models, those of a role together."""
+    from bloodedge.tables import print_table, table
 
-    console = Console(highlight=False, markup=False)
-    longest = max(len(row["name"]) for row in rows)
+    lines: list[tuple[str, ...]] = []
     for role in dict.fromkeys(row["role"] for row in rows):
-        title = f"{role}: {size}x{size} pixels, {_CLASSES} classes"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        table.add_column("model", min_width=longest, no_wrap=True)
-        for column, width in (("parameters", 10), ("MMACs", 7), ("float32 MB", 10)):
-            table.add_column(column, min_width=width, no_wrap=True, justify="right")
-        table.add_column("what for")
-        for row in rows:
-            if row["role"] == role:
-                table.add_row(row["name"], *_figures(row), _what_for(row))
-        console.print(table)
+        lines += [()] if lines else []
+        lines.append((f"{role}:", "", "", "", ""))
+        alike = [row for row in rows if row["role"] == role]
+        lines += [(row["name"], *_figures(row), _what_for(row)) for row in alike]
+    head = ("model", "parameters", "MMACs", "float32 MB", "what for")
+    title = f"{size}x{size} pixels, {_CLASSES} classes"
+    print_table(table(head, lines, words=("what for",), title=title))
 
 
 def _figures(row: dict[str, Any]) -> tuple[str, str, str]:

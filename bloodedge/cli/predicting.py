@@ -81,17 +81,14 @@ def predict(
 
 
 def _print_predictions(predictions: Sequence[Prediction]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from bloodedge.deploy.predict import printable
+    from bloodedge.tables import print_table, table
 
     others = len(predictions[0].ranked) > 1
-    table = Table("image", "class", "probability %", *(["then"] if others else []))
+    head = ("image", "class", "probability %", *(["then"] if others else []))
+    rows = []
     for prediction in predictions:
         (name, p), *rest = prediction.ranked
         then = [", ".join(f"{other} {100 * q:.1f}" for other, q in rest)] if others else []
-        row = (printable(prediction.image), name, f"{100 * p:.1f}", *then)
-        table.add_row(*map(escape, row))
-    Console().print(table)
+        rows.append((printable(prediction.image), name, f"{100 * p:.1f}", *then))
+    print_table(table(head, rows, words=("class", "then")))

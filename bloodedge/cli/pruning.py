@@ -162,29 +162,24 @@ def _suffix(pattern: str, sparsity: float | None) -> str:
 
 
 def _print_plan(plan: Plan) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from bloodedge.tables import print_table, table
 
-    table = Table("layer", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("channels", "kMACs", "int8 bytes"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("why not")
-    for row in plan.layers:
-        table.add_row(
-            escape(row.name),
+    rows = [
+        (
+            row.name,
             _change(row.channels, row.channels_left),
             _change(row.macs // 1000, row.macs_left // 1000),
             _change(row.bytes, row.bytes_left),
-            escape(row.why_not),
+            row.why_not,
         )
-    console = Console(highlight=False)
-    console.print(table)
+        for row in plan.layers
+    ]
+    head = ("layer", "channels", "kMACs", "int8 bytes", "why not")
+    print_table(table(head, rows, words=("why not",)))
     totals = plan.totals()
     for name, unit in (("macs", "MACs"), ("bytes", "bytes of int8 weights")):
         before, after = totals[name], totals[f"{name}_left"]
-        console.print(f"{unit}: {before:,} -> {after:,} ({100 * after / before:.1f} %)")
+        print(f"{unit}: {before:,} -> {after:,} ({100 * after / before:.1f} %)")
 
 
 def _change(before: int, after: int) -> str:

@@ -214,27 +214,23 @@ def sensitivity(
 
 
 def _print_rows(run: Run) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from bloodedge.tables import print_table, table
 
     metrics = run.manifest["metrics"]
-    table = Table(
-        title=f"{escape(str(run.path))}: val accuracy "
-        f"{100 * metrics['float_accuracy_val']:.2f} % in float, "
-        f"{100 * metrics['int8_accuracy_val']:.2f} % in int8",
-        caption=escape(run.manifest["data"]["title"]),
-    )
-    table.add_column("layer")
-    for heading in ("weights", "int8 alone", "logit error", "pruned alone", "logit error"):
-        table.add_column(heading, justify="right")
-    for row in metrics["layers"]:
-        table.add_row(
-            escape(row["layer"]),
+    pairs = ("int8 alone %", "logit error %", "pruned alone %", "logit error %")
+    rows = [
+        (
+            row["layer"],
             f"{row['weights']:,}",
-            f"{100 * row['int8_accuracy']:.2f} %",
-            f"{100 * row['int8_error']:.2f} %",
-            f"{100 * row['pruned_accuracy']:.2f} %",
-            f"{100 * row['pruned_error']:.2f} %",
+            f"{100 * row['int8_accuracy']:.2f}",
+            f"{100 * row['int8_error']:.2f}",
+            f"{100 * row['pruned_accuracy']:.2f}",
+            f"{100 * row['pruned_error']:.2f}",
         )
-    Console().print(table)
+        for row in metrics["layers"]
+    ]
+    print_table(table(("layer", "weights", *pairs), rows, title=run.manifest["data"]["title"]))
+    print(
+        f"{run.path}: val accuracy {100 * metrics['float_accuracy_val']:.2f} % in float, "
+        f"{100 * metrics['int8_accuracy_val']:.2f} % in int8"
+    )

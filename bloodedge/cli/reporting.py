@@ -36,27 +36,24 @@ def report(
     What cannot be read is left out, and the exit code is then 1.
     """
     from rich.console import Console
-    from rich.markup import escape
 
     from bloodedge.benchmarks.report.part import terminal_tables
     from bloodedge.benchmarks.report.stage import ReportConfig, summary_table
     from bloodedge.benchmarks.report.stage import report as run
     from bloodedge.console import say
+    from bloodedge.tables import print_table
 
     result = run(ReportConfig(tuple(runs or ()), tuple(results or ()), power, out, force))
-    console = Console()
     for section, parts in zip(result.data.sections, result.parts, strict=True):
-        table = summary_table(section.rows)
         mark = " (synthetic)" if section.synthetic else ""
-        table.title = escape(section.title + mark)
         # Where nothing was evaluated, the devices' own tables say all there is.
         if any(row.scores for row in section.rows) or not parts:
-            console.print(table)
+            print_table(summary_table(section.rows, section.title + mark))
         for part in parts:
-            for shown in terminal_tables(part, console.width):
-                console.print(shown)
+            for shown in terminal_tables(part, Console().width):
+                print_table(shown)
             for note in part.notes:
-                console.print(note, markup=False, highlight=False, soft_wrap=True)
+                print(note)
     for name, why in result.data.left_out:
         say(f"left out {name}: {why}")
     print(result.page)

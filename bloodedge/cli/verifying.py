@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -60,44 +61,42 @@ def verify(
 
 
 def _print_run(run: Run, split: str) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from bloodedge.tables import print_table, table
 
     m = run.manifest["metrics"][split]
-    table = Table(
-        *("figure", "parent", "child", r"lost \[95 %]"),
-        title=escape(str(run.path)),
-        caption=escape(f"{run.manifest['data']['title']}, {split}"),
-    )
-    drop = m["parent_accuracy"] - m["accuracy"]
-    table.add_row(
-        "accuracy %",
-        f"{100 * m['parent_accuracy']:.2f}",
-        f"{100 * m['accuracy']:.2f}",
-        escape(_interval(drop, m["accuracy_drop_95ci"])),
-    )
-    for index, name in enumerate(run.manifest["model"]["class_names"]):
-        if not m["class_images"][index]:
-            table.add_row(escape(f"recall % of {name}"), "no image", "no image", "")
-            continue
-        lost, kept = m["recall_drop"][index], m["recall"][index]
-        table.add_row(
-            escape(f"recall % of {name} ({m['class_images'][index]})"),
-            f"{100 * (kept + lost):.2f}",
-            f"{100 * kept:.2f}",
-            escape(_interval(lost, m["recall_drop_95ci"][index])),
-        )
-    for title, key in (("calibration error", "ece"), ("Brier score", "brier")):
-        table.add_row(title, f"{m[f'parent_{key}']:.4f}", f"{m[key]:.4f}", "")
-    console = Console(highlight=False)
-    console.print(table)
+    title = f"{run.manifest['data']['title']}, {split}"
+    head = ("figure", "parent", "child", "lost [95 %]")
+    print_table(table(head, _rows(m, run.manifest["model"]["class_names"]), title=title))
     print(
         f"agreement {100 * m['agreement']:.2f} %, largest difference {m['max_difference']:.2g}; "
         f"{m['broken']} images broken, {m['mended']} mended, McNemar p {m['mcnemar_p']:.3g}"
     )
     for line in run.manifest["metrics"]["failed"]:
         print(f"failed: {line}")
+    print(run.path)
+
+
+def _rows(m: dict[str, Any], names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    drop = m["parent_accuracy"] - m["accuracy"]
+    yield (
+        "accuracy %",
+        f"{100 * m['parent_accuracy']:.2f}",
+        f"{100 * m['accuracy']:.2f}",
+        _interval(drop, m["accuracy_drop_95ci"]),
+    )
+    for index, name in enumerate(names):
+        if not m["class_images"][index]:
+            yield f"recall % of {name}", "no image", "no image", ""
+            continue
+        lost, kept = m["recall_drop"][index], m["recall"][index]
+        yield (
+            f"recall % of {name} ({m['class_images'][index]})",
+            f"{100 * (kept + lost):.2f}",
+            f"{100 * kept:.2f}",
+            _interval(lost, m["recall_drop_95ci"][index]),
+        )
+    for title, key in (("calibration error", "ece"), ("Brier score", "brier")):
+        yield title, f"{m[f'parent_{key}']:.4f}", f"{m[key]:.4f}", ""
 
 
 def _interval(value: float, ends: list[float]) -> str:

@@ -10,31 +10,23 @@ if TYPE_CHECKING:
 
 def print_weights(run: Run) -> None:
     """Print a table of the layers, the sizes before and after, and what val says."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from bloodedge.cli.training import print_run
+    from bloodedge.tables import print_table, table
 
     weights = run.manifest["model"]["weights"]
-    table = Table("layer", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("weights", "zeros %", "values"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("left alone because")
+    rows = []
     for row in weights["layers"]:
         counted = f"{row['weights']:,}" if row["weights"] else "-"
         zeros = f"{100 * row['sparsity']:.2f}" if row["weights"] else "-"
         values = f"{row['values']:,}" if row["weights"] else "-"
-        table.add_row(escape(row["name"]), counted, zeros, values, escape(row["reason"]))
-    console = Console(highlight=False)
-    console.print(table)
+        rows.append((row["name"], counted, zeros, values, row["reason"]))
+    why = "left alone because"
+    print_table(table(("layer", "weights", "zeros %", "values", why), rows, words=(why,)))
     before, after = weights["sizes"]["before"], weights["sizes"]["after"]
     for kind in before:
-        console.print(
+        print(
             f"{kind} weights: {after[kind]['bytes']:,} bytes; gzip {before[kind]['gzip_bytes']:,} "
-            f"-> {after[kind]['gzip_bytes']:,}",
-            soft_wrap=True,
+            f"-> {after[kind]['gzip_bytes']:,}"
         )
-    console.print(f"counted: {weights['counted']}\n{weights['note']}", soft_wrap=True)
+    print(f"counted: {weights['counted']}\n{weights['note']}")
     print_run(run)

@@ -16,21 +16,23 @@ def zoo(
     """List the trained models that are there already, whose names other commands take."""
     import json
 
-    from rich.console import Console
-    from rich.table import Table
-
     from bloodedge.references import zoo_models
+    from bloodedge.tables import print_table, table
 
     rows = [_row(model) for model in zoo_models()]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table("model", "KB", "val accuracy %", "data")
-    for row in rows:
-        accuracy = "" if row["val_accuracy"] is None else f"{100 * row['val_accuracy']:.2f}"
-        size = f"{row['bytes'] / 1000:,.1f}"
-        table.add_row(row["name"], size, accuracy, row["data"])
-    Console(markup=False, highlight=False).print(table)
+    cells = [
+        (
+            row["name"],
+            f"{row['bytes'] / 1000:,.1f}",
+            "" if row["val_accuracy"] is None else f"{100 * row['val_accuracy']:.2f}",
+            row["data"],
+        )
+        for row in rows
+    ]
+    print_table(table(("model", "KB", "val accuracy %", "data"), cells, words=("data",)))
 
 
 def _row(model: ModelReference) -> dict[str, Any]:
