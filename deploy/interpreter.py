@@ -34,13 +34,12 @@ _MODULE = "bloodedge.deploy.interpreter"
 
 
 class Classifier:
-    """An image classifier in a .tflite file, loaded in this process.
+    """An image classifier in a .tflite file, loaded in this process; an inference takes one thread.
 
     Files from elsewhere go through `probe` first: a malformed one can end the process.
 
     Args:
         path: the file.
-        threads: threads of one inference.
         runtime: what runs it; by default the first that is installed.
 
     Raises:
@@ -49,13 +48,13 @@ class Classifier:
         ConfigError: no runtime is installed.
     """
 
-    def __init__(self, path: Path, threads: int = 1, runtime: Runtime | None = None) -> None:
+    def __init__(self, path: Path, runtime: Runtime | None = None) -> None:
         check_file(path)
         self._path = path
         self.runtime = runtime or find_runtime()
         try:
             with quiet():
-                self._interpreter = self.runtime.interpreter(str(path), num_threads=threads)
+                self._interpreter = self.runtime.interpreter(str(path), num_threads=1)
                 self._interpreter.allocate_tensors()
         # tflite-runtime answers NumPy 2 with SystemError.
         except (ValueError, RuntimeError, TypeError, SystemError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from bloodedge.backend import use_backend
 from bloodedge.compress.channels.graph import ChannelGraph, trace
 from bloodedge.compress.channels.plan import describe
-from bloodedge.compress.channels.size import int8_bytes
 from bloodedge.compress.channels.surgery import cut
 from bloodedge.deploy.convert import convert
 from bloodedge.deploy.interpreter import Classifier
@@ -94,6 +94,18 @@ def zero_removed(graph: ChannelGraph, mask: NDArray[np.bool_]) -> None:
             flat[:, removed] = 0
             weights[i] = flat.reshape(weights[i].shape)
         member.layer.set_weights(weights)
+
+
+def int8_bytes(model: Any) -> int:
+    """A byte for each weight, four for each bias, that of batch norm in the layer before it."""
+    total = 0
+    for layer in model.layers:
+        if type(layer).__name__ != "BatchNormalization":
+            for weight in layer.weights:
+                total += prod(weight.shape) * (4 if weight.name in ("bias", "gamma", "beta") else 1)
+            if not getattr(layer, "use_bias", True):
+                total += 4 * layer.output.shape[-1]
+    return total
 
 
 def check_cut(model: Any, tolerance: float = 1e-4) -> Any:

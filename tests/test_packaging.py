@@ -13,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from bloodedge.backend import BACKENDS
+
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("train", "compress", "deploy", "benchmarks")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 
 
 def modules_on_disk() -> set[str]:
@@ -26,11 +30,8 @@ def modules_on_disk() -> set[str]:
 
 
 def test_every_package_folder_is_declared():
-    declared = set(
-        tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    )
     on_disk = {str(Path(name).parent).replace("/", ".") for name in modules_on_disk()}
-    assert declared == on_disk
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == on_disk
 
 
 # The modules of the distributions that are called otherwise.
@@ -38,25 +39,78 @@ MODULES = {
     "ai-edge-litert": "ai_edge_litert",
     "opencv-python-headless": "cv2",
     "tensorflow-model-optimization": "tensorflow_model_optimization",
+    "tflite-micro": "tflite_micro",
 }
+# What is imported and yet no dependency, and who does without it, or has it.
+OPTIONAL = {
+    "PIL": "classify.py, on a device, says where Pillow is missing",
+    "_typeshed": "type checkers bring it, and only they import it",
+    "flatbuffers": "gemm_model.py, which is run here only; in the extra dev",
+    "jax": "the backend that was asked for; an extra",
+    "pip": "the emulator says where it is missing",
+    "runner": "classify.py's neighbour in a bundle",
+    "tflite_micro": "the arena is left out; the extra micro",
+    "tflite_runtime": "devices that have no ai-edge-litert",
+}
+LOADERS = {"import_module", "find_spec", "__import__"}
 
 
-def imports_of(folder: Path) -> set[str]:
-    """Return the first parts of all that a folder's modules import, also by `import_module`."""
-    nodes = [n for p in folder.rglob("*.py") for n in ast.walk(ast.parse(p.read_text("utf-8")))]
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-    names |= {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-    return {name.partition(".")[0] for name in names}
+def declared(lines: list[str]) -> set[str]:
+    """Return the modules of requirements such as `keras>=3.15,<4`."""
+    names = [re.split(r"[<>=~! ;\[]", line)[0] for line in lines]
+    return {MODULES.get(name, name) for name in names}
+
+
+def names_in(node: ast.AST) -> list[str]:
+    """Return what a statement imports, or a call looks for by a name that is written there."""
+    match node:
+        case ast.Import(names=names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(module=str(name), level=0):
+            return [name]
+        case ast.Call(
+            func=ast.Name(id=loader) | ast.Attribute(attr=loader),
+            args=[ast.Constant(value=str(name)), *_],
+        ) if loader in LOADERS:
+            return [name]
+    return []
+
+
+def imported() -> set[str]:
+    """Return the first parts of all that the package imports from outside, or looks for."""
+    paths = [p for folder in ("bloodedge", *STAGES) for p in (ROOT / folder).rglob("*.py")]
+    nodes = [node for p in paths for node in ast.walk(ast.parse(p.read_text("utf-8")))]
+    names = {name.partition(".")[0] for node in nodes for name in names_in(node)}
+    return names - sys.stdlib_module_names - {"bloodedge"}
+
+
+def test_imports_are_told_from_other_text():
+    code = """
+import a.b, c as d
+from e.f import g
+from . import h
+import_module("i.j"); importlib.util.find_spec("k"); __import__("l")
+print("m"); import_module(n)
+"""
+    names = [name for node in ast.walk(ast.parse(code)) for name in names_in(node)]
+    assert sorted(names) == ["a.b", "c", "e.f", "i.j", "k", "l"]
 
 
 def test_what_the_package_depends_on_is_what_it_imports():
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    names = {re.split(r"[<>=~! ;\[]", line)[0] for line in declared}
-    imported = {name for folder in ("bloodedge", *STAGES) for name in imports_of(ROOT / folder)}
-    assert {MODULES.get(name, name) for name in names} <= imported
-    assert "scipy" in names
-    assert "sklearn" not in imported
+    found = imported()
+    assert declared(PROJECT["dependencies"]) == found - OPTIONAL.keys()
+    assert found >= OPTIONAL.keys()
+
+
+def test_an_extra_brings_what_the_package_asks_for_and_does_not_have():
+    extras: dict[str, list[str]] = PROJECT["optional-dependencies"]
+    # No literal names a backend where it is looked for.
+    used = imported() | set(BACKENDS)
+    assert all(declared(lines) <= used for name, lines in extras.items() if name != "dev")
+    assert not {line for lines in extras.values() for line in lines} & set(PROJECT["dependencies"])
+    # The README names extras, and so does the error that a backend is missing.
+    shown = set(re.findall(r"bloodedge\[(\w+)\]", (ROOT / "README.md").read_text()))
+    assert shown | (set(BACKENDS) - declared(PROJECT["dependencies"])) <= extras.keys()
 
 
 @pytest.mark.slow

@@ -70,11 +70,6 @@ class LayerSize:
         return sum(t.bytes * t.size(counts) for t in self.tensors if t.bytes)
 
 
-def int8_bytes(model: Any) -> int:
-    """Return the bytes of a built model's weights in int8, counted as the module says."""
-    return sum(_layer_bytes(layer) for layer in model.layers)
-
-
 def _layer_bytes(layer: Any) -> int:
     held = sum(int(prod(w.shape)) * _bytes_each(layer, w) for w in layer.weights)
     return held + (_BIAS_BYTES * int(layer.output.shape[-1]) if _lacks_bias(layer) else 0)

@@ -103,9 +103,9 @@ def spatial_gate(x: Any, name: str) -> Any:
     return keras.layers.Multiply(name=f"{name}_scale")([x, gate])
 
 
-def cbam(x: Any, name: str, *, ratio: int = 16) -> Any:
+def cbam(x: Any, name: str) -> Any:
     """Apply CBAM (Woo et al. 2018): first the channel gate, then the spatial one."""
-    hidden = max(4, int(x.shape[-1]) // ratio)
+    hidden = max(4, int(x.shape[-1]) // 16)
     return spatial_gate(channel_gate(x, f"{name}_channel", hidden=hidden), f"{name}_spatial")
 
 
