@@ -26,7 +26,7 @@ from bloodedge.compress.chain.run import run_chain
 from bloodedge.data.sources import load_data
 from bloodedge.deploy.pipeline.plan import steps, trains
 from bloodedge.deploy.pipeline.presets import PRESETS, Preset, Student
-from bloodedge.deploy.pipeline.scores import table
+from bloodedge.deploy.pipeline.scores import markdown
 from bloodedge.runs import is_finished
 from bloodedge.train.models.cnn_se import PLANS
 from bloodedge.train.registry import models
@@ -85,7 +85,7 @@ def main() -> None:
             run_chain(trainable(preset, args.seed), data)
         else:
             run_chain(finishable(preset), data)
-    print(table(preset))
+    print(markdown(preset))
 
 
 if __name__ == "__main__":

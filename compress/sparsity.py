@@ -81,7 +81,9 @@ def make_schedule(final: float, steps: int) -> Schedule:
         ConfigError: there are too few steps to rise in.
     """
     if steps < 4:
-        raise ConfigError("fewer than 4 steps of fine-tuning", fix="raise --epochs")
+        raise ConfigError(
+            f"{steps} steps of fine-tuning", expected="4 or more", fix="raise --epochs"
+        )
     end = round(_RAMP * steps)
     every = max(1, (end - 1) // _UPDATES)
     # The last update falls on `end`, so that the final sparsity is reached exactly.

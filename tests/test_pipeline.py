@@ -25,7 +25,7 @@ from bloodedge.deploy.pipeline import presets
 from bloodedge.deploy.pipeline.estimate import EPOCH_S, estimate
 from bloodedge.deploy.pipeline.plan import EXPORT, steps, trains
 from bloodedge.deploy.pipeline.presets import PRESETS, PTQ, QAT, Preset, Student, Teacher
-from bloodedge.deploy.pipeline.scores import preferred, table, teacher_scores
+from bloodedge.deploy.pipeline.scores import preferred, rows, teacher_scores
 from bloodedge.deploy.pipeline.stage import finish_all, plan, train_all
 from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.files import sha256_of
@@ -400,8 +400,7 @@ def test_it_goes_on_where_it_stopped_and_reads_test_once(
     whole = stamps()
     finish_all(preset, colours)
     assert stamps() == whole
-    rows = table(preset).splitlines()[2:]
-    assert [row.split(" | ")[1] for row in rows] == ["float32", "int8", "int8, QAT"]
+    assert [kind for _, kind, *_ in rows(preset)] == ["float32", "int8", "int8, QAT"]
     assert preferred(preset.students[0], "tiny-").startswith("tiny-cnn_se_pico-s0-")
 
     with pytest.raises(RunError, match=r"fit\.epochs is 6, not 7.*choose another --name"):
@@ -420,9 +419,9 @@ def test_a_teacher_is_made_and_tested_beside_the_students(colours: Dataset):
     teacher = sha256_of(runs_root() / "d-big" / "model.keras")
     assert runs["d-cnn_se_pico-s0"].manifest["parents"] == {}
     assert runs["d-big-test"].manifest["parents"] == {"model": teacher}
-    rows = table(preset).splitlines()[2:]
-    assert rows[0].split(" | ")[:2] == ["| `big`", "Keras"]
-    assert len(rows) == 3
+    made = list(rows(preset))
+    assert made[0][:2] == ("big", "Keras")
+    assert len(made) == 3
 
 
 @pytest.mark.slow

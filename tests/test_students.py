@@ -7,7 +7,7 @@ from typing import Any
 from bloodedge.benchmarks.students import finishable, students, trainable
 from bloodedge.deploy.pipeline.plan import steps
 from bloodedge.deploy.pipeline.presets import PRESETS
-from bloodedge.deploy.pipeline.scores import preferred, table
+from bloodedge.deploy.pipeline.scores import markdown, preferred, rows
 from bloodedge.files import write_json
 from bloodedge.runs import MANIFEST, runs_root
 
@@ -40,13 +40,13 @@ def test_a_table_gives_means_spreads_and_what_int8_costs() -> None:
         file(f"cnn_se-s{seed}", "int8", 60_000, 0.97, accuracy - 0.005, 0.8)
     file("cnn_se-s0-qat", "int8", 60_000, 0.98, 0.97, 0.95)
     preset = students(["cnn_se", "cnn_se_pico"], 3)
-    assert table(preset).splitlines()[2:] == [
+    assert markdown(preset).splitlines()[2:] == [
         "| `cnn_se` | float32 | 3 | 60.0 | 30.0 | 97.00 | 99.00 ± 1.00 |  | 90.0 |",
         "| `cnn_se` | int8 | 3 | 60.0 | 30.0 | 97.00 | 98.50 ± 1.00 | -0.50 | 80.0 |",
         "| `cnn_se` | int8, QAT | 1 | 60.0 | 30.0 | 98.00 | 97.00 [96.00, 98.00] |  | 95.0 |",
-        "| `cnn_se_pico` | float32 | 0 | not run yet | | | | | |",
-        "| `cnn_se_pico` | int8 | 0 | not run yet | | | | | |",
-        "| `cnn_se_pico` | int8, QAT | 0 | not run yet | | | | | |",
+        "| `cnn_se_pico` | float32 | 0 | not run yet |  |  |  |  |  |",
+        "| `cnn_se_pico` | int8 | 0 | not run yet |  |  |  |  |  |",
+        "| `cnn_se_pico` | int8, QAT | 0 | not run yet |  |  |  |  |  |",
     ]
     of_both = [preferred(student) for student in preset.students]
     assert of_both == ["cnn_se-s0-qat-tflite/cnn_se-s0-qat-int8.tflite", ""]
@@ -56,7 +56,7 @@ def test_a_file_that_failed_its_gate_is_marked_and_not_preferred() -> None:
     file("cnn_se_pico-s0", "int8", 9_000, 0.99, 0.97, 0.9, "agreement 0.9")
     file("cnn_se_pico-s0-qat", "int8", 9_000, 0.95, 0.96, 0.9)
     preset = students(["cnn_se_pico"], 1)
-    kinds = [row.split(" | ")[1] for row in table(preset).splitlines()[2:]]
+    kinds = [kind for _, kind, *_ in rows(preset)]
     assert kinds == ["float32", "int8, failed its gate", "int8, QAT"]
     assert preferred(preset.students[0]).startswith("cnn_se_pico-s0-qat-tflite/")
 

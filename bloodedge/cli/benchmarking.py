@@ -129,6 +129,7 @@ def benchmark(
 
     Ctrl-C keeps what is complete; a run here that was killed goes on with --resume.
     """
+    from bloodedge.cli.starting import refuse_other_data
     from bloodedge.data.sources import load_data
     from bloodedge.errors import ConfigError
     from bloodedge.tables import print_table
@@ -158,6 +159,7 @@ def benchmark(
     else:
         settings |= {"profile": profile, "resume": resume}
         run = _here(models, name or "benchmark", settings, quick, _thread_counts(threads))
+    refuse_other_data(context, models)
     folder, result = run(load_data(data, size=size))
     print_table(_table(result, folder.manifest["data"]["title"]))
     if profile:
@@ -282,9 +284,12 @@ def _note(row: BenchmarkRow, result: BenchmarkResult) -> str:
 
 
 def _short(names: Sequence[str]) -> dict[str, str]:
-    """Return paths without the folders that all share: what tells two apart is at their end."""
+    """Return paths without the folders and the ending that all share.
+
+    What tells two apart stands between.
+    """
     paths = {name: PurePath(name) for name in names if PurePath(name).is_absolute()}
     folders = zip(*(path.parts[:-1] for path in paths.values()), strict=False)
     shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, folders))
     short = {name: str(PurePath(*path.parts[shared:])) for name, path in paths.items()}
-    return {name: short.get(name, name) for name in names}
+    return {name: short.get(name, name).removesuffix(".tflite") for name in names}

@@ -37,7 +37,7 @@ def bundle(
     ] = None,
 ) -> None:
     """Pack models, test images and the runner for a device; it needs nothing else of bloodedge."""
-    from bloodedge.cli.starting import refuse_unheeded
+    from bloodedge.cli.starting import refuse_other_data, refuse_unheeded
     from bloodedge.errors import ConfigError
 
     if check is not None:
@@ -51,6 +51,7 @@ def bundle(
     from bloodedge.data.sources import load_data
 
     config = BundleConfig(tuple(models or ()), out, images, seed, force)
+    refuse_other_data(context, config.models)
     print(run(config, load_data(data, size=size)))
 
 

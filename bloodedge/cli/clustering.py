@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bloodedge.cli import options
-from bloodedge.cli.starting import optional_teaching, start_training
+from bloodedge.cli.starting import optional_teaching, refuse_other_data, start_training
 from bloodedge.cli.weight_figures import print_weights
 
 
@@ -79,5 +79,6 @@ def cluster(
         init=init,
         preserve_sparsity=preserve_sparsity,
     )
+    refuse_other_data(context, [model])
     images = start_training(data, size=size, backend=backend, batch=fit.batch)
     print_weights(run(config, images))

@@ -96,7 +96,7 @@ def compress(
     format the recipe ends in int8. The model itself is only read.
     """
     from bloodedge.backend import use_backend
-    from bloodedge.cli.starting import loss_config
+    from bloodedge.cli.starting import loss_config, refuse_other_data
     from bloodedge.compress.chain.recipe import RecipeConfig
     from bloodedge.data.sources import load_data
     from bloodedge.deploy.recipe.stage import compress as run
@@ -130,6 +130,7 @@ def compress(
     _refuse_others(context, config)
     anyway = yes_really or dry_run
     _heed(lint_recipe(config, runtime), anyway=anyway)
+    refuse_other_data(context, [config.source])
     images = load_data(data, size=size)
     # The bridge to tfmot and the converter both need TensorFlow.
     use_backend("tensorflow")

@@ -33,7 +33,7 @@ def evaluate(
     force: options.Force = False,
 ) -> None:
     """Evaluate models on one split; each becomes a run folder with its predictions."""
-    from bloodedge.cli.starting import refuse_unheeded, start_backend
+    from bloodedge.cli.starting import refuse_other_data, refuse_unheeded, start_backend
     from bloodedge.data.sources import load_data
     from bloodedge.deploy.evaluate import EvaluateConfig, told_apart
     from bloodedge.deploy.evaluate import evaluate as run
@@ -48,6 +48,7 @@ def evaluate(
     configs = [EvaluateConfig(model, split, name, force, workers) for model in told_apart(found)]
     if not any(model.is_tflite for model in found):
         refuse_unheeded(context, ("--workers",), "without a .tflite file")
+    refuse_other_data(context, models)
     start_backend(context, backend, found)
     dataset = load_data(data, size=size)
     done: list[Run] = []
@@ -64,11 +65,13 @@ def _print_runs(runs: Sequence[Run], split: str) -> None:
 
     if not runs:
         return
-    worst = "worst class recall %"
-    head = ("model", "accuracy % [95 %]", "AUC", "macro F1", "ECE", worst, "images/s")
+    head = (
+        *("model", "accuracy % [95 %]", "AUC", "macro F1", "ECE", "worst recall %"),
+        "of class",
+    )
     rows = [(str(run.manifest["model"]["reference"]), *_cells(run, split)) for run in runs]
     title = f"{runs[0].manifest['data']['title']}, {split}"
-    print_table(table(head, rows, words=(worst,), title=title))
+    print_table(table(head, rows, words=("of class",), title=title))
     for run in runs:
         print(run.path)
 
@@ -85,6 +88,6 @@ def _cells(run: Run, split: str) -> list[str]:
         "" if m["auc"] is None else f"{m['auc']:.4f}",
         f"{m['macro_f1']:.4f}",
         f"{m['ece']:.4f}",
-        f"{100 * m['recall'][worst]:.2f} ({names[worst]})",
-        f"{m['images_per_s']:,.0f}",
+        f"{100 * m['recall'][worst]:.2f}",
+        str(names[worst]),
     ]

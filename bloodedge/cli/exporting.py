@@ -70,7 +70,7 @@ def export(
 ) -> None:
     """Convert a trained model to TFLite and check every file against its parent on val."""
     from bloodedge.backend import use_backend
-    from bloodedge.cli.starting import refuse_calibration
+    from bloodedge.cli.starting import refuse_calibration, refuse_other_data
     from bloodedge.console import say
     from bloodedge.data.sources import load_data
     from bloodedge.errors import ConfigError
@@ -86,6 +86,7 @@ def export(
     chosen = tuple(part.strip() for part in variants.split(",") if part.strip())
     # Before TensorFlow loads: a name that means nothing is refused at once.
     name = name or usual_name(f"{find_keras(reference).name}-tflite")
+    refuse_other_data(context, [reference])
     use_backend("tensorflow")
     from bloodedge.deploy.export import ExportConfig
     from bloodedge.deploy.export import export as run

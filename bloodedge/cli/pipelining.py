@@ -88,8 +88,6 @@ def _finish_elsewhere(words: Sequence[str]) -> None:
 
 def print_timed(steps: Sequence[Planned]) -> None:
     """Print the steps, how far they have come, and how long the rest takes."""
-    from rich.console import Console
-
     from bloodedge.deploy.pipeline.estimate import WHERE
 
     print_plan(steps, timed=True)
@@ -97,15 +95,16 @@ def print_timed(steps: Sequence[Planned]) -> None:
     unknown = sum(step.left is None for step in steps)
     beside = f" and {unknown} steps of unknown length" if unknown else ""
     rest = f"to do: {duration(known)}{beside}, {WHERE}"
-    Console(highlight=False).print(rest, soft_wrap=True)
+    print(rest)
 
 
 def print_scores(preset: Preset, title: str) -> None:
     """Print what was made, on which data, and which int8 file of each student val prefers."""
-    from bloodedge.deploy.pipeline.scores import preferred, table
+    from bloodedge.deploy.pipeline.scores import HEAD, preferred, rows
     from bloodedge.runs import runs_root
+    from bloodedge.tables import print_table, table
 
-    print(table(preset))
+    print_table(table(HEAD, rows(preset), words=("file",)))
     print(f"\nAccuracy on {title}.")
     for student in preset.students:
         if file := preferred(student, preset.prefix):

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bloodedge.cli import options
-from bloodedge.cli.starting import optional_teaching, refuse_unheeded, start_training
+from bloodedge.cli.starting import (
+    optional_teaching,
+    refuse_other_data,
+    refuse_unheeded,
+    start_training,
+)
 from bloodedge.cli.weight_figures import print_weights
 
 if TYPE_CHECKING:
@@ -104,6 +109,7 @@ def prune(
     teaching = optional_teaching(
         context, teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
     )
+    refuse_other_data(context, [model])
     if weights:
         zeros = SparsityConfig(
             model=model,

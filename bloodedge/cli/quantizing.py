@@ -11,6 +11,7 @@ from bloodedge.cli.starting import (
     TEACHING,
     optional_teaching,
     refuse_calibration,
+    refuse_other_data,
     refuse_unheeded,
     start_training,
 )
@@ -106,6 +107,7 @@ def quantize(
         )
     found = find_keras(model)
     name = name or usual_name(f"{found.name}-{mode}")
+    refuse_other_data(context, [model])
     if mode == "qat":
         from bloodedge.compress.quantize import QatConfig
         from bloodedge.train.recipes import qat_tuning, wide_augmentation
@@ -186,6 +188,7 @@ def _print_audit(run: Run) -> None:
 
 
 def sensitivity(
+    context: typer.Context,
     model: Model,
     data: options.Data = "bloodmnist",
     size: options.Size = None,
@@ -208,6 +211,7 @@ def sensitivity(
     from bloodedge.runs import usual_name
 
     name = name or usual_name(f"{find_keras(model).name}-sensitivity")
+    refuse_other_data(context, [model])
     config = SensitivityConfig(model, name, sparsity, images, per_class, seed, force)
     split = start_training(data, size=size, backend=backend)
     _print_rows(run(config, split))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import typer
 
@@ -27,20 +27,28 @@ def refuse_unheeded(
 
     Args:
         context: of the command.
-        options: which of its options nothing heeds, such as `--alpha`.
+        options: which of its options nothing heeds, such as `--alpha`; each by its first name.
         why: what makes it so, such as `without --teacher`.
         expected: see `BloodedgeError`.
         fix: likewise.
 
     Raises:
         ConfigError: some were typed; it names them all.
+        LookupError: the command has no such option, so that it would never be refused. The user
+            cannot mend that.
     """
     from bloodedge.errors import ConfigError
 
+    known = {option.opts[0]: option for option in context.command.params}
+    if unknown := [name for name in options if name not in known]:
+        raise LookupError(
+            f"{context.info_name} has no {', '.join(unknown)}; expected names of its options; to "
+            "mend it rename or remove them where they are refused"
+        )
     given = []
-    for option in context.command.params:
+    for name, option in known.items():
         source = context.get_parameter_source(option.name or "")
-        if option.opts[0] in options and source and source.name == "COMMANDLINE":
+        if name in options and source and source.name == "COMMANDLINE":
             # Of --renorm/--no-renorm the second is what was typed.
             off = option.secondary_opts and not context.params[option.name or ""]
             given.append((option.secondary_opts if off else option.opts)[0])
@@ -93,6 +101,38 @@ def start_backend(
         refuse_unheeded(context, ("--backend",), "without a Keras model")
     else:
         use_backend(backend)
+
+
+def refuse_other_data(context: typer.Context, models: Iterable[str]) -> None:
+    """Refuse --data's default with models of other data, before it is downloaded.
+
+    Files in MedMNIST's layout (.npz) may well hold the default's own images and classes.
+
+    Args:
+        context: of the command.
+        models: runs, files or zoo names, as the command takes them.
+
+    Raises:
+        ConfigError: --data was not given, and a model's manifest names other data.
+        ModelError: no such model.
+    """
+    from bloodedge.errors import ConfigError
+    from bloodedge.references import find_all
+
+    source = context.get_parameter_source("data")
+    if source is None or source.name != "DEFAULT":
+        return
+    default = context.params["data"]
+    for model in find_all(models):
+        trained = model.manifest.get("data", {})
+        name, title = trained.get("name"), trained.get("title")
+        given = {"folder": "and that folder", "synthetic": "synthetic", "official": name}
+        words = given.get(trained.get("origin"))
+        if words and name != default:
+            raise ConfigError(
+                f"{model.name} was trained on {title}, not on {default}, the default",
+                fix=f"add --data {words}",
+            )
 
 
 def start_training(

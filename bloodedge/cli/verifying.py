@@ -35,7 +35,7 @@ def verify(
 
     Exits with 1 when the child loses more than the limits; the run is written all the same.
     """
-    from bloodedge.cli.starting import start_backend
+    from bloodedge.cli.starting import refuse_other_data, start_backend
     from bloodedge.data.sources import load_data
     from bloodedge.deploy.verify_pair import VerifyConfig, verify_pair
     from bloodedge.references import find_model
@@ -53,6 +53,7 @@ def verify(
         seed=seed,
         force=force,
     )
+    refuse_other_data(context, [parent, child])
     start_backend(context, backend, pair)
     run = verify_pair(config, load_data(data, size=size))
     _print_run(run, split)

@@ -13,10 +13,9 @@ from bloodedge.runs import is_finished, load_run, metrics_of, runs_root
 # How a row's files come to be, and what follows the name of the run in float.
 FLOAT32, INT8, INT8_QAT = "float32", "int8", "int8, QAT"
 _MADE = {FLOAT32: ("", "float32"), INT8: ("", "int8"), INT8_QAT: (QAT_END, "int8")}
-_HEAD = (
-    "| model | file | seeds | KB | KB gzip | val, % | test, % | against float32 "
-    "| worst class, % |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+HEAD = (
+    *("model", "file", "seeds", "KB", "KB gzip", "val, %", "test, %", "against float32"),
+    "worst class, %",
 )
 
 
@@ -88,30 +87,35 @@ def _score(file: str, val: float, tested: str, *, failed: bool = False) -> Score
     )
 
 
-def table(preset: Preset) -> str:
-    """Return what is there as Markdown: means over seeds, test with its standard deviation.
+def rows(preset: Preset) -> Iterator[tuple[str, ...]]:
+    """Yield what is there, under `HEAD`: means over seeds, test with its standard deviation.
 
     A single seed has the 95 % interval of its accuracy on test instead.
     """
-    lines = [_HEAD]
     for teacher in preset.teachers:
         found = list(teacher_scores(teacher, preset.prefix))
-        lines.append(_line(teacher.name, "Keras", found, []))
+        yield _row(teacher.name, "Keras", found, [])
     for student in preset.students:
         real = list(student_scores(student, FLOAT32, preset.prefix))
         for kind in _kinds(student):
             found = list(student_scores(student, kind, preset.prefix))
-            lines.append(_line(student.model, kind, found, [] if kind == FLOAT32 else real))
-    return "\n".join(lines)
+            yield _row(student.model, kind, found, [] if kind == FLOAT32 else real)
+
+
+def markdown(preset: Preset) -> str:
+    """Return `rows` as a table in Markdown."""
+    lines = [HEAD, ["---"] * len(HEAD)]
+    lines += [(f"`{model}`", *cells) for model, *cells in rows(preset)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _kinds(student: Student) -> list[str]:
     return [kind for kind in _MADE if kind != INT8_QAT or student.int8 == QAT]
 
 
-def _line(model: str, kind: str, found: list[Score], real: list[Score]) -> str:
+def _row(model: str, kind: str, found: list[Score], real: list[Score]) -> tuple[str, ...]:
     if not found:
-        return f"| `{model}` | {kind} | 0 | not run yet | | | | | |"
+        return (model, kind, "0", "not run yet", *[""] * (len(HEAD) - 4))
     kind += ", failed its gate" if any(score.failed for score in found) else ""
     test = _mean(lambda s: s.test, found)
     low, high = found[0].interval
@@ -120,9 +124,13 @@ def _line(model: str, kind: str, found: list[Score], real: list[Score]) -> str:
         spread = f" ± {stdev(s.test for s in found):.2f}"
     against = f"{test - _mean(lambda s: s.test, real):+.2f}" if len(found) == len(real) else ""
     return (
-        f"| `{model}` | {kind} | {len(found)} | {_mean(lambda s: s.size, found) / 1000:,.1f} | "
-        f"{_mean(lambda s: s.gzip, found) / 1000:,.1f} | {_mean(lambda s: s.val, found):.2f} | "
-        f"{test:.2f}{spread} | {against} | {min(s.worst for s in found):.1f} |"
+        *(model, kind, str(len(found))),
+        f"{_mean(lambda s: s.size, found) / 1000:,.1f}",
+        f"{_mean(lambda s: s.gzip, found) / 1000:,.1f}",
+        f"{_mean(lambda s: s.val, found):.2f}",
+        f"{test:.2f}{spread}",
+        against,
+        f"{min(s.worst for s in found):.1f}",
     )
 
 
