@@ -25,8 +25,8 @@ class Comparison:
         images: how many were compared.
         agreement: share with the same most probable class.
         max_difference: largest difference of any probability.
-        accuracy_val: the child's.
-        parent_accuracy_val: the parent's.
+        accuracy: the child's.
+        parent_accuracy: the parent's.
         accuracy_drop_95ci: paired 95 % interval of the loss of accuracy.
         broken: images only the parent gets right.
         mended: images only the child gets right.
@@ -37,6 +37,9 @@ class Comparison:
         recall_drop_95ci: its paired 95 % interval, for each class.
         ece: the child's expected calibration error.
         parent_ece: the parent's.
+        ece_rise: by how much it rises if the parent's confidence puts the images into bins for
+            both. So it is what the answers' change costs; of few images, those that only change
+            their bin would make up most of the difference between the two above.
         brier: the child's Brier score.
         parent_brier: the parent's.
     """
@@ -44,8 +47,8 @@ class Comparison:
     images: int
     agreement: float
     max_difference: float
-    accuracy_val: float
-    parent_accuracy_val: float
+    accuracy: float
+    parent_accuracy: float
     accuracy_drop_95ci: tuple[float, float] = (0.0, 0.0)
     broken: int = 0
     mended: int = 0
@@ -56,16 +59,17 @@ class Comparison:
     recall_drop_95ci: tuple[tuple[float, float], ...] = ()
     ece: float = 0.0
     parent_ece: float = 0.0
+    ece_rise: float = 0.0
     brier: float = 0.0
     parent_brier: float = 0.0
 
     @property
     def accuracy_drop(self) -> float:
         """The loss of accuracy, as a fraction."""
-        return self.parent_accuracy_val - self.accuracy_val
+        return self.parent_accuracy - self.accuracy
 
     def figures(self) -> dict[str, Any]:
-        """Return the figures for a manifest."""
+        """Return the figures for a manifest, named as here."""
         return asdict(self)
 
 
@@ -92,12 +96,13 @@ def compare(
     counts = [_pairs(broken, mended, labels == c) for c in classes]
     lost, won = int(broken.sum()), int(mended.sum())
     wide = child.astype(np.float64)
+    ece = expected_calibration_error(labels, parent)
     return Comparison(
         images=len(labels),
         agreement=float(same.mean()),
         max_difference=float(np.abs(parent - child).max()),
-        accuracy_val=float((choice == labels).mean()),
-        parent_accuracy_val=float((before == labels).mean()),
+        accuracy=float((choice == labels).mean()),
+        parent_accuracy=float((before == labels).mean()),
         accuracy_drop_95ci=paired_drop_interval(lost, won, len(labels)),
         broken=lost,
         mended=won,
@@ -107,7 +112,8 @@ def compare(
         recall_drop=tuple((b - m) / max(n, 1) for b, m, n in counts),
         recall_drop_95ci=tuple(paired_drop_interval(b, m, n) for b, m, n in counts),
         ece=expected_calibration_error(labels, wide),
-        parent_ece=expected_calibration_error(labels, parent),
+        parent_ece=ece,
+        ece_rise=expected_calibration_error(labels, wide, sorted_by=parent) - ece,
         brier=brier_score(labels, wide),
         parent_brier=brier_score(labels, parent),
     )

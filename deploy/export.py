@@ -11,6 +11,7 @@ from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.data.names import check_names, check_shapes
 from bloodedge.deploy import verify
+from bloodedge.deploy.agreement import Comparison
 from bloodedge.deploy.arena import arena_bytes
 from bloodedge.deploy.audit import CALIBRATED, audit
 from bloodedge.deploy.c_array import c_header
@@ -136,9 +137,15 @@ def _write(
         "added_bytes": split.added,
         "above_floor_bytes": split.above_floor,
         "runtimes": try_runtimes(path, parent.val.images, made.answers.after),
-        **made.found.figures(),
+        **_figures(made.found),
         "failed": made.failed,
     }
+
+
+def _figures(found: Comparison) -> dict[str, Any]:
+    """Return the figures as manifests of exports name them, which do not give the split."""
+    names = {"accuracy": "accuracy_val", "parent_accuracy": "parent_accuracy_val"}
+    return {names.get(key, key): value for key, value in found.figures().items()}
 
 
 def _source_code(

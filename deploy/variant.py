@@ -94,7 +94,7 @@ def make(variant: str, config: ExportConfig, parent: Parent, data: Dataset) -> M
     found = compare(parent.probabilities, child, parent.val.labels, tie=gate.tie)
     failed = verify.failures(gate, found, parent.class_names)
     if not config.allow_failing:
-        verify.check(variant, failed)
+        verify.check(variant, failed, found.images)
     for line in failed:
         say(f"{variant}: {line}; written all the same, marked as failing")
     about = _about(variant, config, parent, data)
@@ -135,8 +135,8 @@ def _answers(
 def _brief(found: Comparison) -> dict[str, float]:
     return {
         "images": found.images,
-        "accuracy": round(found.accuracy_val, 4),
-        "parent": round(found.parent_accuracy_val, 4),
+        "accuracy": round(found.accuracy, 4),
+        "parent": round(found.parent_accuracy, 4),
         "agreement": round(found.agreement, 4),
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 from bloodedge.console import say
 from bloodedge.data.dataset import SPLITS, Dataset
 from bloodedge.deploy import verify
-from bloodedge.deploy.agreement import Comparison, compare
+from bloodedge.deploy.agreement import compare
 from bloodedge.deploy.changed import CHANGED, Answers, write_changed
 from bloodedge.deploy.evaluate import check_fit, file_entry
 from bloodedge.deploy.predict import open_model
@@ -108,15 +108,8 @@ def verify_pair(config: VerifyConfig, data: Dataset) -> Run:
         found = compare(answers.before, after, labels)
         failed = verify.failures(config.gate(), found, data.class_names)
         write_changed(run.path, CHANGED, data, answers)
-        metrics = {config.split: _figures(found), "failed": failed}
+        metrics = {config.split: found.figures(), "failed": failed}
         return run.commit(_manifest(run, config, data, metrics, watch))
-
-
-def _figures(found: Comparison) -> dict[str, Any]:
-    """Return the figures, named without the split, which the manifest gives."""
-    figures = found.figures()
-    names = {"accuracy_val": "accuracy", "parent_accuracy_val": "parent_accuracy"}
-    return {names.get(key, key): value for key, value in figures.items()}
 
 
 def _manifest(

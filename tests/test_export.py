@@ -21,7 +21,7 @@ from bloodedge.deploy.agreement import compare
 from bloodedge.deploy.card import CARD, write_card
 from bloodedge.deploy.compat import check_compatible
 from bloodedge.deploy.convert import VARIANTS, convert
-from bloodedge.deploy.export import ExportConfig, _check_fit, export
+from bloodedge.deploy.export import ExportConfig, _check_fit, _figures, export
 from bloodedge.deploy.flat.bytemap import map_bytes
 from bloodedge.deploy.flat.lean import lean
 from bloodedge.deploy.interpreter import Classifier, find_runtime, predict_parallel, probe
@@ -529,8 +529,17 @@ def test_compare_counts_agreement_differences_and_ties() -> None:
     found = compare(parent, child, labels)
     assert found.agreement == 0.75
     assert found.max_difference == pytest.approx(0.1, abs=1e-4)
-    assert (found.accuracy_val, found.parent_accuracy_val) == (0.5, 0.75)
+    assert (found.accuracy, found.parent_accuracy) == (0.5, 0.75)
     assert compare(parent, child, labels, tie=1e-4).agreement == 1
+    # What `verify` records for any split.
+    assert not [name for name in found.figures() if name.endswith("_val")]
+
+
+def test_an_export_names_its_figures_as_recorded_ones_do() -> None:
+    recorded = find_model("cnn_se").manifest["metrics"]["variants"]["int8"]
+    found = _figures(compare(np.eye(2), np.eye(2, dtype=np.float32), np.array([0, 1])))
+    assert found["accuracy_val"] == found["parent_accuracy_val"] == 1
+    assert found.keys() <= recorded.keys()
 
 
 def test_slow_parents_are_checked_on_a_balanced_sample() -> None:
