@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+import unicodedata
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -49,6 +50,12 @@ _PROGRAMS = (SCRIPT, "run.py", "runner.py", CLASSIFY.name)
 # How many files an error names.
 _NAMED = 3
 _MAX_NAME = 200
+# What one of FAT, Windows and a Mac has no file names with, and what Windows takes for a device,
+# whatever follows the first dot.
+_FORBIDDEN = frozenset('\\:<>"|?*')
+_DEVICES = frozenset(("con", "prn", "aux", "nul", "conin$", "conout$")) | {
+    f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³"
+}
 _RUN = """\
 #!/bin/sh
 # The same as `python3 run.py`, by another Python where PYTHON names one.
@@ -172,7 +179,8 @@ def bundle_models(models: tuple[str, ...], data: Dataset) -> dict[str, ModelRefe
 
     Raises:
         ModelError: a name means no TFLite model, or one does not fit the data.
-        ConfigError: two models would have one name, or one has a name that `is_allowed` refuses.
+        ConfigError: two models would have one name on some device, or one has a name that
+            `is_allowed` refuses.
     """
     found = [m for model in models for m in find_models(model) if m.is_tflite]
     if not found:
@@ -183,8 +191,9 @@ def bundle_models(models: tuple[str, ...], data: Dataset) -> dict[str, ModelRefe
     for model in distinct:
         check_fit(open_model(model), data)
         name = names[model.path]
-        if name in named:
-            raise ConfigError(f"two models are called {name}", fix="rename one of the files")
+        if found_twice := clash([*named, name]):
+            both = " and ".join(dict.fromkeys(found_twice))
+            raise ConfigError(f"two models are called {both}", fix="rename one of the files")
         if not is_allowed(f"models/{name}"):
             raise ConfigError(f"{name!r} is no name for every device", fix="rename the file")
         named[name] = model
@@ -194,10 +203,32 @@ def bundle_models(models: tuple[str, ...], data: Dataset) -> dict[str, ModelRefe
 def is_allowed(name: str) -> bool:
     """Return whether a bundle may hold a file of that name: every device takes it as it is."""
     parts = PurePosixPath(name).parts
-    plain = name.isprintable() and "\\" not in name and ":" not in name and len(name) <= _MAX_NAME
+    plain = name.isprintable() and not _FORBIDDEN & set(name) and len(name) <= _MAX_NAME
+    # Windows drops dots and spaces at the end, also before an extension of a device's name.
+    kept = not any(
+        part[-1] in ". " or part.partition(".")[0].rstrip().casefold() in _DEVICES for part in parts
+    )
     # The runner leaves out what is hidden, as file systems of a Mac add such files by themselves.
     hidden = any(part.startswith(".") for part in parts)
-    return plain and bool(parts) and not hidden and "/".join(parts) == name
+    return plain and kept and bool(parts) and not hidden and "/".join(parts) == name
+
+
+def clash(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first two names of which some device can hold only one; nothing if there are none.
+
+    They are one but for case or the way in which accents are written, or one is the other's folder.
+    """
+    files: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for name in names:
+        path = PurePosixPath(unicodedata.normalize("NFC", name).casefold())
+        above = [str(parent) for parent in path.parents][:-1]
+        others = [files.get(str(path)), folders.get(str(path)), *map(files.get, above)]
+        if other := next(filter(None, others), None):
+            return other, name
+        files[str(path)] = name
+        folders |= dict.fromkeys(above, name)
+    return None
 
 
 def _readme(models: Mapping[str, ModelReference], data: Dataset, images: int) -> str:

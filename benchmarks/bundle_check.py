@@ -5,12 +5,12 @@ from __future__ import annotations
 import stat
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from bloodedge.benchmarks.bundle import SUMS, is_allowed, write_folder
+from bloodedge.benchmarks.bundle import SUMS, clash, is_allowed, write_folder
 from bloodedge.errors import ConfigError, DataError
 
 MAX_FILES = 1000
@@ -80,16 +80,14 @@ def _from_zip(path: Path) -> dict[str, bytes]:
         # Not `is_dir()`, which fails on an empty name.
         entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
         _check_bounds(len(entries), sum(entry.file_size for entry in entries))
+        _check_names([entry.filename for entry in entries])
         for entry in entries:
-            _check_name(entry.filename)
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if kind not in (0, stat.S_IFREG):
                 raise ValueError(f"{entry.filename!r} is a link or a device")
             # What any zip program writes; Python's other methods fail on damage in other ways.
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError(f"{entry.filename!r} is neither stored nor deflated")
-            if entry.filename in files:
-                raise ValueError(f"{entry.filename!r} is in it twice")
             with archive.open(entry) as file:
                 # A header may promise less than it unpacks to.
                 content = file.read(entry.file_size + 1)
@@ -121,9 +119,15 @@ def _check_bounds(count: int, size: int) -> None:
         raise ValueError(f"it unpacks to more than {MAX_BYTES >> 30} GiB")
 
 
-def _check_name(name: str) -> None:
-    if not is_allowed(name):
-        raise ValueError(f"the name {name[:80]!r} is not allowed")
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if not is_allowed(name):
+            raise ValueError(f"the name {name[:80]!r} is not allowed")
+    if both := clash(names):
+        first, second = both
+        if first == second:
+            raise ValueError(f"{first!r} is in it twice")
+        raise ValueError(f"it holds both {first!r} and {second!r}, which not every device can")
 
 
 def _sums(content: bytes, path: Path) -> dict[str, str]:

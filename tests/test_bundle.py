@@ -20,7 +20,15 @@ import pytest
 from typer.testing import CliRunner
 
 from bloodedge.benchmarks import bundle_check
-from bloodedge.benchmarks.bundle import START, BundleConfig, bundle, write_folder, zip_of
+from bloodedge.benchmarks.bundle import (
+    START,
+    BundleConfig,
+    bundle,
+    clash,
+    is_allowed,
+    write_folder,
+    zip_of,
+)
 from bloodedge.benchmarks.bundle_check import check_bundle, unpack_bundle
 from bloodedge.benchmarks.model_work import model_work
 from bloodedge.cli.app import app
@@ -188,7 +196,7 @@ def test_files_of_one_name_keep_their_folders(
     assert names == ["first-brightest.tflite", "second-brightest.tflite"]
 
 
-@pytest.mark.parametrize("name", ["a:b", "a\nb", "a\\b", ".a", "x" * 190])
+@pytest.mark.parametrize("name", ["a:b", "a\nb", "a\\b", ".a", "x" * 190, "a?b", "con", "Aux.x"])
 def test_a_name_that_its_check_would_refuse_is_not_packed(
     name: str, model: Path, colours: Dataset, tmp_path: Path
 ) -> None:
@@ -196,6 +204,57 @@ def test_a_name_that_its_check_would_refuse_is_not_packed(
     with pytest.raises(ConfigError, match="no name for every device"):
         bundle(BundleConfig((str(odd),), tmp_path / "out.zip", images=3), colours)
     assert not (tmp_path / "out.zip").exists()
+
+
+def test_models_whose_names_differ_in_case_alone_are_not_packed(
+    model: Path, colours: Dataset, tmp_path: Path
+) -> None:
+    other = tmp_path / "other" / "Brightest.tflite"
+    other.parent.mkdir()
+    other.write_bytes(model.read_bytes() + b"\0")
+    with pytest.raises(ConfigError, match=r"called brightest\.tflite and Brightest\.tflite"):
+        bundle(BundleConfig((str(model), str(other)), tmp_path / "out.zip", images=3), colours)
+    assert not (tmp_path / "out.zip").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"a{sign}b" for sign in '<>"|?*:\\'),
+        "con", "NUL.tflite", "models/aux", "prn.a.b", "com1", "LPT9.txt", "com0", "com\u00b9.x",
+        "con/x", "nul .txt", "CONIN$", "a.", "a ", "models./x", "models /x", "..",
+    ],
+)  # fmt: skip
+def test_a_name_that_some_device_changes_or_refuses_is_not_allowed(name: str) -> None:
+    assert not is_allowed(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["models/cnn_se-w1.0-int8.tflite", "a b.tflite", "icon", "con1", "com10", "console.txt",
+     "a.con", "null", "com", "caf\u00e9 (2) 'x'; $(y).tflite", " a"],
+)  # fmt: skip
+def test_other_names_are_allowed(name: str) -> None:
+    assert is_allowed(name)
+
+
+@pytest.mark.parametrize(
+    ("names", "both"),
+    [
+        (("a", "b", "A"), ("a", "A")),
+        (("models/x", "MODELS/X"), ("models/x", "MODELS/X")),
+        (("stra\u00dfe", "STRASSE"), ("stra\u00dfe", "STRASSE")),
+        (("caf\u00e9", "cafe\u0301"), ("caf\u00e9", "cafe\u0301")),
+        (("models", "models/x"), ("models", "models/x")),
+        (("models/a/x", "models/A"), ("models/a/x", "models/A")),
+        (("x", "x"), ("x", "x")),
+        (("models/a", "Models/b", "models/ab", "a", "b/a"), None),
+    ],
+)
+def test_names_of_which_a_device_holds_one_alone_clash(
+    names: tuple[str, ...], both: tuple[str, str] | None
+) -> None:
+    assert clash(names) == both
 
 
 def test_a_folder_is_replaced_only_when_asked(
@@ -321,6 +380,12 @@ def with_entry(packed: Path, name: str, mode: int = 0o100644, content: bytes = b
         ("a//outside", 0o100644, "not allowed"),
         ("bell\a", 0o100644, "not allowed"),
         ("n" * 300, 0o100644, "not allowed"),
+        ("models/con.tflite", 0o100644, "not allowed"),
+        ("models/a?.tflite", 0o100644, "not allowed"),
+        ("models/brightest.tflite.", 0o100644, "not allowed"),
+        ("models", 0o100644, "both 'models/brightest.tflite' and 'models', which"),
+        ("RUN.sh/x", 0o100644, "both 'run.sh' and 'RUN.sh/x', which"),
+        ("Run.sh", 0o100644, "both 'run.sh' and 'Run.sh', which"),
         ("link", 0o120777, "link or a device"),
         ("pipe", 0o010644, "link or a device"),
         ("models/extra.tflite", 0o100644, "sums do not list"),

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bloodedge.benchmarks.report.axes import linear_axis, log_ticks
 from bloodedge.benchmarks.report.figures import Point, scatter
 from bloodedge.benchmarks.report.plots import section_figures
 from bloodedge.benchmarks.report.read import count, number
-from bloodedge.benchmarks.report.stage import ReportConfig, report, summary_table
+from bloodedge.benchmarks.report.stage import Report, ReportConfig, report, summary_table
 from bloodedge.benchmarks.report.text import md
 from bloodedge.cli.reporting import report as report_command
 from bloodedge.deploy.flat.lean import lean
@@ -84,8 +85,9 @@ def evaluated(path: Path, share: float, name: str = "", **more: Any) -> Run:
 def timing(path: Path, threads: int, us: float) -> dict[str, Any]:
     row = {"model": path.name, "threads": threads, "sha256": sha256_of(path), "bytes": 10}
     row |= {"gzip_bytes": 8, "median_us": us, "p90_us": 1.2 * us, "p99_us": 1.5 * us}
-    row |= {"min_us": 0.9 * us, "load_ms": 3.0, "first_ms": 0.4, "peak_rss_kib": 2048}
+    row |= {"min_us": 0.9 * us, "load_ms": 3.0, "first_ms": 0.4, "peak_rss_kib": 3500}
     row |= {"accuracy": None, "images": 0, "spread": 0.02, "drift": False, "error": None}
+    row |= {"repeats": 5}
     return row
 
 
@@ -179,6 +181,8 @@ def test_the_page_names_every_model_with_its_figures() -> None:
     markdown = Path("report/report.md").read_text(encoding="utf-8")
     for shown in ("cnn_se int8", "50.0", "20.0 (4)", "Raspberry Pi 4", "Accuracy against size"):
         assert shown in page
+    # 3500 KiB are 3.4 MiB, and 3.5 thousand KiB.
+    assert "<td>3.4</td>" in page
     for shown in ("| cnn_se | int8 | test | 0.1 |", "50.0", "Raspberry Pi 4"):
         assert shown in markdown
     assert "cnn_se: accuracy" in page  # the learning curve
@@ -250,7 +254,7 @@ def test_a_browsers_latency_is_never_ranked_with_the_runners(student: Run, tmp_p
     assert [svg.count("<circle") for svg in latency] == [2, 3]
     page = made.page.read_text(encoding="utf-8")
     assert "fastest, one thread, Raspberry Pi 4 (aarch64)</span><b>50.0 µs" in page
-    assert "fastest, one thread, Raspberry Pi 4 (aarch64), browser</span><b>1.0 µs" in page
+    assert "fastest, one thread, Raspberry Pi 4 (aarch64), browser</span><b>1.00 µs" in page
     csv_rows = list(csv.DictReader(io.StringIO(Path("report/results.csv").read_text())))
     found = {(r["variant"], r["protocol"], r["runtime"][-6:], r["median_us"]) for r in csv_rows}
     assert ("int8", "browser", "webgpu", "3.0") in found
@@ -428,6 +432,75 @@ def test_the_fastest_is_of_no_quick_look_and_of_no_drift(student: Run, tmp_path:
     assert cards()[2] == ("fastest without †, one thread", "90.0 µs", "cnn_se float32")
     benchmarked("pi-latest", [timing(float32, 1, 90.0) | {"drift": True}])
     assert [what for what, *_ in cards()] == ["most accurate", "smallest"]
+
+
+def measured(path: Path, rows: list[dict[str, Any]], **more: Any) -> Path:
+    path.write_text(json.dumps({**result(rows, "Pixel"), **more}), encoding="utf-8")
+    return path
+
+
+def axis(made: Report) -> str:
+    """Return what the plot of the Pixel's latency says on its axis, with how many marks faint."""
+    (svg,) = (f.svg for f in section_figures(made.data.sections[0]) if ">Pixel" in f.svg)
+    faint, line = svg.count('<g opacity="0.4"'), svg.count("stroke-dasharray")
+    (said,) = re.findall(r">(median latency[^<]*)<", svg)
+    return f"{said}; {faint} faint, {line} joined"
+
+
+USUAL = "median latency, µs, 1 thread"
+NOISY = {"noise": {"verdict": "noisy", "reasons": ["a loop varies"]}}
+
+
+@pytest.fixture
+def both(student: Run) -> tuple[Path, Path]:
+    """The student's float32 and int8 files; what the Pi measured of them is gone."""
+    shutil.rmtree(student.path.parent / "pi")
+    folder = student.path.parent / "cnn_se-export"
+    return folder / "cnn_se-float32.tflite", folder / "cnn_se-int8.tflite"
+
+
+@pytest.mark.parametrize(
+    ("row", "more", "why"),
+    [
+        ({"repeats": 2}, {}, "too few processes"),
+        ({"repeats": 1, "spread": 0.0}, {}, "too few processes"),
+        ({}, NOISY, "too noisy to conclude"),
+        ({}, {"config": {"quick": True}}, "a quick look"),
+    ],
+)
+def test_what_allows_no_conclusion_ranks_no_latency(
+    row: dict[str, Any], more: dict[str, Any], why: str, both: tuple[Path, Path], tmp_path: Path
+) -> None:
+    rows = [timing(both[0], 1, 90.0) | row, timing(both[1], 1, 40.0) | row]
+    path = measured(tmp_path / "a.json", rows, **more)
+    assert [what for what, *_ in cards(results=(path,))] == ["most accurate", "smallest"]
+    made = report(ReportConfig(results=(path,), force=True))
+    assert axis(made) == f"{USUAL}, not ranked: {why}; 0 faint, 0 joined"
+    (int8,) = (part for part in made.parts[0] if part.name == "int8")
+    assert int8.table[1][-1] == f"0.44, unknown: {why}"
+    fine = measured(path, [timing(both[0], 1, 90.0), timing(both[1], 1, 40.0)])
+    assert cards(results=(fine,))[2] == ("fastest, one thread", "40.0 µs", "cnn_se int8")
+    made = report(ReportConfig(results=(fine,), force=True))
+    assert axis(made) == f"{USUAL}; 0 faint, 1 joined"
+
+
+def test_a_ranking_names_what_it_is_from_and_what_it_leaves_out(
+    both: tuple[Path, Path], tmp_path: Path
+) -> None:
+    float32, int8 = both
+    one = measured(tmp_path / "one.json", [timing(float32, 1, 90.0)])
+    two = measured(tmp_path / "two.json", [timing(int8, 1, 40.0)])
+    card = ("40.0 µs", "cnn_se int8")
+    assert cards(results=(one, two))[2] == ("fastest, one thread, from different runs", *card)
+    made = report(ReportConfig(results=(one, two), force=True))
+    assert axis(made) == f"{USUAL}, from different runs; 0 faint, 1 joined"
+    # A noisy one may be the fastest or not, whatever it shows.
+    for us in (20.0, 90.0):
+        measured(one, [timing(float32, 1, us)], **NOISY)
+        said = "fastest, one thread, not ranked: too noisy to conclude"
+        assert cards(results=(one, two))[2] == (said, *card)
+        made = report(ReportConfig(results=(one, two), force=True))
+        assert axis(made) == f"{USUAL}, not ranked: too noisy to conclude; 1 faint, 0 joined"
 
 
 # ---- gates ----
@@ -673,6 +746,18 @@ def test_nothing_to_report() -> None:
 # ---- figures ----
 
 
+def test_a_plot_shows_the_interval_of_the_accuracy_on_a_device(student: Run) -> None:
+    folder = student.path.parent / "cnn_se-export"
+    scored = {"accuracy": 0.95, "images": 400}
+    rows = [timing(folder / f"cnn_se-{v}.tflite", 1, 9.0) | scored for v in ("int8", "float32")]
+    path = Path("alone.json")
+    path.write_text(json.dumps(result(rows)), encoding="utf-8")
+    made = report(ReportConfig((str(path),)))
+    for figure in section_figures(made.data.sections[0]):
+        # Wilson's, of 380 among 400.
+        assert figure.svg.count("95.00 % [92.40, 96.74]") == 2
+
+
 def test_log_ticks_lie_inside_and_are_few() -> None:
     for low, high in ((0.0, 0.5), (1.2, 3.0), (-1.0, 2.9), (0.0, 7.0)):
         ticks = log_ticks(low, high)
@@ -742,7 +827,7 @@ def test_the_command_prints_the_table_and_the_page() -> None:
     done = invoke("--out", "out")
     assert done.exit_code == 0, done.output
     assert done.stdout.strip().endswith("out/report.html")
-    assert re.search(r"cnn_se .* int8 .* test .* 0\.1 .* 50\.0 ", done.stdout)
+    assert re.search(r"cnn_se .* int8 .* test .* 0\.1 .* 50\.0\n", done.stdout)
     assert "Raspberry Pi 4 (aarch64)" in done.stdout
     assert isinstance(invoke("--out", "out").exception, BloodedgeError)
     assert invoke("cnn_se", "--out", "out", "--force").exit_code == 0

@@ -11,6 +11,7 @@ import pytest
 
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks import runner
+from bloodedge.benchmarks.machine import Noise
 from bloodedge.benchmarks.report.data import Latency, Row, Section
 from bloodedge.benchmarks.report.int8 import find_pairs, int8_part
 from bloodedge.benchmarks.report.reasons import ModelFiles, reasons
@@ -200,14 +201,14 @@ def test_files_that_were_measured_together_once_are_compared_by_that_run() -> No
     newer = replace(place(1.0), source="newer.json", superseded=(both,))
     float32 = replace(place(8.0), source="both.json")
     (found,) = find_pairs(section(row("float32", float32), row("int8", newer)))
-    assert (found.ratio, found.place.source, found.together) == (0.5, "both.json", True)
+    assert (found.ratio, found.place.source, found.doubt) == (0.5, "both.json", "")
     # Also where a figure of that run is shown beside a later one with one thread.
     whole = replace(both, all_cores=timing(2.0, threads=4))
     shown = replace(newer, superseded=())
     merged = newest([whole, shown])
     assert merged.merged == (shown, whole)
     (found,) = find_pairs(section(row("float32", float32), row("int8", merged)))
-    assert (found.ratio, found.place.source, found.together) == (0.5, "both.json", True)
+    assert (found.ratio, found.place.source, found.doubt) == (0.5, "both.json", "")
 
 
 def test_of_several_float32_files_that_of_the_same_parent_and_run_counts() -> None:
@@ -223,7 +224,46 @@ def test_of_several_float32_files_that_of_the_same_parent_and_run_counts() -> No
         assert found.float32.sha256 == "right"
     part = int8_part(section(rows[1], int8), ModelFiles())
     assert part
-    assert "the two are from different runs" in part.notes[-1]
+    assert part.table[1][-1] == "9.00, unknown: from different runs"
+    assert part.raw[1][-2:] == ("unknown", "")
+    assert len(part.notes) == 1
+
+
+def test_figures_with_all_cores_are_of_the_run_that_they_come_from() -> None:
+    def at(source: str, when: str, **rows: BenchmarkRow) -> Latency:
+        one, many = rows.get("one"), rows.get("many")
+        return replace(place(1.0), single=one, all_cores=many, source=source, when=when)
+
+    ones, many = timing(8.0), timing(4.0, threads=4)
+    float32 = newest([at("a.json", "2026", one=ones), at("b.json", "2027", many=many)])
+    for source, doubt in (("b.json", ""), ("a.json", "from different runs")):
+        int8 = at(source, "2026", many=timing(2.0, threads=4))
+        (found,) = find_pairs(section(row("float32", float32), row("int8", int8)))
+        assert (found.ratio, found.doubt) == (0.5, doubt)
+    # An earlier pair of one run counts before a later one of two.
+    whole = at("a.json", "2026", one=ones, many=timing(6.0, threads=4))
+    float32 = newest([whole, at("b.json", "2027", many=many)])
+    (found,) = find_pairs(section(row("float32", float32), row("int8", int8)))
+    assert (found.before.median_us, found.doubt) == (6.0, "")
+
+
+@pytest.mark.parametrize(
+    ("more", "doubt"),
+    [
+        ({"quick": True}, "a quick look"),
+        ({"quick": True, "repeats": 2}, "a quick look"),
+        ({"noise": Noise("noisy", ("a loop varies",))}, "too noisy to conclude"),
+        ({"noise": Noise("unknown", ())}, ""),
+        ({"noise": Noise("quiet", ())}, ""),
+    ],
+)
+def test_no_verdict_where_the_runner_gives_none(more: dict[str, Any], doubt: str) -> None:
+    for slow, said in ((150.0, "slower"), (50.0, "faster")):
+        part = int8_part(pair(slow, 100.0, **more), ModelFiles())
+        assert part
+        assert part.table[1][-1] == f"{slow / 100:.2f}, {f'unknown: {doubt}' if doubt else said}"
+        assert part.raw[1][-2] == ("unknown" if doubt else said)
+        assert len(part.notes) == 1 + (said == "slower" and not doubt)
 
 
 def test_a_file_of_the_same_parent_counts_before_one_in_the_same_folder() -> None:

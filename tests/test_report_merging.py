@@ -27,6 +27,7 @@ def row(model: str, us: float, accuracy: float = 0.95, **more: Any) -> dict[str,
     values |= {"bytes": 60_000, "gzip_bytes": 50_000, "median_us": us, "p90_us": 1.2 * us}
     values |= {"p99_us": 1.5 * us, "min_us": 0.9 * us, "load_ms": 3.0, "first_ms": 0.4}
     values |= {"peak_rss_kib": 2048, "accuracy": accuracy, "images": 400, "spread": 0.02}
+    values |= {"repeats": 5}
     return {**values, "drift": False, "error": None, **more}
 
 
@@ -154,7 +155,7 @@ def test_float32_and_int8_from_results_of_one_name_are_of_different_runs() -> No
         write(f"{folder}/result.json", "Pi 4", rows)
     made = merged("mon/result.json", "tue/result.json")
     (part,) = (part for part in made.parts[0] if part.name == "int8")
-    assert "the two are from different runs" in part.notes[-1]
+    assert part.table[1][-1] == "2.00, unknown: from different runs"
 
 
 def test_a_result_about_other_images_is_not_dropped_without_a_word() -> None:
@@ -507,6 +508,21 @@ def test_the_exit_code_says_that_a_file_was_left_out() -> None:
     assert "left out bad.json: bad.json has the schema bloodedge-benchmark/9" in done.stderr
     assert done.stdout.strip().endswith("report/report.html")
     assert "9.00 · 95.00 %" in done.stdout
+
+
+def test_every_part_of_one_device_is_printed() -> None:
+    work = {"macs_int8": 1, "macs_float": 2_000_000, "traffic_bytes": 900, "resident_bytes": 900}
+    peaks = {"threads": 1, "int8_gmacs": 9.0, "float32_gmacs": 9.0}
+    peaks |= {"copy": [{"resident_bytes": 1 << 20, "gb_s": 5.0}]}
+    rows = [row("net-float32", 300.0, work=work), row("net-int8", 400.0, work=work)]
+    # Another device adds a column of places.
+    files = [write(f"{name}.json", name, rows, peaks=[peaks]) for name in ("Pi 4", "Pi 5")]
+    for names in (files[:1], files):
+        for columns in (60, 200):
+            done = invoke(*names, "--force", columns=columns)
+            assert done.exit_code == 0, done.output
+            for heading in ("Device by model", "int8 against float32", "How far from the physical"):
+                assert heading in done.stdout
 
 
 def test_a_narrow_terminal_shows_every_device() -> None:

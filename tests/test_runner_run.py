@@ -452,6 +452,16 @@ def test_one_model_that_drifts_does_not_make_the_machine_noisy() -> None:
     assert runner.judge(rows, [LOOP], [{}, {}])["verdict"] == "quiet"
 
 
+def test_models_that_drift_are_more_than_one_in_four_before_half_of_them_do() -> None:
+    steady = {"error": None, "repeats": 3, "spread": 0.01}
+    rows = [steady] * 3 + [{**steady, "spread": 0.3}] * 2
+    noise = runner.judge(rows, [LOOP], [{}, {}])
+    assert (noise["verdict"], noise["reasons"]) == (
+        "noisy",
+        ["2 of 5 medians differ by over 10 % between processes"],
+    )
+
+
 def test_models_of_one_process_do_not_hide_that_the_others_differ() -> None:
     once = {"error": None, "repeats": 1, "spread": 0.0}
     rows = [once] * 3 + [{"error": None, "repeats": 3, "spread": 0.08}] * 2

@@ -93,7 +93,10 @@ class Latency:
 
     @property
     def results(self) -> tuple[Latency, ...]:
-        """The results that the figures are from: of each its own source, times and noise."""
+        """The results that the figures are from: of each its own source, times and noise.
+
+        The first is that of `single`, the last that of `all_cores`.
+        """
         return self.merged or (self,)
 
     @property

@@ -52,7 +52,10 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """One mark of a scatter plot, with an interval on the vertical axis and the group's colour."""
+    """One mark of a scatter plot, with an interval on the vertical axis and the group's colour.
+
+    What is not `ranked` is drawn, but beats nothing and is beaten by nothing.
+    """
 
     label: str
     x: float
@@ -61,6 +64,7 @@ class Point:
     high: float
     colour: int
     group: str = ""
+    ranked: bool = True
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
@@ -78,17 +82,17 @@ def scatter(
     """Return a plot with a logarithmic horizontal axis and error bars.
 
     Pareto-optimal points are named and joined; the others are faint, and named where there is
-    room, and to a pointer that rests on them.
+    room, and to a pointer that rests on them. Where none is ranked all are named and none joined.
     """
     x, x_ticks = log_axis([p.x for p in points], LEFT, WIDTH - RIGHT)
     ys = [value for p in points for value in (p.low, p.high)]
     y, y_ticks = linear_axis(ys, HEIGHT - BOTTOM, TOP)
     parts = [frame(title, x_label, y_label, x, x_ticks, y, y_ticks, subtitle), _legend(points)]
     at = {id(p): (x(p.x), y(p.y)) for p in points}
-    best = {id(p) for p in pareto(points)}
+    best = {id(p) for p in pareto([p for p in points if p.ranked]) or points}
     front = sorted((p for p in points if id(p) in best), key=lambda p: p.x)
     faint = [p for p in points if id(p) not in best]
-    corners = [at[id(p)] for p in front]
+    corners = [at[id(p)] for p in front if p.ranked]
     parts.append(_stairs(corners))
     parts += [_mark(p, at[id(p)], y, id(p) in best) for p in (*faint, *front)]
     taken = around(list(at.values()))

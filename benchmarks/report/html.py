@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bloodedge._version import __version__
 from bloodedge.benchmarks.report.data import Origin, ReportData, Row, Scores, Section
+from bloodedge.benchmarks.report.doubt import Timing, doubt, single
 from bloodedge.benchmarks.report.figures import Figure
 from bloodedge.benchmarks.report.part import Part
 from bloodedge.benchmarks.report.text import (
@@ -165,28 +166,37 @@ def _best(section: Section) -> Iterator[_Card]:
 
 
 def _fastest(section: Section) -> Iterator[_Card]:
-    """Yield the fastest in each place; a quick look, or a median that drifts, ranks nothing."""
-    timed = [
-        (one.median_us, one.drift, row, row.latency)
-        for row in section.rows
-        if row.latency
-        for one in (row.latency.single,)
-        if one and one.median_us
-    ]
-    # What was timed elsewhere or in another way is another race.
-    races = {
-        latency.place: (us, row, row.scores)
-        for us, drift, row, latency in sorted(timed, key=lambda item: -item[0])
-        if row.scores and not drift and not latency.quick
-    }
-    places = list(dict.fromkeys(latency.place for *_, latency in timed))
-    for here in filter(races.__contains__, places):
-        us, row, scores = races[here]
-        faster = [one for one in timed if one[3].place == here and one[0] < us]
-        limits = " of the evaluated" if any(not one[2].scores for one in faster) else ""
-        limits += " without †" if any(one[1] for one in faster) else ""
-        where = f", {here}" if len(places) > 1 else ""
-        yield _Card(f"fastest{limits}, one thread{where}", f"{micros(us)} µs", row, scores)
+    """Yield the fastest in each place: what was timed elsewhere or otherwise is another race."""
+    races: dict[str, list[tuple[Row, Timing]]] = {}
+    for row in section.rows:
+        if row.latency and (timing := single(row.latency)):
+            races.setdefault(row.latency.place, []).append((row, timing))
+    for place, race in races.items():
+        doubts = dict.fromkeys(filter(None, (doubt(timing) for _, timing in race)))
+        # Of equals the last is the smallest.
+        ranked = [
+            (row, row.scores, timing)
+            for row, timing in reversed(race)
+            if row.scores and not timing.row.drift and not doubt(timing)
+        ]
+        if ranked:
+            row, scores, best = min(ranked, key=lambda item: _us(item[2]))
+            what = f"fastest{_limits([pair for pair in race if _us(pair[1]) < _us(best)])}"
+            notes = ["one thread", place if len(races) > 1 else ""]
+            notes += [doubt(*(timing for *_, timing in ranked))]
+            notes += [f"not ranked: {' and '.join(doubts)}"] if doubts else []
+            said = ", ".join([what, *filter(None, notes)])
+            yield _Card(said, f"{micros(_us(best))} µs", row, scores)
+
+
+def _us(timing: Timing) -> float:
+    return timing.row.median_us or 0.0
+
+
+def _limits(faster: Sequence[tuple[Row, Timing]]) -> str:
+    """Return what the fastest is the fastest of, where others took less."""
+    limits = " of the evaluated" if any(not row.scores for row, _ in faster) else ""
+    return limits + (" without †" if any(timing.row.drift for _, timing in faster) else "")
 
 
 def _kept(section: Section, row: Row, scores: Scores) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from bloodedge.benchmarks.report.data import Latency, Row, Section
+from bloodedge.benchmarks.report.doubt import LEAST_PROCESSES, all_cores, doubt, single
 from bloodedge.benchmarks.report.part import Line, Part
 from bloodedge.benchmarks.report.reasons import ModelFiles, reasons
 from bloodedge.benchmarks.report.text import micros
@@ -13,26 +14,27 @@ from bloodedge.benchmarks.result import BenchmarkRow
 
 _NOTE = (
     "Both files are of one model, by the run that exported them or else by their names, and "
-    "measured in one place with as many threads; which is faster takes 3 processes of each to "
-    "tell. What is said of slower ones is what the files, the runtime and the result show that may "
-    "cost int8 time, from bloodedge lint and the result: no guess, and no measurement of each "
-    "cause."
+    f"measured in one place with as many threads; which is faster takes {LEAST_PROCESSES} "
+    "processes of each to tell, in one run on a quiet machine. What is said of slower ones is what "
+    "the files, the runtime and the result show that may cost int8 time, from bloodedge lint and "
+    "the result: no guess, and no measurement of each cause."
 )
-# As the runner's own verdict of noise: fewer cannot tell a difference from chance.
-_LEAST_PROCESSES = 3
 _HEAD = ("model", "place", "threads", "float32 µs", "int8 µs", "int8 / float32")
 _RAW = (*_HEAD[:3], "float32_us", "int8_us", "ratio", "verdict", "why")
 
 
 class Pair(NamedTuple):
-    """A model's float32 and int8 file in one place, and their figures with as many threads."""
+    """A model's float32 and int8 file in one place, and their figures with as many threads.
+
+    `doubt` is why the figures tell nothing; empty where they do.
+    """
 
     float32: Row
     int8: Row
     place: Latency
     before: BenchmarkRow
     after: BenchmarkRow
-    together: bool
+    doubt: str
 
     @property
     def ratio(self) -> float:
@@ -48,9 +50,9 @@ class Pair(NamedTuple):
     def verdict(self) -> str:
         """Which is faster, if processes of one file differ less than the two files do.
 
-        It is `unknown` where these are too few to show by how much they differ.
+        It is `unknown` where nothing can be concluded from the two.
         """
-        if min(self.before.repeats, self.after.repeats) < _LEAST_PROCESSES:
+        if self.doubt:
             return "unknown"
         if abs(self.ratio - 1) <= self.noise:
             return "no difference"
@@ -127,23 +129,24 @@ def _together(row: Row, other: Row) -> bool:
 
 def _runs(float32: Row, int8: Row) -> Iterator[tuple[Latency, Latency]]:
     """Yield the two files' latencies: those of one run, shown or not, come before any others."""
+    if float32.latency is None or int8.latency is None:
+        return
     ones, others = (
-        (row.latency, *row.latency.merged, *reversed(row.latency.superseded)) if row.latency else ()
-        for row in (float32, int8)
+        (*shown.results, *reversed(shown.superseded)) for shown in (float32.latency, int8.latency)
     )
     yield from ((a, b) for b in others for a in ones if a.source == b.source)
-    yield from zip(ones[:1], others[:1], strict=False)
+    yield float32.latency, int8.latency
 
 
-def _figures(a: Latency, b: Latency) -> tuple[Latency, BenchmarkRow, BenchmarkRow, bool] | None:
+def _figures(a: Latency, b: Latency) -> tuple[Latency, BenchmarkRow, BenchmarkRow, str] | None:
     """Return both files' figures with one thread, or else with the same number of threads.
 
-    Before them stands where the second was measured, after them whether it was in one run.
+    Before them stands where the second was measured, after them why they tell nothing.
     """
-    for before, after in ((a.single, b.single), (a.all_cores, b.all_cores)):
-        if before and after and before.median_us and after.median_us:
-            same = before.threads == after.threads
-            return (b, before, after, a.source == b.source) if same else None
+    for before, after in ((single(a), single(b)), (all_cores(a), all_cores(b))):
+        if before and after:
+            same = before.row.threads == after.row.threads
+            return (after.result, before.row, after.row, doubt(before, after)) if same else None
     return None
 
 
@@ -152,8 +155,8 @@ def _timed(row: BenchmarkRow) -> str:
 
 
 def _says(pair: Pair) -> str:
-    if pair.verdict == "unknown":
-        return f"{pair.ratio:.2f}, unknown: too few processes"
+    if pair.doubt:
+        return f"{pair.ratio:.2f}, {pair.verdict}: {pair.doubt}"
     if pair.verdict == "no difference":
         return f"{pair.ratio:.2f}, no difference: processes differ by {100 * pair.noise:.0f} %"
     return f"{pair.ratio:.2f}, {pair.verdict}"
@@ -163,9 +166,7 @@ def _why(pair: Pair, files: ModelFiles) -> str:
     """Return what is known of why int8 is slower; empty where it is not."""
     if pair.verdict != "slower":
         return ""
-    known = reasons(pair.float32, pair.int8, pair.place, _accelerated(pair), files)
-    apart = [] if pair.together else ["the two are from different runs"]
-    return "; ".join([*apart, *known])
+    return "; ".join(reasons(pair.float32, pair.int8, pair.place, _accelerated(pair), files))
 
 
 def _accelerated(pair: Pair) -> tuple[bool | None, bool | None]:

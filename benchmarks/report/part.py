@@ -56,5 +56,5 @@ def _terminal_table(part: Part, places: Sequence[int]) -> Table:
     from bloodedge.tables import table
 
     head, *rows = ([row[place] for place in places] for row in part.table)
-    words = [part.table[0][place] for place in part.words]
+    words = [part.table[0][place] for place in places if place in part.words]
     return table(head, rows, words=words, title=part.heading)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bloodedge.benchmarks.report.data import Curve, Latency, Row, Section
+from bloodedge.benchmarks.report.doubt import doubt, single
 from bloodedge.benchmarks.report.figures import Figure, Point, lines, scatter
 from bloodedge.benchmarks.report.text import AGAINST
 from bloodedge.metrics import wilson_interval
@@ -14,20 +15,25 @@ _SMALLEST = 1e-3
 
 
 class _Scored(NamedTuple):
-    """A row with an accuracy, in 0..1, its 95 % interval, and where it stands on the other axis."""
+    """A row with an accuracy, in 0..1, its 95 % interval, and where it stands on the other axis.
+
+    `doubt` is why it cannot be ranked there; empty where it can.
+    """
 
     row: Row
     x: float
     accuracy: float
     interval: tuple[float, float]
+    doubt: str = ""
 
 
 class _Group(NamedTuple):
-    """Points that may be ranked: accuracies over the same images, and what these are."""
+    """Points with accuracies over the same images, what these are, and how far they are ranked."""
 
     axis: str
     points: list[_Scored]
     where: str = ""
+    limits: str = ""
 
 
 def section_figures(section: Section) -> list[Figure]:
@@ -46,7 +52,7 @@ def section_figures(section: Section) -> list[Figure]:
         title = f"{AGAINST} latency{mark}"
         group = _by_latency(section, rows)
         if group:
-            x = "median latency, µs, 1 thread"
+            x = f"median latency, µs, 1 thread{group.limits}"
             figures.append(_plot(title, place, x, group, families, _runtimes(rows)))
     return figures + [figure for curve in section.curves for figure in _curves(curve, mark)]
 
@@ -60,12 +66,14 @@ def _plot(
     runtimes: Sequence[str] = (),
 ) -> Figure:
     points = []
-    for row, at, accuracy, (low, high) in group.points:
+    for row, at, accuracy, (low, high), unsure in group.points:
         label = row.label
         if len(runtimes) > 1 and row.latency:
             label += f" {row.latency.delegate or row.latency.runtime}"
         values = (max(at, _SMALLEST), 100 * accuracy, 100 * low, 100 * high)
-        points.append(Point(label, *values, families.index(row.family), row.family))
+        points.append(
+            Point(label, *values, families.index(row.family), row.family, ranked=not unsure)
+        )
     return Figure(title, scatter(points, title, x, group.axis, subtitle))
 
 
@@ -83,10 +91,26 @@ def _by_size(section: Section) -> _Group | None:
 def _by_latency(section: Section, rows: Sequence[Row]) -> _Group | None:
     timed = []
     for row in rows:
-        one = row.latency.single if row.latency else None
-        if one and one.median_us:
-            timed.append((row, one.median_us))
-    return _largest([_evaluated(section, timed), *_on_device(timed, "")])
+        one = single(row.latency) if row.latency else None
+        if one and one.row.median_us:
+            timed.append((row, one.row.median_us))
+    group = _largest([_evaluated(section, timed), *_on_device(timed, "")])
+    return _judged(group) if group else None
+
+
+def _judged(group: _Group) -> _Group:
+    """Say of each point, and of those without doubt together, what forbids to rank latencies."""
+    points, sure = [], []
+    for point in group.points:
+        if point.row.latency and (timing := single(point.row.latency)):
+            unsure = doubt(timing)
+            points.append(point._replace(doubt=unsure))
+            sure += [] if unsure else [timing]
+    reasons = dict.fromkeys(point.doubt for point in points if point.doubt)
+    limits = f", not ranked: {' and '.join(reasons)}" if reasons else ""
+    apart = doubt(*sure)
+    limits += f", {apart}" if apart else ""
+    return group._replace(points=points, limits=limits)
 
 
 def _largest(groups: Sequence[_Group]) -> _Group | None:

@@ -33,7 +33,8 @@ SYNTHETIC = "SYNTHETIC DATA: these images were drawn by a program. No figure her
 AGAINST = "Accuracy against"
 PARETO = (
     "Named and joined in the plots is what no other model there beats in both; the others are "
-    "faint. Bars are 95 % intervals: where they overlap, the order may be chance."
+    "faint. An axis says what is not ranked, and why. Bars are 95 % intervals: where they overlap, "
+    "the order may be chance."
 )
 UNNAMED = (
     "No run here holds or evaluates these files. Names and sizes are those that the results give, "

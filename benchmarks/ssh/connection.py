@@ -40,6 +40,10 @@ _MAX_LINE = 64 << 20
 _MAX_ERRORS = 1 << 16
 
 
+class CommandError(DataError):
+    """A command on the machine failed: its exit code, and what it said last on stderr."""
+
+
 class SshError(BloodedgeError):
     """There is no connection, or it broke: what runs on the device goes on there."""
 
@@ -107,7 +111,8 @@ class Connection:
 
         Raises:
             SshError: there was no connection, or it broke.
-            DataError: the command failed, or wrote a line without end.
+            CommandError: the command failed.
+            DataError: it wrote a line without end.
         """
         with tempfile.TemporaryFile() as errors:
             words = [*self._command, command]
@@ -129,7 +134,7 @@ class Connection:
             raise failure(self.target, said)
         if code:
             why = one_line((said.strip().splitlines() or ["no message"])[-1])
-            raise DataError(f"{self.target.host}: exit code {code}: {why}")
+            raise CommandError(f"{self.target.host}: exit code {code}: {why}")
 
 
 def _converse(process: subprocess.Popen[bytes], feed: Iterable[bytes]) -> Iterator[bytes]:

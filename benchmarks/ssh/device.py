@@ -14,7 +14,7 @@ from typing import Any
 
 from bloodedge.benchmarks.profile.litert import CHILD
 from bloodedge.benchmarks.runner import one_line
-from bloodedge.benchmarks.ssh.connection import Connection, SshError, Target
+from bloodedge.benchmarks.ssh.connection import CommandError, Connection, SshError, Target
 from bloodedge.console import Meter, say
 from bloodedge.errors import ConfigError, DataError
 
@@ -25,8 +25,9 @@ _CHUNK = 1 << 18
 _OLDEST = (3, 8)
 # Seconds between tries to connect again.
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-# For any Python, however old: it says how old.
+# For any Python, however old: it says how old. Before it the shell says that it is one.
 _LOOK = """\
+echo '{"shell": true}'
 command -v python3 >/dev/null 2>&1 || { echo '{"version": null}'; exit 0; }
 exec python3 -c 'import json, os, sys
 print(json.dumps({"version": sys.version_info[:3], "there": os.path.exists(sys.argv[1])}))' "$1"
@@ -55,10 +56,7 @@ class Device:
             DataError: it gives no answer, as where the login has no shell.
         """
         words = ["sh", "-c", _LOOK, "sh", f"{self._folder}/state.json"]
-        with closing(self._messages(shlex.join(words))) as messages:
-            facts = next((message for message in messages if "version" in message), None)
-        if facts is None:
-            raise DataError(f"{self._host} gives no answer", expected="a login with a shell")
+        facts = self._facts(shlex.join(words))
         version = facts["version"]
         if not isinstance(version, list) or not all(isinstance(part, int) for part in version):
             raise ConfigError(f"{self._host} has no python3", fix="sudo apt install python3")
@@ -70,6 +68,26 @@ class Device:
                 fix="install a newer system, as Raspberry Pi OS bookworm",
             )
         return facts.get("there") is True
+
+    def _facts(self, command: str) -> dict[str, Any]:
+        """Return what `_LOOK` says; a login without a shell writes to stdout what it is instead."""
+        shell, said = False, ""
+        try:
+            with closing(self._connection.lines(command)) as lines:
+                for line in lines:
+                    message = _message(line)
+                    if message is None:
+                        said = one_line(line.decode("utf-8", "replace")) or said
+                    elif "version" in message:
+                        return message
+                    else:
+                        shell = shell or message.get("shell") is True
+        except CommandError as error:
+            if shell:
+                raise
+            said = said or str(error)
+        what = f"{self._host} gives no answer" + (f" but {said!r}" if said else "")
+        raise DataError(what, expected="a login with a shell")
 
     def send(self, files: Mapping[str, bytes]) -> None:
         """Copy a bundle into a new private folder, in place of one that was there.
@@ -188,13 +206,7 @@ class Device:
     def _messages(self, command: str) -> Generator[dict[str, Any], None, None]:
         """Yield what the agent says; what a login writes besides is no message."""
         with closing(self._connection.lines(command)) as lines:
-            for line in lines:
-                try:
-                    message = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(message, dict):
-                    yield message
+            yield from filter(None, map(_message, lines))
 
     def _hear(self, message: Mapping[str, Any]) -> object:
         """Show a message, and return the answer if it is one."""
@@ -204,6 +216,15 @@ class Device:
         if "say" in message:
             say(one_line(message["say"]))
         return message.get("done")
+
+
+def _message(line: bytes) -> dict[str, Any] | None:
+    """Return the message on a line, or nothing where it is none."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) else None
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:
