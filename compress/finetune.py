@@ -180,8 +180,8 @@ class _Wrapped:
 
 def _keep(layer: Any, twin: Any, net: Any) -> None:
     """Keep the zeros or clusters of a layer that is left alone, which training would undo."""
-    for place in kernels_of(layer):
-        constraint, found = keeper(layer.get_weights()[place])
+    for place, axes in kernels_of(layer).items():
+        constraint, found = keeper(layer.get_weights()[place], axes)
         if constraint:
             constrain(net, twin.get_layer(layer.name).weights[place], constraint)
             say(f"{layer.name}: {found}, kept")

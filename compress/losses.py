@@ -11,6 +11,8 @@ from typing import Any
 _NON_TARGET_WEIGHT = 8.0
 # What lengths are at least. It is inside their roots: a root of zero has no gradient.
 _EPSILON = 1e-8
+# A logit far below all others, of which the softmax is 0; of infinity it would be NaN.
+_NO_LOGIT = -1e9
 
 
 def kd(teacher: Any, student: Any, temperature: float) -> Any:
@@ -36,8 +38,7 @@ def dkd(label: Any, teacher: Any, student: Any, temperature: float) -> Any:
     t, s = teacher / temperature, student / temperature
     mask = ops.one_hot(ops.argmax(label, axis=-1), label.shape[-1], dtype="float32")
     target = _kl(_label_or_not(t, mask), _label_or_not(s, mask))
-    # A logit this low leaves the softmax over the other classes.
-    others = _kl(t - 1000.0 * mask, s - 1000.0 * mask)
+    others = _kl(_without_label(t, mask), _without_label(s, mask))
     return temperature**2 * (target + _NON_TARGET_WEIGHT * others)
 
 
@@ -94,8 +95,15 @@ def _label_or_not(logits: Any, mask: Any) -> Any:
     from keras import ops
 
     own = ops.sum(logits * mask, axis=-1)
-    rest = ops.logsumexp(logits - 1000.0 * mask, axis=-1)
+    rest = ops.logsumexp(_without_label(logits, mask), axis=-1)
     return ops.stack([own, rest], axis=-1)
+
+
+def _without_label(logits: Any, mask: Any) -> Any:
+    """Return `(B, C)` logits of which the label's leaves the softmax, whatever it was."""
+    from keras import ops
+
+    return ops.where(mask > 0, _NO_LOGIT, logits)
 
 
 def _correlation(a: Any, b: Any) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,20 @@ PRESERVE = ("auto", "none", "sparsity", "clusters")
 # A trained kernel has no exact zeros, and as many values as weights.
 _MOST_CLUSTERS = 256
 _LEAST_REPEATS = 2
+
+
+class Clusters(NamedTuple):
+    """Which weights of a kernel share a value.
+
+    Attributes:
+        place: each weight's cluster, in the shape of the kernel.
+        number: how many there are.
+        words: the same for a person, such as `8 clusters a channel`.
+    """
+
+    place: NDArray[np.int64]
+    number: int
+    words: str
 
 
 def preserve(folded: Folded, what: str) -> dict[str, str]:
@@ -61,28 +75,38 @@ def preserve(folded: Folded, what: str) -> dict[str, str]:
 def _found(folded: Folded, what: str) -> Iterator[tuple[str, Any, Any, str]]:
     """Yield each layer's name and kernel that has something to keep, how, and what in words."""
     for layer in folded.model.layers:
-        for place in kernels_of(layer):
+        for place, axes in kernels_of(layer).items():
             kernel = np.asarray(layer.get_weights()[place], np.float32)
-            gain = _spread(folded.gains.get(layer.name), kernel)
+            gain = _spread(folded.gains.get(layer.name), kernel, axes)
             constraint, found = _constraint(kernel, gain, what)
             if found:
                 yield layer.name, layer.trainable_variables[place], constraint, found
 
 
-def keeper(kernel: NDArray[np.float32]) -> tuple[Any, str]:
+def keeper(kernel: NDArray[np.float32], axes: tuple[int, ...]) -> tuple[Any, str]:
     """Return a constraint that keeps a kernel's zeros or clusters, and what it keeps in words.
 
     Both are empty for a kernel that has neither.
+
+    Args:
+        kernel: the weights.
+        axes: those that are the output channels.
     """
-    return _constraint(kernel, np.ones([1] * kernel.ndim, np.float32), "auto")
+    return _constraint(kernel, _spread(None, kernel, axes), "auto")
 
 
-def _spread(gain: NDArray[np.float32] | None, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the factors of the output channels in a shape that broadcasts to the kernel's."""
-    if gain is None:
-        return np.ones([1] * kernel.ndim, np.float32)
-    trailing = kernel.shape[2:] if kernel.shape[-1] != gain.size else kernel.shape[-1:]
-    return gain.reshape(trailing)
+def _spread(
+    gain: NDArray[np.float32] | None, kernel: NDArray[np.float32], axes: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Return the factors of the output channels, 1 unless given, in a shape that broadcasts.
+
+    Args:
+        gain: `(C,)` factors.
+        kernel: to whose shape.
+        axes: those of the kernel that are the output channels.
+    """
+    shape = [size if axis in axes else 1 for axis, size in enumerate(kernel.shape)]
+    return np.ones(shape, np.float32) if gain is None else gain.reshape(shape)
 
 
 def can_share(weights: int, values: int) -> bool:
@@ -93,28 +117,45 @@ def can_share(weights: int, values: int) -> bool:
     return weights >= _LEAST_REPEATS * values
 
 
-def clusters_of(
-    kernel: NDArray[np.float32], gain: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], int] | None:
-    """Return each weight's cluster and how many there are; None for a kernel without clusters.
+def clusters_of(kernel: NDArray[np.float32], gain: NDArray[np.float32]) -> Clusters | None:
+    """Return which weights share a value; None for a kernel without clusters.
+
+    The values are the whole kernel's or, where it has too many, each output channel's own: those
+    of a kernel that has batch norm folded into it already differ by the channel's factor.
 
     Args:
-        kernel: the folded kernel, of any shape, which is also that of what is returned.
-        gain: what batch norm multiplied it with; it broadcasts to the kernel.
+        kernel: the folded kernel, of any shape.
+        gain: what batch norm multiplied each output channel with; it broadcasts to the kernel.
+            What 0 made of a channel is zeros, whatever they were.
     """
-    if not np.all(gain):
+    values: NDArray[np.float32] = np.divide(kernel, np.where(gain == 0, 1, gain), dtype=np.float32)
+    own = [a for a in range(-gain.ndim, 0) if gain.shape[a] > 1]
+    apart = np.moveaxis(values, own, range(len(own)))
+    channels = apart.reshape(gain.size, -1)
+    found = _shared(channels.reshape(1, -1), "clusters")
+    found = found or _shared(channels, "clusters a channel")
+    if found is None:
         return None
-    values = np.unique(kernel / gain)
+    place = np.moveaxis(found.place.reshape(apart.shape), range(len(own)), own)
+    return found._replace(place=place)
+
+
+def _shared(rows: NDArray[np.float32], what: str) -> Clusters | None:
+    """Return which weights of the same row share a value; None if too few do."""
+    values = np.sort(rows, axis=1)
     # Multiplying and dividing leaves noise of a few units in the last place.
-    apart = np.diff(values) > 4e-7 * np.maximum(np.abs(values[1:]), np.abs(values[:-1]))
-    first = np.concatenate([[True], apart])
-    count = int(first.sum())
-    # The zeros of a pruned kernel are one value, and say nothing of how often others repeat.
-    others, alive = int(np.count_nonzero(values[first])), int(np.count_nonzero(kernel))
-    if count > _MOST_CLUSTERS or not can_share(alive, others):
+    larger = np.maximum(np.abs(values[:, 1:]), np.abs(values[:, :-1]))
+    first = np.ones(rows.shape, np.bool_)
+    first[:, 1:] = np.diff(values) > 4e-7 * larger
+    # Zeros are one value, and say nothing of how often others repeat.
+    others = np.count_nonzero(first & (values != 0), axis=1)
+    alive = int(np.count_nonzero(rows))
+    if others.max() > _MOST_CLUSTERS or not can_share(alive, int(others.sum())):
         return None
-    cluster = (np.cumsum(first) - 1)[np.searchsorted(values, kernel / gain)]
-    return cluster.astype(np.int64), count
+    place = np.empty(rows.shape, np.int64)
+    ranks = np.cumsum(first).reshape(rows.shape) - 1
+    np.put_along_axis(place, np.argsort(rows, axis=1), ranks, axis=1)
+    return Clusters(place, int(first.sum()), f"{first.sum(axis=1).max()} {what}")
 
 
 def _constraint(
@@ -123,8 +164,7 @@ def _constraint(
     keep_zeros, keep_clusters = constraints()
     clusters = clusters_of(kernel, gain) if what != "sparsity" else None
     if clusters is not None:
-        place, count = clusters
-        return keep_clusters(kernel, place, count, gain), f"{count} clusters"
+        return keep_clusters(kernel, clusters.place, clusters.number, gain), clusters.words
     zeros = int((kernel == 0).sum())
     if zeros and what != "clusters":
         return keep_zeros(kernel != 0), f"{zeros} of {kernel.size} weights zero"

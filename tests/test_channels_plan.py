@@ -19,7 +19,7 @@ from bloodedge.compress.channels.budget import Budget, Gauge, floor_of, next_dow
 from bloodedge.compress.channels.graph import ChannelGraph, trace
 from bloodedge.compress.channels.importance import Scores, bn, criterion, l1, taylor
 from bloodedge.compress.channels.plan import describe, make_plan
-from bloodedge.compress.channels.size import LayerSize, Length, Tensor, int8_bytes, layer_sizes
+from bloodedge.compress.channels.size import LayerSize, Length, Tensor, layer_sizes
 from bloodedge.compress.channels.surgery import cut
 from bloodedge.data.dataset import Split
 from bloodedge.errors import ConfigError, ModelError
@@ -182,6 +182,20 @@ def test_taylor_of_a_frozen_layer_is_one_clear_error(keras: Any):
         taylor(trace(model), images(8), 0)
 
 
+def test_taylor_of_weights_too_large_for_gradients_is_one_clear_error(keras: Any):
+    model = linear(keras)
+    layer = model.get_layer("hidden")
+    weights, bias = layer.get_weights()
+    weights[:, 0] = 3e38
+    layer.set_weights([weights, bias])
+    graph = trace(model)
+    with pytest.raises(ModelError, match=r"hidden .* gradients are not finite.*--importance l1$"):
+        taylor(graph, images(8), 0)
+    # What the message names ranks it.
+    plan = make_plan(graph, l1(graph, NO_IMAGES, 0), Budget("ratio", 0.5), 0.1)
+    assert 0 in plan.kept["hidden"]
+
+
 def test_taylor_looks_at_a_limited_draw(keras: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(taylor_module, "IMAGES", 32)
     model, split = linear(keras), images(500)
@@ -210,7 +224,7 @@ def test_a_budget_is_met_and_what_is_promised_is_built(keras: Any, budget: Budge
     plan = make_plan(graph, scores, budget, 0.1)
     smaller, totals = cut(graph, graph.mask(plan.kept)), plan.totals()
     assert totals["macs_left"] == count_macs(smaller)
-    assert totals["bytes_left"] == int8_bytes(smaller)
+    assert totals["bytes_left"] == describe(trace(smaller), {}).totals()["bytes"]
     channels = {row.name: (row.channels, row.channels_left) for row in plan.layers}
     assert all(left % 8 == 0 for before, left in channels.values() if left < before)
     free = [channels[name] for name in ("a", "c", "d")]
@@ -378,7 +392,8 @@ def test_the_floor_is_a_multiple_of_8_and_keeps_its_share():
 def test_int8_bytes_are_a_byte_a_weight_and_four_a_bias(keras: Any):
     convolutions = 3 * 9 * 16 + 16 * 9 * 16 + 16 * 32
     dense = 16 * 32 * 20 + 20 * 3
-    assert int8_bytes(stage(keras)) == convolutions + dense + 4 * (16 + 16 + 32 + 20 + 3)
+    totals = describe(trace(stage(keras)), {}).totals()
+    assert totals["bytes"] == convolutions + dense + 4 * (16 + 16 + 32 + 20 + 3)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from bloodedge.backend import use_backend
 from bloodedge.cli.app import app
 from bloodedge.errors import ModelError, RunError
 from bloodedge.references import (
@@ -19,6 +21,7 @@ from bloodedge.references import (
     zoo_models,
 )
 from bloodedge.runs import Manifest, open_run
+from bloodedge.train.modelio import save_model
 from bloodedge.train.restore import restore
 
 
@@ -245,3 +248,22 @@ def test_every_packaged_model_is_whole():
         recorded = found.manifest["files"][found.path.name]
         assert found.sha256 == recorded["sha256"]
         assert len(found.class_names) == found.manifest["model"]["config"]["classes"]
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_weights_that_are_not_finite_are_refused_by_the_name_of_the_first_layer(
+    tmp_path: Path, value: float
+):
+    keras = use_backend()
+    image = keras.Input((4, 4, 3))
+    x = keras.layers.BatchNormalization(name="norm")(keras.layers.Flatten()(image))
+    x = keras.layers.Dense(4, name="hidden")(x)
+    model = keras.Model(image, keras.layers.Dense(2, name="logits")(x))
+    path = tmp_path / "m.keras"
+    for layer, place in (("logits", 0), ("hidden", 1), ("norm", 3)):
+        weights = model.get_layer(layer).get_weights()
+        weights[place].ravel()[-1] = value
+        model.get_layer(layer).set_weights(weights)
+        save_model(model, path)
+        with pytest.raises(ModelError, match=rf"not finite, first in {layer}/.*; to mend it: "):
+            restore(find_model(str(path)))

@@ -31,9 +31,15 @@ def restore(reference: ModelReference) -> Any:
     """Return the Keras model of a `.keras` file or of half-precision weights, which gives logits.
 
     Raises:
-        ModelError: the file is damaged, is no Keras model, or ends in a sigmoid. One from elsewhere
-            is first loaded in a child process.
+        ModelError: the file is damaged, is no Keras model, ends in a sigmoid, or has weights that
+            are not finite. One from elsewhere is first loaded in a child process.
     """
+    model = _load(reference)
+    _refuse_not_finite(model, reference.path)
+    return model
+
+
+def _load(reference: ModelReference) -> Any:
     if reference.path.name.endswith(KERAS_SUFFIX):
         if _is_ours(reference.path):
             return with_logits(load_model(reference.path), reference.path)
@@ -48,6 +54,17 @@ def _is_ours(path: Path) -> bool:
     """Whether a file lies where this program writes its results."""
     folders = (runs_root(), *zoo_folders())
     return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
+
+
+def _refuse_not_finite(model: Any, path: Path) -> None:
+    """Refuse a model that has NaN among its weights: what is made of it would look plausible."""
+    for variable in model.weights:
+        if not np.isfinite(variable.numpy()).all():
+            raise ModelError(
+                f"{path} has weights that are not finite, first in {variable.path}",
+                expected="numbers, no NaN or infinity",
+                fix="train the model again, or take an earlier copy",
+            )
 
 
 def restore_for(reference: ModelReference, data: Dataset, role: str) -> Any:

@@ -34,7 +34,7 @@ def taylor_terms(
         seed: fixes the draw.
 
     Raises:
-        ModelError: a layer is frozen, so that it has no gradients.
+        ModelError: a layer is frozen, so that it has no gradients, or they are not finite.
     """
     last = [m for m in graph.members.values() if m.outputs and not m.normalised]
     _refuse_frozen(last)
@@ -51,6 +51,7 @@ def taylor_terms(
                 slopes = [terms.read(member.layer.weights[i]) for i in member.outputs]
                 total[place] += np.sum(slopes, axis=0) ** 2
             meter.update()
+    _refuse_not_finite(last, total)
     yield from zip(last, (t / len(batches) for t in total), strict=True)
 
 
@@ -60,6 +61,15 @@ def _refuse_frozen(members: list[Member]) -> None:
         raise ModelError(
             f"{frozen[0]} is frozen, so that it has no gradients", fix="--importance l1"
         )
+
+
+def _refuse_not_finite(members: list[Member], terms: list[NDArray[np.float64]]) -> None:
+    for member, term in zip(members, terms, strict=True):
+        if not np.isfinite(term).all():
+            raise ModelError(
+                f"{member.name} cannot be ranked: its gradients are not finite",
+                fix="--importance l1",
+            )
 
 
 def _probe(net: Any, members: list[Member]) -> tuple[Any, Any]:
