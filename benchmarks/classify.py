@@ -41,13 +41,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jp2", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
-    *(".pbm", ".pgm", ".ppm", ".pnm"),
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".webp", ".gif", ".pbm", ".pgm", ".ppm", ".pnm"),
 )
 # What `bloodedge predict` reads as well; others, such as EPS, would start programs.
 FORMATS = ("PNG", "JPEG", "MPO", "JPEG2000", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM")
 MOST_PIXELS, BYTES_A_PIXEL = 100_000_000, 20
 FOURTEEN_BITS = 1 << 14
+# A TIFF's tag of what an image is, and its bits for a smaller copy of another and for a mask.
+SUBFILE, NO_PAGE = 254, 1 | 4
 ROWS = 256  # of a picture in memory as float32 together
 
 
@@ -138,14 +140,44 @@ def rgb(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
+def check_one(image: Image.Image) -> None:
+    """Refuse a file of several pictures, of which the first alone would be read.
+
+    The further pictures of a camera's JPEG (MPO) are its previews, and do not count.
+
+    Raises:
+        PictureError: so it is.
+    """
+    is_tiff = image.format == "TIFF"
+    count = pages(image) if is_tiff else getattr(image, "n_frames", 1)
+    if count > 1 and image.format != "MPO":
+        what = f"{image.format} of {count} {'pages' if is_tiff else 'frames'}"
+        raise PictureError(f"it is a {what}: save each as a file of its own")
+
+
+def pages(tiff: Any) -> int:
+    """Return how many pages a TIFF has; a smaller copy of another image and a mask are none."""
+    count = frame = 1
+    with contextlib.suppress(EOFError):
+        while True:
+            # Pillow has read the tags before it says that it knows no such pixels.
+            with contextlib.suppress(SyntaxError):
+                tiff.seek(frame)
+            count += not tiff.tag_v2.get(SUBFILE, 0) & NO_PAGE
+            frame += 1
+    tiff.seek(0)
+    return count
+
+
 def central_square(image: Image.Image, crop: int | None) -> NDArray[np.uint8]:
     """Return the pixels `(n, n, 3)` of a picture's central square.
 
     Raises:
-        PictureError: it is of another kind than pictures are, or smaller than `crop`.
+        PictureError: it is of another kind than pictures are, several, or smaller than `crop`.
     """
     if image.format not in FORMATS:
         raise PictureError(f"it is {image.format}: save it as PNG")
+    check_one(image)
     width, height = image.size
     side = crop or min(width, height)
     if side > min(width, height):
@@ -163,7 +195,7 @@ def read_picture(path: Path, size: int, crop: int | None) -> NDArray[np.uint8]:
     """Return the central square of a picture file as `(size, size, 3)`.
 
     Raises:
-        PictureError: the file is no whole picture, or too small or too large.
+        PictureError: the file is no whole picture, or several, or too small or too large.
     """
     if not path.is_file():
         raise PictureError("it is no file")

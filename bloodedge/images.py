@@ -10,8 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.errors import ConfigError, DataError
+from bloodedge.frames import several
 from bloodedge.tiff import misread
 
+# How the files of a folder that are taken for images end, in any case.
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".webp", ".gif", ".pbm", ".pgm", ".ppm", ".pnm"),
+)
 MAX_FILE_BYTES = 200 << 20
 MAX_PIXELS = 100_000_000
 _FOURTEEN_BITS = 1 << 14
@@ -30,10 +36,20 @@ def read_image(path: Path, size: int, crop: int | None = None) -> NDArray[np.uin
 
     Raises:
         DataError: it is no file, is larger than 200 MB or 100 megapixels, is smaller than `crop`,
-            is no image, or one whose channels or values have no meaning here.
+            is no image, several, or one whose channels or values have no meaning here.
         ConfigError: OpenCV is not installed.
     """
     return decode_image(read_bytes(path), size, str(path), crop)
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether a file of a folder is called as an image is."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def counted(number: int, noun: str) -> str:
+    """Return so many of something, such as `1 image`, `2 images` or `no images`."""
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
 def read_bytes(path: Path) -> bytes:
@@ -70,8 +86,9 @@ def decode_image(data: bytes, size: int, name: str, crop: int | None = None) -> 
         uint8 RGB of shape (size, size, 3).
 
     Raises:
-        DataError: the bytes are no whole image, one above 100 megapixels, one smaller than `crop`,
-            one whose channels or values have no meaning here, or a TIFF that OpenCV would misread.
+        DataError: the bytes are no whole image, several, one above 100 megapixels, one smaller
+            than `crop`, one whose channels or values have no meaning here, or a TIFF that OpenCV
+            would misread.
         ConfigError: OpenCV is not installed.
     """
     cv2 = opencv()
@@ -120,6 +137,12 @@ def _decode(data: bytes, name: str) -> NDArray[Any]:
         )
     if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
         raise _too_large(name)
+    if kind := several(data):
+        raise DataError(
+            f"{name} is {kind}",
+            expected="one picture in a file",
+            fix="save each of them as a file of its own",
+        )
     if reason := misread(data, pixels):
         raise DataError(
             f"{name} cannot be read as it is meant: {reason}",

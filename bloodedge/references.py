@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -84,7 +84,11 @@ def find_models(reference: str) -> list[ModelReference]:
     for path in places:
         if path.is_file():
             if not path.name.endswith(_SUFFIXES):
-                raise ModelError(f"{path} is no model", expected=f"a file ending in {_SUFFIXES}")
+                *some, last = _SUFFIXES
+                raise ModelError(
+                    f"{path} is no model",
+                    expected=f"a file ending in {', '.join(some)} or {last}",
+                )
             return [_from_file(path)]
     for folder in (*places, *(zoo / reference for zoo in zoo_folders())):
         if (folder / MANIFEST).is_file():
@@ -105,6 +109,20 @@ def find_model(reference: str) -> ModelReference:
         DataError: the manifest beside a file is.
     """
     return _the_one(reference, find_models(reference))
+
+
+def where_from(reference: str, model: ModelReference) -> str:
+    """Return which file a name means, and of one of the zoo that there is no such run.
+
+    Args:
+        reference: the name or path.
+        model: what `find_model` found for it.
+    """
+    folder = model.path.parent
+    is_run = folder == runs_root() / reference
+    if is_name(reference) and not is_run and folder in [zoo / reference for zoo in zoo_folders()]:
+        return f"{model.path} (zoo; no run {reference} in {runs_root()})"
+    return str(model.path)
 
 
 def find_keras(reference: str) -> ModelReference:
@@ -134,7 +152,7 @@ def no_keras(what: str, model: ModelReference) -> ModelError:
     )
 
 
-def find_all(references: Sequence[str]) -> list[ModelReference]:
+def find_all(references: Iterable[str]) -> list[ModelReference]:
     """Return every model that the names or paths mean, each file once.
 
     Raises:

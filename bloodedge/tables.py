@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
+from itertools import takewhile
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -78,3 +80,11 @@ def print_table(shown: Table) -> None:
     least += _GAP * (len(shown.columns) - 1)
     console.width = max(console.width, least) if console.is_terminal else whole
     console.print(shown)
+
+
+def short_paths(paths: Iterable[str]) -> dict[str, str]:
+    """Return each path without the folders that all share: what tells two apart is at their end."""
+    parts = {path: PurePath(path).parts for path in paths}
+    folders = zip(*(own[:-1] for own in parts.values()), strict=False)
+    shared = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, folders))
+    return {path: str(PurePath(*own[shared:])) for path, own in parts.items()}

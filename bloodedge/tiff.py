@@ -1,15 +1,19 @@
-"""What a TIFF's tags say that OpenCV does not heed, so that it would give wrong pixels."""
+"""What a TIFF's tags say that OpenCV does not heed: wrong pixels, and pages behind the first."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284
+_SUBFILE, _BITS, _PHOTOMETRIC, _PLANAR = 254, 258, 262, 284
 _WHITE_IS_ZERO, _APART = 0, 2
+# Bits of `_SUBFILE`: a smaller copy of another image, as scanners write, or what is seen of one.
+_THUMBNAIL, _MASK = 1, 4
 # Byte order, then 42; BigTIFF, with 43, has wider fields.
 _LAYOUTS = {
     b"II*\0": ("<", False),
@@ -17,7 +21,22 @@ _LAYOUTS = {
     b"II+\0": ("<", True),
     b"MM\0+": (">", True),
 }
-_SHORT = 3
+# The kinds of numbers that are read.
+_KINDS = {3: "H", 4: "I"}
+# How many are looked at: a crafted file can have millions of directories, each with millions.
+_MOST_PAGES, _MOST_TAGS = 1 << 16, 256
+
+
+def pages(data: bytes) -> int:
+    """Return how many pages a TIFF has; 1 for a file of another kind.
+
+    A smaller copy of an image and a mask are no pages, unless they come first: that is what OpenCV
+    reads. A page that is announced and not there counts: the file was cut short.
+    """
+    if data[:4] not in _LAYOUTS:
+        return 1
+    further = islice(_directories(data), 1, None)
+    return 1 + sum(not tags.get(_SUBFILE, 0) & (_THUMBNAIL | _MASK) for tags in further)
 
 
 def misread(data: bytes, pixels: NDArray[Any]) -> str | None:
@@ -33,7 +52,7 @@ def misread(data: bytes, pixels: NDArray[Any]) -> str | None:
     """
     if data[:4] not in _LAYOUTS:
         return None
-    tags = _short_tags(data)
+    tags = next(_directories(data), {})
     if tags.get(_BITS, 1) > 8:
         if tags.get(_PLANAR) == _APART:
             return "its channels are stored one after the other"
@@ -45,26 +64,49 @@ def misread(data: bytes, pixels: NDArray[Any]) -> str | None:
     return None
 
 
-def _short_tags(data: bytes) -> dict[int, int]:
-    """Return the first value of each tag of 16-bit numbers in the first image's directory."""
+def _directories(data: bytes) -> Iterator[dict[int, int]]:
+    """Yield each image's tags of 16 and 32-bit numbers; a damaged image has none and is the last.
+
+    Of each tag it is the first number.
+    """
+    order, big = _LAYOUTS[data[:4]]
+    seen = {0}
+    try:
+        (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+        while at not in seen and len(seen) <= _MOST_PAGES:
+            seen.add(at)
+            tags, at = _read_tags(data, at)
+            yield tags
+    except (struct.error, OverflowError):
+        yield {}
+
+
+def _read_tags(data: bytes, at: int) -> tuple[dict[int, int], int]:
+    """Return what the directory at a place holds, and the next one's place, 0 behind the last.
+
+    Raises:
+        struct.error: it ends behind the file.
+        OverflowError: so does where it stands.
+    """
     order, big = _LAYOUTS[data[:4]]
     offset, count, entry = ("Q", "Q", "HHQ") if big else ("I", "H", "HHI")
-    try:
-        (at,) = struct.unpack_from(order + offset, data, 8 if big else 4)
-        (entries,) = struct.unpack_from(order + count, data, at)
-        at += struct.calcsize(order + count)
-        room = struct.calcsize(order + offset)
-        found = {}
-        for _ in range(min(entries, len(data))):
-            tag, kind, values = struct.unpack_from(order + entry, data, at)
-            at += struct.calcsize(order + entry)
-            if kind == _SHORT:
-                # More than fit in the entry stand elsewhere.
-                (place,) = struct.unpack_from(order + offset, data, at)
-                where = at if 2 * values <= room else place
-                if where <= len(data) - 2:
-                    (found[tag],) = struct.unpack_from(order + "H", data, where)
-            at += room
-    except (struct.error, OverflowError):
-        return {}
-    return found
+    (entries,) = struct.unpack_from(order + count, data, at)
+    at += struct.calcsize(order + count)
+    room = struct.calcsize(order + offset)
+    end = at + entries * (struct.calcsize(order + entry) + room)
+    found = {}
+    for _ in range(min(entries, _MOST_TAGS)):
+        tag, kind, values = struct.unpack_from(order + entry, data, at)
+        at += struct.calcsize(order + entry)
+        if kind in _KINDS:
+            letter = order + _KINDS[kind]
+            size = struct.calcsize(letter)
+            # More than fit in the entry stand elsewhere.
+            (place,) = struct.unpack_from(order + offset, data, at)
+            where = at if size * values <= room else place
+            if where <= len(data) - size:
+                (found[tag],) = struct.unpack_from(letter, data, where)
+        at += room
+    # Some writers leave out what would follow the last.
+    following = struct.unpack_from(order + offset, data, end)[0] if end + room <= len(data) else 0
+    return found, following

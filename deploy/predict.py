@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,10 @@ from numpy.typing import NDArray
 
 from bloodedge.console import Meter, say
 from bloodedge.errors import ConfigError, DataError, ModelError
+from bloodedge.images import IMAGE_SUFFIXES, counted, is_image_name, read_image
 from bloodedge.metrics import softmax
 from bloodedge.references import ModelReference, find_model
 
-IMAGE_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jp2", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
-    *(".pbm", ".pgm", ".ppm", ".pnm"),
-)
 _MAX_NAME = 200
 # Below this, starting one interpreter per core takes longer than it saves.
 _PARALLEL_FROM = 256
@@ -187,15 +185,16 @@ class Prediction:
         }
 
 
-def predict(config: PredictConfig) -> list[Prediction]:
-    """Classify image files; nothing is returned unless all of them could be read.
+def predict(config: PredictConfig) -> tuple[list[Prediction], list[DataError]]:
+    """Classify image files.
+
+    Returns:
+        what the model says of the images that could be read, in order, and why others could not.
 
     Raises:
-        DataError: an image is missing or cannot be read.
+        DataError: a folder holds no images.
         ModelError: the model is unknown or damaged.
     """
-    from bloodedge.images import read_image
-
     reference = config.model
     if isinstance(reference, str):
         reference = find_model(reference)
@@ -205,16 +204,22 @@ def predict(config: PredictConfig) -> list[Prediction]:
         raise ModelError(f"{reference.path} takes images of any size", expected="one fixed size")
     names = class_names(reference, model.classes)
     found: list[Prediction] = []
+    unread: list[DataError] = []
     with Meter("images", len(files)) as meter:
         for start in range(0, len(files), _AT_ONCE):
             chunk = files[start : start + _AT_ONCE]
-            images = []
+            images, whole = [], []
             for path in chunk:
-                images.append(read_image(path, model.size, config.crop))
+                try:
+                    images.append(read_image(path, model.size, config.crop))
+                    whole.append(path)
+                except DataError as error:
+                    unread.append(error)
                 meter.update(printable(path.name))
-            rows = zip(chunk, model.probabilities(np.stack(images)), strict=True)
-            found += [Prediction(path, _ranked(row, names, config.top)) for path, row in rows]
-    return found
+            if images:
+                rows = zip(whole, model.probabilities(np.stack(images)), strict=True)
+                found += [Prediction(path, _ranked(row, names, config.top)) for path, row in rows]
+    return found, unread
 
 
 def _ranked(
@@ -230,23 +235,43 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     Hidden files are passed over, as a Mac adds them; how many others are, is said.
 
     Raises:
-        DataError: a path is missing, or a folder holds no images.
+        DataError: a folder holds no images.
     """
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            if not path.exists():
-                raise DataError(f"the image {path} does not exist")
             files.append(path)
             continue
-        seen = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-        inside = [p for p in seen if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()]
+        seen = _seen(path)
+        inside = [p for p in seen if _is_image(p)]
         if not inside:
-            raise DataError(f"{path} holds no images", expected=" ".join(IMAGE_SUFFIXES))
+            raise _no_images(
+                path, [p for p in seen if p.is_dir() and any(map(_is_image, _seen(p)))]
+            )
         if others := len(seen) - len(inside):
-            say(f"{path}: {others} files and folders of other names are left out")
+            many = f"{others} files and folders of other names are"
+            one = "1 file or folder of another name is"
+            say(f"{path}: {one if others == 1 else many} left out")
         files += inside
     return files
+
+
+def _seen(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _is_image(path: Path) -> bool:
+    return is_image_name(path) and not path.is_dir()
+
+
+def _no_images(folder: Path, full: Sequence[Path]) -> DataError:
+    """Return the error for a folder without images; those of `full` are its sub-folders with."""
+    if not full:
+        return DataError(f"{folder} holds no images", expected=" ".join(IMAGE_SUFFIXES))
+    return DataError(
+        f"{folder} holds no images, but {counted(len(full), 'sub-folder')} with some",
+        fix=f"name those: {shlex.quote(str(folder))}/*/",
+    )
 
 
 def class_names(reference: ModelReference, classes: int) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from bloodedge import files
 from bloodedge.deploy.gallery import MAX_CELLS, contact_sheet
 from bloodedge.deploy.predict import Prediction, printable
 from bloodedge.errors import ConfigError
+from bloodedge.images import counted, read_image
 
 _THUMBNAIL = 96
 _CAPTION = 24
@@ -61,8 +62,6 @@ def write_sheet(predictions: Sequence[Prediction], path: Path, *, crop: int | No
         path: the PNG.
         crop: as they were classified.
     """
-    from bloodedge.images import read_image
-
     doubtful = sorted(predictions, key=lambda prediction: prediction.ranked[0][1])
     shown = doubtful[:MAX_CELLS]
     captions = [
@@ -70,6 +69,6 @@ def write_sheet(predictions: Sequence[Prediction], path: Path, *, crop: int | No
         for p in shown
     ]
     images = [read_image(p.image, _THUMBNAIL, crop) for p in shown]
-    rest = f" of {len(predictions)}" if len(shown) < len(predictions) else ""
-    title = f"{len(shown)}{rest} images, the least sure first"
+    many = f"{len(shown)} of " if len(shown) < len(predictions) else ""
+    title = f"{many}{counted(len(predictions), 'image')}, the least sure first"
     contact_sheet(images, captions, title, path)

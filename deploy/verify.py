@@ -48,7 +48,7 @@ class Gate:
     tie: float = 0.0
     class_drop: float = 0.05
     ece_rise: float = 0.02
-    given: frozenset[str] = frozenset()
+    given: tuple[str, ...] = ()
 
     def most(self, limit: str, images: int) -> float:
         """Return a limit, or what one of so many images amounts to if that is more."""
@@ -90,7 +90,7 @@ def limits(
         if value is not None and not 0.0 <= value <= 1.0:
             raise ConfigError(f"{option} {value}", expected="a fraction, as 0.01 for one point")
     asked = {name: value for name, value in given.items() if value is not None}
-    return replace(GATES[variant], **asked, given=frozenset(asked))
+    return replace(GATES[variant], **asked, given=tuple(asked))
 
 
 def failures(gate: Gate, found: Comparison, class_names: Sequence[str] = ()) -> list[str]:

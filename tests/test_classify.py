@@ -22,9 +22,8 @@ import pytest
 from bloodedge.benchmarks.bundle import CLASSIFY, BundleConfig, bundle
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
-from bloodedge.deploy.predict import IMAGE_SUFFIXES
 from bloodedge.errors import DataError
-from bloodedge.images import read_image
+from bloodedge.images import IMAGE_SUFFIXES, read_image
 
 Write = Callable[..., Path]
 
@@ -175,6 +174,33 @@ def test_colour_of_twelve_bits_in_sixteen_is_refused_here_as_there(
     # Pillow reads no such TIFF at all in some versions.
     with pytest.raises(module.PictureError, match=r"16 bits|no picture"):
         module.read_picture(path, 64, None)
+
+
+@pytest.mark.parametrize("kind", ["tif", "gif", "png", "webp"])
+def test_several_pictures_in_a_file_are_refused_here_as_there(
+    module: ModuleType, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"cells.{kind}"
+    pages = [module.Image.open(picture(tmp_path / f"{i}.png", 70, 70, 3, seed=i)) for i in range(3)]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    with pytest.raises(module.PictureError, match=r"of 3 (pages|frames): save each as a file"):
+        module.read_picture(path, 64, None)
+    with pytest.raises(DataError, match=r"of 3 (pages|frames); expected one picture"):
+        read_image(path, 64)
+    pages[0].save(path)
+    assert module.read_picture(path, 64, None).shape == (64, 64, 3)
+
+
+def test_a_thumbnail_and_a_mask_are_no_further_pages(module: ModuleType, tmp_path: Path) -> None:
+    path = picture(tmp_path / "cells.tif", 70, 70, 3)
+    tiff = module.Image.open(path)
+    smaller, mask = tiff.resize((20, 20)), tiff.convert("1")
+    smaller.encoderinfo, mask.encoderinfo = {"tiffinfo": {254: 1}}, {"tiffinfo": {254: 4, 262: 4}}
+    tiff.save(path, save_all=True, append_images=[smaller, mask])
+    # Pillow has no pixels of a mask.
+    with module.Image.open(path) as saved, pytest.raises(SyntaxError):
+        saved.seek(2)
+    assert np.abs(module.read_picture(path, 64, None).astype(int) - read_image(path, 64)).max() <= 1
 
 
 def test_no_program_is_started_for_a_picture(module: ModuleType, tmp_path: Path) -> None:

@@ -70,6 +70,33 @@ def test_default_size_and_loose_files(cells: Path) -> None:
     assert data.describe()["skipped_files"] == 4
 
 
+def test_files_of_other_names_are_left_out_and_told_once(
+    cells: Path, split_cells: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, inside in ((cells, "mono"), (split_cells, "test/b")):
+        before = load_data(str(folder), size=8)
+        assert "left out" not in capsys.readouterr().err
+        for name in ("notes.txt", "found.csv", "000.xml", "Thumbs.db"):
+            (folder / inside / name).write_text("no image")
+        data = load_data(str(folder), size=8)
+        assert (data.fingerprint, data.describe()["skipped_files"]) == (before.fingerprint, 4)
+        told = f"{folder}: 3 files left out, named as no image, or in no class folder"
+        assert capsys.readouterr().err.splitlines() == [told]
+
+
+@pytest.mark.parametrize("number", [2, 12])
+def test_all_files_that_cannot_be_read_are_one_error(cells: Path, number: int) -> None:
+    bad = sorted((cells / "mono").iterdir())[:number]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(DataError) as caught:
+        load_data(str(cells), size=8)
+    names = ", ".join(f"mono/{path.name}" for path in bad[:10])
+    more = " and 2 more" if number == 12 else ""
+    start = f"{number} of 60 files cannot be used: {names}{more}; the first: {bad[0]} cannot be"
+    assert str(caught.value).startswith(start)
+
+
 def test_given_splits_are_kept(split_cells: Path) -> None:
     data = load_data(str(split_cells), size=8)
     assert [class_counts(data[s].labels, 2) for s in SPLITS] == [[1, 1], [2, 2], [3, 3]]
@@ -161,14 +188,22 @@ def spoil(cells: Path, case: str) -> str:
     if case == "one class":
         shutil.rmtree(cells / "seg")
         shutil.rmtree(cells / "mono")
-        return "has 1 sub-folders"
+        return "has 1 sub-folder;"
     if case == "no class":
         for name in ("blast", "mono", "seg"):
             shutil.rmtree(cells / name)
-        return "has 0 sub-folders"
-    if case == "not an image":
-        (blast / "notes.txt").write_text("see page 3")
-        return r"notes\.txt cannot be read as an image"
+        return "has no sub-folders"
+    if case == "no image":
+        for path in blast.iterdir():
+            path.rename(path.with_suffix(".txt"))
+        return r"blast holds no images beside 10 files of other names; expected .* named \.png"
+    if case == "one image":
+        for path in sorted(blast.iterdir())[1:]:
+            path.unlink()
+        return "blast holds 1 image; expected at least 3 of each class$"
+    if case == "stack":
+        cv2.imwritemulti(str(blast / "z.tif"), [np.zeros((9, 9, 3), np.uint8)] * 5)
+        return r"z\.tif is a TIFF of 5 pages"
     if case == "truncated":
         path = blast / "004.png"
         path.write_bytes(path.read_bytes()[:50])
@@ -183,8 +218,8 @@ def spoil(cells: Path, case: str) -> str:
     return "has train, but no test and no val"
 
 
-CASES = "empty class,small class,only copies,one class,no class,not an image,truncated,"
-CASES += "broken link,nested,train alone"
+CASES = "empty class,small class,only copies,one class,no class,no image,one image,stack,"
+CASES += "truncated,broken link,nested,train alone"
 
 
 @pytest.mark.parametrize("case", CASES.split(","))

@@ -128,7 +128,7 @@ def test_limits_that_are_given_replace_the_gates_own() -> None:
     assert (gate.accuracy_drop, gate.class_drop, gate.ece_rise) == (0.1, 0.2, 0.3)
     assert gate.agreement == verify.GATES["int8"].agreement
     assert verify.limits("int8") == verify.GATES["int8"]
-    assert gate.given == {"accuracy_drop", "class_drop", "ece_rise"}
+    assert gate.given == ("accuracy_drop", "class_drop", "ece_rise")
     assert verify.limits("int8", max_drop=0.0).accuracy_drop == 0.0
     with pytest.raises(ConfigError, match="--max-ece"):
         verify.limits("int8", max_ece=2)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bloodedge import images
 from bloodedge.errors import DataError
+from bloodedge.frames import several
 from bloodedge.images import decode_image, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
@@ -109,6 +110,32 @@ def test_truncated_images_are_refused(suffix: str, share: float) -> None:
     whole = encode(large, suffix)
     with pytest.raises(DataError, match=r"cells/a.* cannot be read as an image"):
         decode_image(whole[: int(len(whole) * share)], 16, "cells/a")
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("GIF", "gif"), ("PNG", "png"), ("WebP", "webp")])
+def test_an_animation_is_refused_and_one_frame_read(kind: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"cell.{suffix}"
+    frames = np.random.default_rng(2).integers(0, 256, (3, 40, 40, 3), np.uint8)
+    for number in (1, 2, 3):
+        animation = cv2.Animation()
+        animation.frames, animation.durations = list(frames[:number]), [100] * number
+        assert cv2.imwriteanimation(str(path), animation)
+        assert cv2.imcount(str(path)) == number
+        if number == 1:
+            assert read_image(path, 16).shape == (16, 16, 3)
+            continue
+        with pytest.raises(DataError, match=f"is a {kind} of {number} frames; expected one pic"):
+            read_image(path, 16)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from([b"GIF89a", b"II*\0", b"MM\0+", b"\x89PNG\r\n\x1a\n", b"RIFF1234WEBPVP8X"]),
+    st.binary(max_size=200),
+)
+def test_any_bytes_have_some_number_of_frames(start: bytes, data: bytes) -> None:
+    said = several(start + data)
+    assert said is None or said.startswith("a ")
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from bloodedge.deploy.predict import (
 )
 from bloodedge.errors import BloodedgeError, ConfigError, DataError, ModelError
 from bloodedge.references import ModelReference, find_model
+from bloodedge.runs import runs_root
 
 SIDE = 16
 NAMES = ("red", "green", "blue")
@@ -67,6 +70,25 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def make_zoo(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Path]:
+    """Return what makes a zoo of one model that is an export, and returns its folder."""
+
+    def make(name: str) -> Path:
+        folder = tmp_path / "zoo" / name
+        folder.mkdir(parents=True)
+        (folder / f"{name}.tflite").write_bytes(content)
+        manifest = {"schema_version": 1, "kind": "export", "name": name, "data": {}, "metrics": {}}
+        manifest |= {"model": {"class_names": NAMES}, "files": {f"{name}.tflite": {}}}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        monkeypatch.setenv("BLOODEDGE_ZOO", str(folder.parent))
+        return folder.parent
+
+    return make
+
+
 def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["predict", *map(str, arguments)], env={"COLUMNS": "150"})
 
@@ -75,7 +97,8 @@ def run(*arguments: object) -> Any:
 
 
 def test_the_class_is_the_brightest_channel(model: Path, images: Path) -> None:
-    found = predict(PredictConfig(str(model), (images,)))
+    found, unread = predict(PredictConfig(str(model), (images,)))
+    assert unread == []
     assert [(p.image.name, p.ranked[0][0]) for p in found] == [
         ("a.PNG", "class 0"),
         ("b.png", "class 2"),
@@ -133,7 +156,7 @@ def test_damaged_labels_do_not_keep_a_model_from_predicting(
     model: Path, content: bytes, images: Path
 ) -> None:
     model.write_bytes(append_labels(content, NAMES).replace(b"green", b"gre\x1bn"))
-    found = predict(PredictConfig(str(model), (images,), top=1))
+    found, _ = predict(PredictConfig(str(model), (images,), top=1))
     assert [len(p.ranked) for p in found] == [1, 1, 1]
     assert found[0].ranked[0][0] == "class 0"
 
@@ -154,6 +177,23 @@ def test_a_folder_may_hold_other_things(images: Path, capsys: pytest.CaptureFixt
     assert [p.name for p in image_files([images])] == ["a.PNG", "b.png", "c.bmp"]
     left = len(list(images.iterdir())) - 4
     assert f"{left} files and folders of other names are left out" in capsys.readouterr().err
+    (images / "more.png").rmdir()
+    image_files([images])
+    assert "1 file or folder of another name is left out" in capsys.readouterr().err
+
+
+def test_a_folder_of_class_folders_names_them(images: Path, tmp_path: Path) -> None:
+    parent = tmp_path / "my cells"
+    (parent / "empty").mkdir(parents=True)
+    (parent / ".hidden").mkdir()
+    image(parent / ".hidden" / "a.png", (1, 2, 3))
+    with pytest.raises(DataError, match=r"my cells holds no images; expected \.png"):
+        image_files([parent])
+    images.rename(parent / "blast")
+    with pytest.raises(
+        DataError, match=r"holds no images, but 1 sub-folder with some; .*cells'/\*/"
+    ):
+        image_files([parent])
 
 
 def test_logits_are_refused(logits_tflite: bytes, tmp_path: Path, images: Path) -> None:
@@ -270,8 +310,8 @@ def test_a_crop_classifies_and_shows_the_middle_alone(
     assert found == {"whole": "class 0", "cut": "class 2"}
     assert len(np.unique(shown[0].reshape(-1, 3), axis=0)) > 1
     assert np.unique(shown[1].reshape(-1, 3), axis=0).tolist() == [[20, 20, 200]]
-    for wrong, error in ((0, ConfigError), (25, DataError)):
-        assert isinstance(run(model, tmp_path / "cell.png", "--crop", wrong).exception, error)
+    assert isinstance(run(model, tmp_path / "cell.png", "--crop", 0).exception, ConfigError)
+    assert "expected at least 25x25" in run(model, tmp_path / "cell.png", "--crop", 25).stderr
 
 
 def test_a_contact_sheet_is_a_picture_of_its_rows(tmp_path: Path) -> None:
@@ -288,9 +328,13 @@ def test_a_contact_sheet_is_a_picture_of_its_rows(tmp_path: Path) -> None:
 def test_more_images_than_are_read_at_once(
     model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = predict(PredictConfig(str(model), (images,)))
+    whole, _ = predict(PredictConfig(str(model), (images,)))
     monkeypatch.setattr("bloodedge.deploy.predict._AT_ONCE", 2)
-    parts = predict(PredictConfig(str(model), (images,)))
+    gone = tuple(images / f"gone{i}.png" for i in range(3))
+    # Of the second two none can be read.
+    parts, unread = predict(PredictConfig(str(model), (images / "a.PNG", *gone, images)))
+    assert parts.pop(0).image.name == "a.PNG"
+    assert [str(error).split()[0] for error in unread] == list(map(str, gone))
     assert [(p.image, p.ranked) for p in parts] == [(p.image, p.ranked) for p in whole]
 
 
@@ -304,40 +348,118 @@ def test_the_table(model: Path, content: bytes, images: Path) -> None:
     assert "99.3" in lines[0]
 
 
+def test_the_table_leaves_out_what_would_be_0(model: Path, images: Path) -> None:
+    # e^-5.6 to 1 is 0.4 %, e^-8 is 0.03 %.
+    image(images / "a.PNG", (255, 75, 0))
+    shown = run(model, images / "a.PNG").stdout
+    assert "class 1 0.4" in shown
+    assert "class 2" not in shown
+    assert "class 1 0.4, class 2 0.0" in run(model, images / "a.PNG", "--top", 3).stdout
+    image(images / "a.PNG", (255, 0, 0))
+    sure = run(model, images / "a.PNG").stdout
+    assert ("class 0" in sure, "then" in sure) == (True, False)
+
+
+def test_the_table_names_images_without_the_folders_that_all_share(
+    model: Path, images: Path, tmp_path: Path
+) -> None:
+    def named(*paths: Path) -> list[str]:
+        return [line.split()[0] for line in run(model, *paths).stdout.splitlines()[-len(paths) :]]
+
+    b, c = images / "b.png", images / "c.bmp"
+    assert named(b, c) == ["b.png", "c.bmp"]
+    other = image(tmp_path / "other" / "b.png", (1, 2, 3))
+    assert named(b, other) == ["images/b.png", "other/b.png"]
+    table = tmp_path / "found.csv"
+    assert run(model, b, "--csv", table).exit_code == 0
+    assert f"\n{b}," in table.read_text()
+
+
+def test_which_file_answers_is_said_beside_the_results(
+    model: Path,
+    images: Path,
+    make_zoo: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zoo, runs = make_zoo("tiny"), runs_root()
+    for name, said in (
+        (model, f"model: {model}"),
+        ("tiny", f"model: {zoo}/tiny/tiny.tflite (zoo; no run tiny in {runs})"),
+        (f"{zoo}/tiny/tiny.tflite", f"model: {zoo}/tiny/tiny.tflite"),
+    ):
+        done = run(name, images / "b.png")
+        assert said in done.stderr.splitlines()
+        assert "model:" not in done.stdout
+    shutil.copytree(zoo / "tiny", runs / "tiny")
+    assert f"model: {runs}/tiny/tiny.tflite" in run("tiny", images / "b.png").stderr.splitlines()
+    monkeypatch.setenv("BLOODEDGE_RUNS", str(zoo))
+    assert f"model: {zoo}/tiny/tiny.tflite" in run("tiny", images / "b.png").stderr.splitlines()
+
+
 def test_a_backend_for_no_keras_model_is_refused(model: Path, images: Path) -> None:
     done = run(model, images, "--backend", "jax")
     assert isinstance(done.exception, ConfigError)
     assert "--backend without a Keras model" in str(done.exception)
 
 
-def test_a_model_of_the_zoo_by_name(
-    content: bytes, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "zoo" / "tiny"
-    folder.mkdir(parents=True)
-    (folder / "tiny.tflite").write_bytes(content)
-    manifest = {"schema_version": 1, "kind": "export", "name": "tiny", "data": {}, "metrics": {}}
-    manifest |= {"model": {"class_names": NAMES}, "files": {"tiny.tflite": {}}}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    monkeypatch.setenv("BLOODEDGE_ZOO", str(tmp_path / "zoo"))
+def test_a_model_of_the_zoo_by_name(images: Path, make_zoo: Callable[[str], Path]) -> None:
+    make_zoo("tiny")
     done = run("tiny", images / "b.png", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)[0]["class"] == "blue"
 
 
-@pytest.mark.parametrize("bad", ["missing.png", "text.png", "cut.png", "empty"])
-def test_one_unreadable_image_stops_all_before_anything_is_printed(
-    bad: str, model: Path, images: Path
+def test_what_cannot_be_read_is_a_line_and_the_others_are_classified(
+    model: Path, images: Path, tmp_path: Path
 ) -> None:
-    (images / "text.png").write_text("not an image")
-    (images / "cut.png").write_bytes((images / "b.png").read_bytes()[:30])
+    bad = {name: images / name for name in ("missing.png", "cut.png", "stack.tif", "text.png")}
+    bad["text.png"].write_text("not an image")
+    bad["cut.png"].write_bytes((images / "b.png").read_bytes()[:30])
+    cv2.imwritemulti(str(bad["stack.tif"]), [np.zeros((9, 9, 3), np.uint8)] * 5)
+    table, sheet = tmp_path / "found.csv", tmp_path / "found.png"
+    done = run(model, bad["missing.png"], images, "--csv", table, "--sheet", sheet)
+    assert done.exit_code == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert [Path(line.split()[1]).name for line in errors] == list(bad)
+    assert "stack.tif is a TIFF of 5 pages" in errors[2]
+    names = ["a.PNG", "b.png", "c.bmp"]
+    with table.open(newline="") as file:
+        assert [Path(row["image"]).name for row in csv.DictReader(file)] == names
+    assert [name for name in names if name in done.stdout] == names
+    assert sheet.is_file()
+    found = json.loads(run(model, images, "--json").stdout)
+    assert [Path(one["image"]).name for one in found] == names
+
+
+def test_where_nothing_can_be_read_nothing_is_written(model: Path, tmp_path: Path) -> None:
+    gone, table, sheet = (tmp_path / name for name in ("gone.png", "found.csv", "found.png"))
+    done = run(model, gone, "--csv", table, "--sheet", sheet)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"error: {gone} is not a file" in done.stderr
+    assert not table.exists()
+    assert not sheet.exists()
+
+
+def test_an_empty_folder_stops_all_before_anything_is_printed(model: Path, images: Path) -> None:
     (images / "empty").mkdir()
-    done = run(model, images / "b.png", images / bad)
-    assert done.exit_code != 0
-    assert done.stdout == ""
+    done = run(model, images / "b.png", images / "empty")
     assert isinstance(done.exception, DataError)
-    assert str(images / bad) in str(done.exception)
-    assert "\n" not in str(done.exception)
+    assert (done.stdout, f"{images / 'empty'} holds no images" in str(done.exception)) == ("", True)
+
+
+def test_the_model_comes_first(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for first in (images / "b.png", images):
+        done = run(first, "brightest.tflite")
+        assert isinstance(done.exception, ModelError)
+        said = f"{first} is no model, but brightest.tflite is; expected the model first"
+        assert said in str(done.exception)
+    done = run(images / "b.png", images / "c.bmp")
+    said = "b.png is no model; expected a file ending in .keras, .tflite or .f16.npz"
+    assert str(done.exception).endswith(said)
+    assert "no run, file or zoo model 'nowhere'" in str(run("nowhere", model).exception)
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "cut"])

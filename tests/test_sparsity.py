@@ -252,7 +252,9 @@ def test_bad_settings_are_refused_when_built(bad: dict[str, Any], why: str):
 def test_what_cannot_be_pruned_leaves_no_run(colours: Dataset, tiny_file: Path):
     use_backend()
     short = SparsityConfig(str(tiny_file), "short", replace(FIT, epochs=1, batch=192))
-    with pytest.raises(ConfigError, match=r"steps of fine-tuning; expected 4 or more.*raise --epochs"):
+    with pytest.raises(
+        ConfigError, match=r"steps of fine-tuning; expected 4 or more.*raise --epochs"
+    ):
         sparsify(short, colours)
     two = {n: type(s)(s.images, s.labels % 2) for n, s in colours.splits.items()}
     with pytest.raises(ModelError, match="3 classes, the data 2"):

@@ -10,6 +10,7 @@ import pytest
 
 from bloodedge.errors import DataError
 from bloodedge.images import decode_image
+from bloodedge.tiff import pages
 
 SIDE = 16
 RGB = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
@@ -96,3 +97,49 @@ def test_a_tag_that_points_outside_costs_no_other() -> None:
     struct.pack_into("<HHQQ", data, rows, 700, 3, 9, 2**63 + 1)
     with pytest.raises(DataError, match="stored one after the other"):
         decode_image(bytes(data), SIDE, "x")
+
+
+def stack(first: bytes, *kinds: int) -> bytes:
+    """Return a TIFF with its directory again for each of `kinds`, which says what an image is."""
+    order, big = ("<" if first[:2] == b"II" else ">"), first[2:4] in (b"+\0", b"\0+")
+    offset, count, entry = ("Q", "Q", "HHQQ") if big else ("I", "H", "HHII")
+    data, link = bytearray(first), 8 if big else 4
+    (at,) = struct.unpack_from(order + offset, data, link)
+    (entries,) = struct.unpack_from(order + count, data, at)
+    end = at + struct.calcsize(order + count) + entries * struct.calcsize(order + entry)
+    own = data[at + struct.calcsize(order + count) : end]
+    for kind in kinds:
+        struct.pack_into(order + offset, data, end, len(data))
+        value = struct.pack(order + "I", kind).ljust(struct.calcsize(order + offset), b"\0")
+        data += struct.pack(order + count, entries + 1)
+        data += struct.pack(order + entry[:-1], 254, 4, 1) + value + own
+        end = len(data)
+        data += bytes(struct.calcsize(order + offset))
+    return bytes(data)
+
+
+PAGE, THUMBNAIL, MASK = 2, 1, 4
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", ["", "big"])
+def test_a_stack_is_refused_and_a_thumbnail_is_no_page(big: str, order: str) -> None:
+    first = tiff(RGB, big, order)
+    np.testing.assert_array_equal(
+        decode_image(stack(first, THUMBNAIL, MASK, PAGE | MASK), SIDE, "x"), RGB
+    )
+    for kinds, number in (((0,), 2), ((PAGE,) * 4, 5), ((THUMBNAIL, 0), 2)):
+        said = f"x is a TIFF of {number} pages; expected one picture in a file; to mend it: save"
+        with pytest.raises(DataError, match=said):
+            decode_image(stack(first, *kinds), SIDE, "x")
+
+
+def test_a_stack_that_was_cut_off_or_goes_in_a_circle() -> None:
+    whole = stack(tiff(RGB), PAGE)
+    for size in (len(whole) - 30, len(tiff(RGB))):
+        assert pages(whole[:size]) == 2
+    (at,) = struct.unpack_from("<I", whole, 4)
+    assert pages(whole[:-4] + struct.pack("<I", at)) == 2
+    # A writer may leave out the place behind the last directory.
+    assert pages(stack(tiff(RGB), THUMBNAIL)[:-4]) == 1
+    assert pages(b"no TIFF") == 1

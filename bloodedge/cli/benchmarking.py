@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -284,12 +283,8 @@ def _note(row: BenchmarkRow, result: BenchmarkResult) -> str:
 
 
 def _short(names: Sequence[str]) -> dict[str, str]:
-    """Return paths without the folders and the ending that all share.
+    """Return what tells names apart: not the folders and the ending that all files share."""
+    from bloodedge.tables import short_paths
 
-    What tells two apart stands between.
-    """
-    paths = {name: PurePath(name) for name in names if PurePath(name).is_absolute()}
-    folders = zip(*(path.parts[:-1] for path in paths.values()), strict=False)
-    shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, folders))
-    short = {name: str(PurePath(*path.parts[shared:])) for name, path in paths.items()}
+    short = short_paths(name for name in names if PurePath(name).is_absolute())
     return {name: short.get(name, name).removesuffix(".tflite") for name in names}

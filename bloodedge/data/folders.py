@@ -16,10 +16,12 @@ from bloodedge.data.dataset import MAX_CLASSES, SPLITS, Dataset, Images, Split, 
 from bloodedge.data.npz import MAX_BYTES
 from bloodedge.data.splitting import FRACTIONS, MIN_IMAGES, crossing, divide
 from bloodedge.errors import DataError
-from bloodedge.images import decode_image, read_bytes
+from bloodedge.images import IMAGE_SUFFIXES, counted, decode_image, is_image_name, read_bytes
 from bloodedge.threads import threads
 
 _JUNK = {"thumbs.db", "desktop.ini"}
+# Files that an error names at most.
+_NAMED = 10
 # What others call the splits, in any case.
 _SPLIT_NAMES = {
     **{name: name for name in SPLITS},
@@ -41,7 +43,8 @@ def load_folder(folder: Path, size: int, seed: int) -> Dataset:
 
     Each image is cut to its central square, resized and made uint8 RGB (see
     `bloodedge.images`). Without train, val and test sub-folders, every class is divided 70/10/20
-    by `seed`, exact duplicates staying together. Hidden files are skipped, links are followed.
+    by `seed`, exact duplicates staying together. Hidden files and those whose names are no image's
+    are skipped; of the latter in class folders the number is said. Links are followed.
     Classes are named after their folders, in Unicode's composed form: a copy on a Mac has the same.
 
     Args:
@@ -52,19 +55,22 @@ def load_folder(folder: Path, size: int, seed: int) -> Dataset:
 
     Raises:
         DataError: neither layout, a class that is empty, too small or missing in a split, a
-            single class, or a file that is no image.
+            single class, or files that are no images.
     """
     if not 8 <= size <= 1024 or seed < 0:
         raise DataError(
             f"size {size}, seed {seed}", expected="8 to 1024 pixels a side, a seed of 0 or more"
         )
     names, files, skipped = _list(folder)
+    if others := sum(not _is_hidden(path) for path in skipped):
+        what = "named as no image, or in no class folder"
+        say(f"{folder}: {counted(others, 'file')} left out, {what}")
     if len(files) * size * size * 3 > MAX_BYTES:
         raise DataError(
             f"{len(files)} images of {size}x{size} pixels take more than 16 GiB",
             fix="choose a smaller --size",
         )
-    digests, images = _read(files, size)
+    digests, images = _read(files, size, folder)
     given = bool(files[0].split)
     labels = np.array([file.label for file in files])
     where = [file.split for file in files] if given else divide(labels, digests, names, seed)
@@ -75,19 +81,19 @@ def load_folder(folder: Path, size: int, seed: int) -> Dataset:
     way = "as given" if given else f"seeded 70/10/20 split, seed {seed}"
     name = folder.resolve().name
     title = f"{name} (folder of images, {way})"
-    details = {"folder": name, "split": way, "skipped_files": skipped, **details}
+    details = {"folder": name, "split": way, "skipped_files": len(skipped), **details}
     return Dataset(name, "folder", title, names, splits, details)
 
 
-def _list(folder: Path) -> tuple[tuple[str, ...], list[_File], int]:
-    """Return the class names, the files in a fixed order, and how many were skipped."""
+def _list(folder: Path) -> tuple[tuple[str, ...], list[_File], list[Path]]:
+    """Return the class names, the files in a fixed order, and what was skipped."""
     folders, loose, skipped = _children(folder)
     given = _given(folders)
     if not given:
         classes, more = _classes(folders, folder, MIN_IMAGES)
         names = tuple(sorted(classes))
         files = [_File(p, label) for label, name in enumerate(names) for p in classes[name]]
-        return names, files, skipped + more + len(loose)
+        return names, files, [*skipped, *more, *loose]
     if missing := set(SPLITS) - set(given):
         raise DataError(
             f"{folder} has {next(iter(given))}, but no {' and no '.join(sorted(missing))}",
@@ -107,7 +113,7 @@ def _list(folder: Path) -> tuple[tuple[str, ...], list[_File], int]:
             )
         skipped += more
         files += [_File(p, i, split) for i, name in enumerate(names) for p in classes[name]]
-    return names, files, skipped + len(loose)
+    return names, files, [*skipped, *loose]
 
 
 def _given(folders: list[Path]) -> dict[str, Path]:
@@ -119,62 +125,99 @@ def _given(folders: list[Path]) -> dict[str, Path]:
     return {sub.name: sub for sub in folders if sub.name in SPLITS}
 
 
-def _classes(folders: list[Path], where: Path, least: int) -> tuple[dict[str, list[Path]], int]:
-    """Return the files of every class folder, and how many files were skipped."""
+def _classes(
+    folders: list[Path], where: Path, least: int
+) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Return the image files of every class folder, and what was skipped."""
     if not 2 <= len(folders) <= MAX_CLASSES:
         raise DataError(
-            f"{where} has {len(folders)} sub-folders",
+            f"{where} has {counted(len(folders), 'sub-folder')}",
             expected=f"one for each of 2 to {MAX_CLASSES} classes, or train, val and test",
         )
-    classes, skipped = {}, 0
+    classes: dict[str, list[Path]] = {}
+    skipped: list[Path] = []
     for sub in folders:
         if not sub.name.strip() or not sub.name.isprintable():
             raise DataError(
                 f"{where} has the class {sub.name!r}", expected="a name that can be printed"
             )
-        inner, files, more = _children(sub)
+        inner, inside, hidden = _children(sub)
         if inner:
             raise DataError(f"{inner[0]} is a folder inside a class folder", expected="images")
+        files = [path for path in inside if is_image_name(path)]
+        others = [path for path in inside if not is_image_name(path)]
         if len(files) < least:
+            beside = f" beside {counted(len(others), 'file')} of other names" if others else ""
+            named = f", named {' '.join(IMAGE_SUFFIXES)}" if others else ""
             raise DataError(
-                f"{sub} holds {len(files) or 'no'} images",
-                expected=f"at least {least} of each class",
+                f"{sub} holds {counted(len(files), 'image')}{beside}",
+                expected=f"at least {least} of each class{named}",
             )
         name = unicodedata.normalize("NFC", sub.name.strip())
         if name in classes:
             raise DataError(f"{where} has the class {name!r} twice", expected="one folder of each")
         classes[name] = files
-        skipped += more
+        skipped += [*hidden, *others]
     return classes, skipped
 
 
-def _children(folder: Path) -> tuple[list[Path], list[Path], int]:
-    """Return a folder's sub-folders and files in order, and how many hidden files it has."""
+def _children(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Return a folder's sub-folders and files in order, and the hidden ones."""
     try:
         entries = sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
-    seen = [e for e in entries if e.name[0] != "." and e.name.lower() not in _JUNK]
+    seen = [entry for entry in entries if not _is_hidden(entry)]
     folders = [entry for entry in seen if entry.is_dir()]
     files = [entry for entry in seen if not entry.is_dir()]
-    return folders, files, len(entries) - len(seen)
+    return folders, files, [entry for entry in entries if _is_hidden(entry)]
 
 
-def _read(files: list[_File], size: int) -> tuple[list[str], Images]:
-    """Return the SHA-256 of every image, and it, (N, size, size, 3): copies may be saved anew."""
+def _is_hidden(path: Path) -> bool:
+    return path.name[0] == "." or path.name.lower() in _JUNK
 
-    def load(file: _File) -> tuple[str, Images]:
-        image = decode_image(read_bytes(file.path), size, str(file.path))
+
+def _read(files: list[_File], size: int, folder: Path) -> tuple[list[str], Images]:
+    """Return the SHA-256 of every image, and it, (N, size, size, 3): copies may be saved anew.
+
+    Raises:
+        DataError: files cannot be read; all are counted.
+    """
+
+    def load(file: _File) -> tuple[str, Images] | DataError:
+        try:
+            image = decode_image(read_bytes(file.path), size, str(file.path))
+        except DataError as error:
+            return error
         return hashlib.sha256(image.tobytes()).hexdigest(), image
 
     digests: list[str] = []
     images = np.empty((len(files), size, size, 3), np.uint8)
+    bad: list[tuple[Path, DataError]] = []
     # OpenCV decodes outside the interpreter's lock.
     with threads() as workers:
-        for digest, image in track(workers.map(load, files), "reading images", len(files)):
-            images[len(digests)] = image
-            digests.append(digest)
+        loaded = track(workers.map(load, files), "reading images", len(files))
+        for file, found in zip(files, loaded, strict=True):
+            if isinstance(found, DataError):
+                bad.append((file.path, found))
+            else:
+                images[len(digests)] = found[1]
+                digests.append(found[0])
+    if bad:
+        raise _unread(bad, len(files), folder)
     return digests, images
+
+
+def _unread(bad: list[tuple[Path, DataError]], files: int, folder: Path) -> DataError:
+    """Return the one error for all files that cannot be read: mending each first would be slow."""
+    first = bad[0][1]
+    if len(bad) == 1:
+        return first
+    names = ", ".join(str(path.relative_to(folder)) for path, _ in bad[:_NAMED])
+    rest = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    return DataError(
+        f"{len(bad)} of {files} files cannot be used: {names}{rest}; the first: {first}"
+    )
 
 
 def _gather(images: Images, labels: Any, where: list[str]) -> Mapping[str, Split]:
@@ -186,7 +229,8 @@ def _details(digests: list[str], where: list[str], seed: int, given: bool) -> di
     """Return what a manifest records; say what a user should know before trusting the split."""
     shared = crossing(digests, where)
     if shared:
-        say(f"warning: {shared} images are in more than one split, pixel for pixel")
+        are = "image is" if shared == 1 else "images are"
+        say(f"warning: {shared} {are} in more than one split, pixel for pixel")
     recipe = {} if given else {"split_seed": seed, "fractions": dict(FRACTIONS)}
     return {
         "files": len(digests),
