@@ -17,7 +17,8 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
 from bloodedge.errors import ConfigError, RunError
 from bloodedge.references import find_model
-from bloodedge.runs import Run, is_finished, load_run, runs_root
+from bloodedge.runs import Run, is_finished, load_run, partial_folder, runs_root
+from bloodedge.train.checkpoint import NotContinuedError
 from bloodedge.train.finished import ASIDE, settings_that_differ
 from bloodedge.train.recipes import RECIPES, fit_config
 from bloodedge.train.registry import models
@@ -81,8 +82,8 @@ def reproduce(config: StudyConfig, data: Dataset) -> None:
 
     Raises:
         TrainingError, RunError, ConfigError: see `bloodedge.train.stage.train`.
-        RunError: a finished run of a row's name has other settings or other data, or one of its
-            evaluation's name is of another training, other images or another split.
+        RunError: a finished or interrupted run of a row's name has other settings or other data, or
+            one of its evaluation's name is of another training, other images or another split.
     """
     for recipe in config.recipes:
         for model in config.models:
@@ -97,7 +98,7 @@ def _one(model: str, recipe: str, seed: int, config: StudyConfig, data: Dataset)
     if is_finished(name):
         _check_same(wanted, data)
     else:
-        train(wanted, data)
+        _train(wanted, data)
     if not is_finished(f"{name}-test"):
         evaluate(EvaluateConfig(name), data)
         return
@@ -110,6 +111,17 @@ def _one(model: str, recipe: str, seed: int, config: StudyConfig, data: Dataset)
             fix="remove it",
         )
     say(f"{name}: done before")
+
+
+def _train(wanted: TrainConfig, data: Dataset) -> None:
+    """Train a row, or go on with it; this command has neither --resume nor --force to name."""
+    try:
+        train(wanted, data)
+    except NotContinuedError as error:
+        raise RunError(
+            f"{wanted.name}: {error.why}",
+            fix=f"repeat the first command, or remove {partial_folder(wanted.name)} to start over",
+        ) from error
 
 
 def _check_same(wanted: TrainConfig, data: Dataset) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ def join(hosts: Hosts) -> None:
             f"({str(error).splitlines()[0]})",
             fix="start the same command on each, with its own --host",
         ) from error
+    # JAX takes SIGTERM for the notice of a preemption, and goes on; here it ends a run, as alone.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     _here = hosts
     if not is_first():
         # The libraries below print as well.

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bloodedge.errors import ModelError
+
 Floats = NDArray[np.float64]
 
 # Of the normal distribution, 95 % on both sides.
@@ -88,16 +90,20 @@ def _mid_ranks(values: Floats) -> Floats:
     return ranks
 
 
-def expected_calibration_error(truth: NDArray[np.int64], p: Floats) -> float:
+def expected_calibration_error(
+    truth: NDArray[np.int64], p: Floats, *, sorted_by: Floats | None = None
+) -> float:
     """Return the mean |accuracy - confidence| over equal-width confidence bins (Guo 2017).
 
     Args:
         truth: `(N,)` class indices.
         p: `(N, C)` probabilities.
+        sorted_by: `(N, C)` other probabilities, whose confidence puts the images into bins.
     """
     confidence = p.max(axis=1)
     hit = (p.argmax(axis=1) == truth).astype(np.float64)
-    bin_of = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+    sure = confidence if sorted_by is None else sorted_by.max(axis=1)
+    bin_of = np.minimum((sure * _BINS).astype(np.int64), _BINS - 1)
     gaps = np.bincount(bin_of, weights=hit - confidence, minlength=_BINS)
     return float(np.abs(gaps).sum() / max(len(truth), 1))
 
@@ -173,9 +179,18 @@ def classification_metrics(truth: ArrayLike, probabilities: ArrayLike) -> dict[s
     Args:
         truth: `(N,)` or `(N, 1)` class indices.
         probabilities: `(N, C)` softmax outputs.
+
+    Raises:
+        ModelError: a probability is NaN or infinite.
     """
     y = np.asarray(truth, dtype=np.int64).reshape(-1)
     p = np.asarray(probabilities, dtype=np.float64)
+    if wrong := int((~np.isfinite(p)).any(axis=1).sum()):
+        raise ModelError(
+            f"the model answers {wrong} of {len(p)} images with what is no finite number",
+            expected="probabilities",
+            fix="train it again at a lower rate, or export it again",
+        )
     matrix = confusion_matrix(y, p.argmax(axis=1), p.shape[1])
     correct = int(np.trace(matrix))
     precision, recall, f1 = precision_recall_f1(matrix)

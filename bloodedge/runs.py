@@ -41,6 +41,15 @@ _UNWRITABLE = (
 )
 # What of a manifest holds more fields.
 _OBJECTS = ("config", "data", "files", "metrics", "model", "parents")
+# What options are taken from where they are not typed, and the value that goes without saying.
+_VARIABLES = {
+    "BLOODEDGE_DATA": ("--data", ""),
+    # Set by `use_backend`, too.
+    "KERAS_BACKEND": ("--backend", "tensorflow"),
+    "KERAS_DISTRIBUTION_JOB_ADDRESSES": ("--coordinator", ""),
+    "KERAS_DISTRIBUTION_NUM_PROCESSES": ("--hosts", ""),
+    "KERAS_DISTRIBUTION_PROCESS_ID": ("--host", ""),
+}
 _PACKAGES = (
     "numpy",
     "keras",
@@ -154,12 +163,13 @@ def is_finished(name: str) -> bool:
 
 def is_interrupted(name: str, root: Path | None = None) -> bool:
     """Return whether something is left of a run of that name that was not finished."""
-    partial = _partial(root or runs_root(), name)
+    partial = partial_folder(name, root)
     return partial.is_dir() and any(partial.iterdir())
 
 
-def _partial(root: Path, name: str) -> Path:
-    return root / f".{name}.partial"
+def partial_folder(name: str, root: Path | None = None) -> Path:
+    """Return where a run is until it is finished; by default below `runs_root()`."""
+    return (root or runs_root()) / f".{name}.partial"
 
 
 def load_run(folder: Path, name: str = MANIFEST) -> Run:
@@ -270,7 +280,7 @@ def open_run(
         root: where runs are; by default `runs_root()`.
         force: replace a finished run of that name, and start an interrupted one over.
         resumable: whether what an attempt left is of use.
-        resume: continue it.
+        resume: continue it; with `force` as well where it is to replace a finished run.
         reads: SHA-256 of the files that the run is made from, such as its parents'.
 
     Raises:
@@ -318,7 +328,7 @@ def open_resumable(
 def _aside(name: str) -> Iterator[RunFolder]:
     """Give a host that writes nothing a folder that is thrown away, so that all do the same."""
     with tempfile.TemporaryDirectory(prefix="bloodedge-") as folder:
-        partial = _partial(Path(folder), name)
+        partial = partial_folder(name, Path(folder))
         partial.mkdir()
         yield RunFolder(name, partial, Path(folder) / name)
 
@@ -328,7 +338,7 @@ def _opened(
     name: str, root: Path, force: bool, resumable: bool, resume: bool, reads: Collection[str]
 ) -> Iterator[RunFolder]:
     final = root / check_name(name)
-    partial = _partial(root, name)
+    partial = partial_folder(name, root)
     if not os.access(root, os.W_OK):
         # Nothing can be locked there, and this is what the user can mend.
         _refuse_existing(final, force)
@@ -422,10 +432,22 @@ def package_versions() -> dict[str, str]:
 
 
 def _command_line() -> str:
-    """Return the command for a shell; the program's own folder says nothing about the run."""
+    """Return the command for a shell, with the variables that it took options from.
+
+    The program's own folder says nothing about the run.
+    """
     program = [Path(sys.argv[0]).name]
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec is not None:
         # `python -m package` runs its `__main__`, which the command itself does not name.
         program = ["python", "-m", spec.name.removesuffix(".__main__")]
-    return shlex.join([*program, *sys.argv[1:]])
+    taken = [
+        f"{name}={shlex.quote(value)}"
+        for name, (option, usual) in _VARIABLES.items()
+        if (value := os.environ.get(name)) and value != usual and not _is_typed(option)
+    ]
+    return " ".join([*taken, shlex.join([*program, *sys.argv[1:]])])
+
+
+def _is_typed(option: str) -> bool:
+    return any(word == option or word.startswith(f"{option}=") for word in sys.argv[1:])

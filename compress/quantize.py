@@ -26,7 +26,7 @@ from bloodedge.train.device import conditions
 from bloodedge.train.loop import FitResult, fit, predict_logits
 from bloodedge.train.modelio import save_model
 from bloodedge.train.restore import restore_for
-from bloodedge.train.stage import MODEL_FILE, val_figures
+from bloodedge.train.stage import MODEL_FILE, lasting_settings, val_figures
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def quantize(config: QatConfig, data: Dataset) -> Run:
         twin.observe(images)
         _tell(config, twin, kept)
         targets = teach(config.teaching, data, config.fit)
-        settings = _settings(config, data, by_role)
+        recorded = {**asdict(config), **conditions()}
         before = _accuracy(model, data), _accuracy(twin.net, data)
         say(f"val accuracy: parent {100 * before[0]:.2f} %, in int8 {100 * before[1]:.2f} %")
         result = fit(
@@ -110,7 +110,7 @@ def quantize(config: QatConfig, data: Dataset) -> Run:
             targets,
             config.fit,
             run.path,
-            settings,
+            lasting_settings(config.fit, recorded, by_role, data),
             settle=lambda: twin.observe(images),
         )
         ranges = twin.observe(images)
@@ -138,12 +138,6 @@ def _tell(config: QatConfig, twin: Simulation, kept: dict[str, str]) -> None:
         say(f"  {layer}: {what}, kept")
     for layer, reason in twin.partly.items():
         say(f"  {layer}: {reason}")
-
-
-def _settings(config: QatConfig, data: Dataset, parents: dict[str, str]) -> dict[str, Any]:
-    """Return what must be the same when the fit is continued."""
-    others = {k: v for k, v in asdict(config).items() if k not in ("fit", "force", "resume")}
-    return {**asdict(config.fit), **others, **parents, **conditions(), "data": data.fingerprint}
 
 
 def _accuracy(model: Any, data: Dataset) -> float:

@@ -124,6 +124,23 @@ def test_two_hosts_learn_what_one_does_and_only_the_first_speaks_and_writes():
 
 @needs_jax
 @pytest.mark.slow
+def test_hosts_that_train_together_end_at_once_by_what_ends_one_alone():
+    saved = Path(os.environ["BLOODEDGE_RUNS"]) / ".two.partial" / FILES[0]
+    hosts = start_hosts(2, "--name", "two", "--devices", "all", "--epochs", "10000")
+    try:
+        while not saved.exists() and all(host.poll() is None for host in hosts):
+            time.sleep(0.01)
+        for host in hosts:
+            host.terminate()
+        assert [host.wait(20) for host in hosts] == [-signal.SIGTERM] * 2
+    finally:
+        for host in hosts:
+            host.kill()
+            host.communicate()
+
+
+@needs_jax
+@pytest.mark.slow
 def test_what_stops_the_first_host_stops_the_others():
     run = Path(os.environ["BLOODEDGE_RUNS"]) / "taken"
     run.mkdir(parents=True)

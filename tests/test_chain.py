@@ -350,7 +350,7 @@ def test_a_result_that_cannot_be_converted_is_known_before_training(
 
 
 def run(*words: str) -> Any:
-    return CliRunner(env={"COLUMNS": "160"}).invoke(app, ["compress", *words])
+    return CliRunner(env={"BLOODEDGE_DATA": "synthetic"}).invoke(app, ["compress", *words])
 
 
 def test_a_useless_recipe_asks_for_yes_really(source: Path, monkeypatch: pytest.MonkeyPatch):

@@ -19,6 +19,8 @@ from bloodedge.train.recipes import fit_config
 
 MODEL = "cnn_se_nano"
 PARAMETERS, MACS = 17_992, 3_526_848
+# So many that no factor of the work is lost in rounding.
+IMAGES = 1_000_000
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,7 +47,7 @@ def write(
         kd = {"method": "kd", "alpha": 0.5}
         lesson = {"teachers": ["a", "b"], "kd": kd, **(teaching or {})}
         config = {**config, "student": MODEL, "teaching": lesson}
-    data = {"fingerprint": "f", "images": {"train": 1000}, "class_names": ["x"] * 8, "size": 64}
+    data = {"fingerprint": "f", "images": {"train": IMAGES}, "class_names": ["x"] * 8, "size": 64}
     data |= about or {}
     manifest = {
         "schema_version": 1,
@@ -80,7 +82,7 @@ def test_runs_of_one_way_are_grouped_by_their_epochs(
     write(tmp_path, "other-rate", 0.5, learning_rate=0.1)
     write(tmp_path, "other-augmentation", 0.5, augment=AugmentConfig(colour=0.1))
     assert run(tmp_path, monkeypatch) == 0
-    work = [f"{3 * MACS * 1000 * epochs / 1e12:,.0f}" for epochs in (20, 80)]
+    work = [f"{3 * MACS * IMAGES * epochs / 1e12:,.0f}" for epochs in (20, 80)]
     rows = (tmp_path / "out/effort.md").read_text().splitlines()[-3:]
     assert rows == [
         f"| {MODEL} | labels alone | 20 | 2 | {work[0]} | 96.50 | 96.00 to 97.00 |",

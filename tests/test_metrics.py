@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bloodedge.errors import ModelError
 from bloodedge.metrics import (
     auc_one_vs_rest,
     classification_metrics,
@@ -240,6 +241,14 @@ def test_the_interval_of_a_mean_is_that_of_resampled_images() -> None:
     # Broken and mended images are the values 1 and -1.
     pairs = np.repeat([1, -1, 0], [60, 40, 300])
     np.testing.assert_allclose(mean_interval(pairs), paired_drop_interval(60, 40, 400), atol=0.004)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_answers_that_are_no_finite_numbers_are_refused_in_one_line(value: float) -> None:
+    y, p = case(0, images=30)
+    p[[2, 5], 1] = value
+    with pytest.raises(ModelError, match="answers 2 of 30 images with what is no finite number"):
+        classification_metrics(y, p)
 
 
 # ---- softmax and confusion ----

@@ -135,6 +135,47 @@ def test_header_that_lies_about_the_size(tmp_path: Path, shape: str) -> None:
         read_arrays(put_member(tmp_path / "cells.npz", body))
 
 
+def put_beside(path: Path) -> None:
+    """Add what an archive may hold beside its arrays."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.mkdir("__MACOSX")
+        archive.writestr("__MACOSX/._train_images.npy", b"\0\5\x16\7")
+        archive.writestr("README.txt", "x" * 10_000)
+
+
+def test_what_is_no_array_is_left_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = read_arrays(file)
+    # All that is read fits; what is not read does not count.
+    unpacked = sum(info.file_size for info in zipfile.ZipFile(file).infolist())
+    put_beside(file)
+    monkeypatch.setattr(npz, "MAX_BYTES", unpacked)
+    after = read_arrays(file)
+    assert list(after) == list(before)
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array)
+    monkeypatch.setattr(npz, "MAX_BYTES", unpacked - 1)
+    with pytest.raises(DataError, match="unpacks to"):
+        read_arrays(file)
+
+
+def test_an_archive_without_arrays_is_told_what_it_lacks(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.npz", "w") as archive:
+        archive.writestr("photo.jpg", b"\xff\xd8")
+    with pytest.raises(DataError, match=r"lacks train_images, .* MedMNIST's layout"):
+        load_npz(tmp_path / "photos.npz")
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_an_array_whose_name_is_damaged_is_not_skipped(file: Path, last: bool) -> None:
+    """Its name is in front of it and in the directory behind all; either may be damaged."""
+    content = bytearray(file.read_bytes())
+    find = content.rfind if last else content.find
+    content[find(b"train_images.npy") + len("train_images.np")] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_arrays(file)
+
+
 def test_encrypted_member(file: Path) -> None:
     content = bytearray(file.read_bytes())
     # Bit 0 of a member's flags, in its own header and in the central directory.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 
 from bloodedge.benchmarks import recipe_ablation, study
 from bloodedge.benchmarks.comparison import evaluated_otherwise
+from bloodedge.benchmarks.recorded import RESULTS
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
 from bloodedge.errors import ConfigError, ModelError, RunError
@@ -49,6 +50,12 @@ def test_unknown_recipes_and_models_are_refused():
         fit_config("strong", "cnn_see")
 
 
+def test_the_robust_recipe_is_that_of_the_recorded_run():
+    path = Path(__file__).parent.parent / RESULTS / "manifests" / "cnn_se-robust-s0.json"
+    recorded = json.loads(path.read_text())["config"]["fit"]
+    assert json.loads(json.dumps(asdict(fit_config("robust", "cnn_se")))) == recorded
+
+
 def feed(balance: float) -> np.ndarray:
     """Return the classes drawn in an epoch from 90 images of class 0 and 10 of class 1."""
     labels = np.repeat([0, 1], [900, 100])
@@ -67,6 +74,24 @@ def test_full_balance_draws_classes_alike():
     assert abs(feed(1.0).mean() - 0.5) < 0.06
     # Half a balance: odds as the square roots, 30 to 10.
     assert abs(feed(0.5).mean() - 0.25) < 0.06
+
+
+def test_what_is_drawn_by_odds_does_not_decide_how_the_images_vary():
+    labels = np.repeat([0, 1], [900, 100])
+    split = Split(np.zeros((1000, 4, 4, 3), np.uint8), labels)
+    config = FitConfig(1, 1000, balance=1.0)
+    ((inputs, _),) = Feed(split, HardLabels(labels, 2), config, on_device=True).epoch(0)
+    # Of one stream, a choice's bits are two views', and its highest ones the second's.
+    same = labels[inputs["index"][:500]] == (inputs["view"][1::2] >= 4)
+    assert abs(same.mean() - 0.5) < 0.1
+
+
+def test_the_order_without_balance_is_that_of_the_recorded_runs():
+    labels = np.repeat([0, 1], [70, 30])
+    split = Split(np.zeros((100, 4, 4, 3), np.uint8), labels)
+    batches = list(Feed(split, HardLabels(labels, 2), FitConfig(1, 50), on_device=True).epoch(3))
+    drawn = np.concatenate([inputs["index"] for inputs, _ in batches])
+    np.testing.assert_array_equal(drawn, np.random.default_rng([0, 3]).permutation(100))
 
 
 def test_every_ablation_variant_changes_the_recipe():
@@ -114,6 +139,21 @@ def test_reproducing_trains_what_is_missing_and_keeps_the_rest(colours: Dataset,
     )
     with pytest.raises(RunError, match="of another training or file"):
         study.reproduce(config, colours)
+
+
+def test_a_row_that_was_interrupted_with_other_settings_names_the_folder_to_remove(
+    colours: Dataset, interrupted, isolated_runs: Path
+):
+    from bloodedge.backend import use_backend
+
+    use_backend()
+    config = study.StudyConfig(("study_cnn_bn",), ("study",), epochs=3)
+    with interrupted():
+        study.reproduce(config, colours)
+    with pytest.raises(RunError, match="another epochs; ") as refusal:
+        study.reproduce(replace(config, epochs=2), colours)
+    assert str(isolated_runs / ".study_cnn_bn-study.partial") in str(refusal.value)
+    assert "--" not in str(refusal.value)
 
 
 def evaluation(**changes: object) -> dict:

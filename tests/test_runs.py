@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,6 +104,21 @@ def test_an_interrupted_run_is_continued_only_when_asked(isolated_runs: Path):
         assert (run.path / "checkpoint").read_text() == "1"
     with open_run("a", resumable=True, force=True) as run:
         assert not list(run.path.iterdir())
+
+
+def test_a_replacement_that_was_interrupted_is_continued_with_both_options(isolated_runs: Path):
+    make_run("a", "old")
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_run("a", resumable=True, force=True) as run,
+    ):
+        (run.path / "checkpoint").write_text("1")
+        raise KeyboardInterrupt
+    with pytest.raises(RunError, match="--force"), open_run("a", resumable=True, resume=True):
+        pass
+    with open_run("a", resumable=True, resume=True, force=True) as run:
+        assert (run.path / "checkpoint").read_text() == "1"
+    assert (isolated_runs / "a" / "model.txt").read_text() == "old"
 
 
 def test_two_writers_of_one_run_exclude_each_other():
@@ -227,6 +243,7 @@ def test_a_usual_name_is_one_that_a_run_can_have(text: str, name: str):
     ],
 )
 def test_the_recorded_command_can_be_given_to_a_shell(module, program: list[str], monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
     words = ["train", "--data", "two class's", "--name", "a;b", "--variants", "float32,int8"]
     monkeypatch.setattr(sys, "argv", ["/some where/bloodedge", *words])
     spec = module and SimpleNamespace(name=module)
@@ -236,6 +253,54 @@ def test_the_recorded_command_can_be_given_to_a_shell(module, program: list[str]
     # What needs no quotes has none.
     assert command.startswith(f"{' '.join(program)} train --data '")
     assert command.endswith("--variants float32,int8")
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "taken"),
+    [
+        ([], {}, []),
+        ([], {"KERAS_BACKEND": "tensorflow", "BLOODEDGE_DATA": ""}, []),
+        ([], {"BLOODEDGE_DATA": "our cells;"}, ["BLOODEDGE_DATA=our cells;"]),
+        (["--data", "b"], {"BLOODEDGE_DATA": "a"}, []),
+        (["--data=b"], {"BLOODEDGE_DATA": "a"}, []),
+        (["--database", "b"], {"BLOODEDGE_DATA": "a"}, ["BLOODEDGE_DATA=a"]),
+        ([], {"KERAS_BACKEND": "jax"}, ["KERAS_BACKEND=jax"]),
+        (["--backend", "jax"], {"KERAS_BACKEND": "jax"}, []),
+        (
+            ["--backend", "jax", "--host", "0"],
+            {
+                "KERAS_BACKEND": "jax",
+                "KERAS_DISTRIBUTION_JOB_ADDRESSES": "a:1,b:1",
+                "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+                "KERAS_DISTRIBUTION_PROCESS_ID": "0",
+            },
+            [
+                "KERAS_DISTRIBUTION_JOB_ADDRESSES=a:1,b:1",
+                "KERAS_DISTRIBUTION_NUM_PROCESSES=2",
+            ],
+        ),
+    ],
+)
+def test_the_recorded_command_has_what_the_environment_said_instead_of_options(
+    words: list[str], variables: dict[str, str], taken: list[str], monkeypatch
+):
+    for name in runs._VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["bloodedge", "train", *words])
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=None))
+    assert shlex.split(manifest("a").command) == [*taken, "bloodedge", "train", *words]
+
+
+def test_a_shell_gives_the_command_what_the_environment_said(monkeypatch):
+    monkeypatch.setenv("BLOODEDGE_DATA", "it's $HOME;")
+    monkeypatch.setattr(sys, "argv", ["printenv", "BLOODEDGE_DATA"])
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=None))
+    command = manifest("a").command
+    monkeypatch.delenv("BLOODEDGE_DATA")
+    said = subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
+    assert said == "it's $HOME;\n"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.references import find_model
 from bloodedge.runs import load_run
 from bloodedge.train.augment import AugmentConfig
-from bloodedge.train.checkpoint import Checkpoints
+from bloodedge.train.checkpoint import Checkpoints, Progress
 from bloodedge.train.config import FitConfig, parse_phases
 from bloodedge.train.device import conditions, resolve_precision
 from bloodedge.train.finished import settings_that_differ
-from bloodedge.train.loop import _write_history, predict_logits
+from bloodedge.train.loop import _keep_best, _write_history, predict_logits
 from bloodedge.train.optimize import make_optimizer, use_averages
 from bloodedge.train.renorm import IMAGES, renorm
 from bloodedge.train.restore import restore, save_half_weights
@@ -86,8 +87,8 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     assert not (whole.path.parent / "broken").exists()
     with pytest.raises(RunError, match="--resume"):
         quick_train(colours, "broken", fit)
-    with pytest.raises(RunError, match="epochs"):
-        quick_train(colours, "broken", replace(fit, epochs=4), resume=True)
+    with pytest.raises(RunError, match=r"another epochs; .* --force and without --resume$"):
+        quick_train(colours, "broken", replace(fit, epochs=4), resume=True, force=True)
     resumed = quick_train(colours, "broken", fit, resume=True)
     assert resumed.manifest["resumed"] == 1
     first, second = (restore(find_model(n)).get_weights() for n in ("whole", "broken"))
@@ -167,6 +168,31 @@ def test_progressive_phases_choose_the_best_epoch_at_the_full_size(colours: Data
     sizes = [row.split(",")[1] for row in (run.path / "history.csv").read_text().splitlines()[1:]]
     assert sizes == ["8", "8", "16"]
     assert run.manifest["metrics"]["best_epoch"] == 3
+
+
+def test_a_later_phase_that_cannot_work_is_refused_before_the_first_step(
+    colours: Dataset, isolated_runs: Path
+):
+    fit = replace(QUICK, progressive=((1, 8), (1, 12)))
+    with pytest.raises(ConfigError, match="cannot shrink 16 pixels to 12"):
+        quick_train(colours, fit=fit)
+    assert not list(isolated_runs.iterdir())
+
+
+@pytest.mark.parametrize("losses", [(0.3, 0.2, 0.4), (0.4, 0.3, 0.2), (0.2, 0.3, 0.4)])
+def test_of_epochs_alike_in_accuracy_the_one_of_the_least_loss_is_kept(losses: tuple[float, ...]):
+    progress = Progress({})
+    rows = [
+        {"epoch": epoch, "val_accuracy": 0.9, "val_loss": loss}
+        for epoch, loss in enumerate(losses, 1)
+    ]
+    # The least loss of all, but less accurate.
+    rows = [{"epoch": 0, "val_accuracy": 0.8, "val_loss": 0.1}, *rows]
+    for row in rows:
+        net = SimpleNamespace(get_weights=lambda row=row: [row["epoch"]])
+        _keep_best(net, progress, row, phase_starts=row["epoch"] == 0)
+    best = 1 + losses.index(min(losses))
+    assert (progress.best_epoch, progress.best_weights) == (best, [best])
 
 
 def test_a_history_ends_its_lines_as_every_other_table(tmp_path: Path):

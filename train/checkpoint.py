@@ -60,6 +60,18 @@ class Progress:
     best_weights: list[NDArray[Any]] = field(default_factory=list)
 
 
+class NotContinuedError(RunError):
+    """An interrupted run that cannot be continued as it is asked for.
+
+    Attributes:
+        why: what is the matter; some commands that continue it know another way out.
+    """
+
+    def __init__(self, why: str, *, fix: str) -> None:
+        super().__init__(why, fix=fix)
+        self.why = why
+
+
 class Checkpoints:
     """The checkpoints of one fit.
 
@@ -110,8 +122,9 @@ class Checkpoints:
         See `refuse_changes` for what earlier versions did not write.
 
         Raises:
-            RunError: the settings differ from those the fit was started with, on this host or on
-                the first; or no checkpoint can be read although there are some.
+            NotContinuedError: the settings differ from those the fit was started with, or no
+                checkpoint can be read although there are some.
+            RunError: the settings differ from those on the first host.
         """
         _check_hosts(settings)
         arrays = _sent_to_all(self._newest)
@@ -142,8 +155,9 @@ class Checkpoints:
             except DataError as error:
                 say(f"a checkpoint cannot be read ({error}); trying the one before")
         if found:
-            raise RunError(
-                f"no checkpoint in {self._folder} can be read", fix="start over with --force"
+            raise NotContinuedError(
+                f"no checkpoint in {self._folder} can be read",
+                fix="start over with --force and without --resume",
             )
         return None
 
@@ -163,14 +177,16 @@ def refuse_changes(before: Mapping[str, Any], settings: Mapping[str, Any]) -> No
         settings: those of now.
 
     Raises:
-        RunError: they differ; it names those that do.
+        NotContinuedError: they differ; it names those that do.
     """
     was, now = switched_on(before), switched_on(json.loads(json.dumps(settings)))
     changed = {key for key in was.keys() | now.keys() if was.get(key) != now.get(key)}
     if changed := changed - (_ALWAYS - was.keys()):
-        raise RunError(
+        raise NotContinuedError(
             f"the interrupted run was started with another {', '.join(sorted(changed))}",
-            fix="repeat the first command with --resume, or start over with --force",
+            # With both, what replaces a finished run is continued.
+            fix="repeat the first command with --resume, or start over with --force and without "
+            "--resume",
         )
 
 

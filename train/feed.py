@@ -56,18 +56,22 @@ class Feed:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch, counted from 0."""
         c = self._config
-        order = self._order(np.random.default_rng([c.seed, epoch]))
+        order = self._order(epoch)
         for step in range(self.steps):
             index = order[step * c.batch : (step + 1) * c.batch]
             rng = np.random.default_rng([c.seed, epoch, step])
             yield self._batch(index, rng)
 
-    def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        count = len(self._train)
-        if not self._config.balance:
-            return rng.permutation(count)
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        c, count = self._config, len(self._train)
+        if not c.balance:
+            return np.random.default_rng([c.seed, epoch]).permutation(count)
+        # NumPy takes [seed, epoch] for [seed, epoch, 0], the key of the first step's draws. Above,
+        # that stays as it is, so that runs without balance can be repeated. Choices by odds would
+        # let one image's class decide another's view: they get a key that no step has.
+        rng = np.random.default_rng([c.seed, epoch, self.steps])
         labels = self._train.labels
-        odds = np.bincount(labels)[labels] ** -self._config.balance
+        odds = np.bincount(labels)[labels] ** -c.balance
         return rng.choice(count, count, p=odds / odds.sum())
 
     def _batch(self, index: NDArray[np.int64], rng: np.random.Generator) -> Batch:

@@ -10,8 +10,10 @@ from typing import Any
 from bloodedge.data.dataset import Dataset
 from bloodedge.train.device import batch_parts
 
-# What says where a run is and how it is started, not what it is.
-ASIDE = frozenset({"name", "force", "resume"})
+# What says how a run is started.
+STARTED = frozenset({"force", "resume"})
+# And where it is: together, what does not say what it is.
+ASIDE = STARTED | {"name"}
 
 
 def settings_that_differ(

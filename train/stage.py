@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from bloodedge.train import checkpoint
 from bloodedge.train.architecture import Architecture, Registered
 from bloodedge.train.config import FitConfig
 from bloodedge.train.device import conditions, precision, resolve_precision
+from bloodedge.train.finished import STARTED
 from bloodedge.train.loop import FitResult, fit, predict_logits
 from bloodedge.train.modelio import save_model
 from bloodedge.train.registry import ModelConfig, spec
@@ -135,7 +137,7 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
         what.targets,
         what.fit,
         run.path,
-        _settings(what, data),
+        lasting_settings(what.fit, what.config, what.parents, data),
         search_from=what.search_from,
     )
     return commit_run(what, what.model.fixed(model), result, data, run)
@@ -186,10 +188,19 @@ def _start_from(model: Any, reference: ModelReference, data: Dataset) -> None:
     model.set_weights(weights)
 
 
-def _settings(what: Fitted, data: Dataset) -> dict[str, Any]:
-    """Return what must be the same when a fit is continued: everything that shapes the result."""
-    others = {k: v for k, v in what.config.items() if k not in ("fit", "force", "resume")}
-    return {**asdict(what.fit), **others, **what.parents, "data": data.fingerprint}
+def lasting_settings(
+    fit: FitConfig, config: Mapping[str, Any], parents: Mapping[str, str], data: Dataset
+) -> dict[str, Any]:
+    """Return what must be the same when a fit is continued: everything that shapes the result.
+
+    Args:
+        fit: how long and how.
+        config: the stage's settings and what it runs on, as its manifest has them.
+        parents: SHA-256 of each model the run is made from, by role.
+        data: what it learns from.
+    """
+    others = {key: value for key, value in config.items() if key not in STARTED | {"fit"}}
+    return {**asdict(fit), **others, **parents, "data": data.fingerprint}
 
 
 def val_figures(model: Any, data: Dataset, run: RunFolder, result: FitResult) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class Trainer:
         config: how.
 
     Raises:
-        ConfigError: the devices cannot share a batch of it.
+        ConfigError: the devices cannot share a batch of it, or the images cannot be shrunk to a
+            size of the progressive phases.
     """
 
     def __init__(self, net: Any, train: Split, targets: Targets, config: FitConfig) -> None:
@@ -49,6 +50,9 @@ class Trainer:
         self._config = config
         self._on_device = has_accelerator()
         check_batch(config.batch, len(train))
+        for size in config.smaller_sizes:
+            # Now, as a later phase that is refused would cost the epochs before it.
+            shrink_factor(int(train.images.shape[1]), size)
         rows = hosts.own_rows(min(config.batch, len(train)))
         self._feed = Feed(train, targets, config, on_device=self._on_device, rows=rows)
         self._together = steps_per_dispatch(self._feed.steps)

@@ -93,17 +93,19 @@ def load_npz(path: Path, class_names: tuple[str, ...] | None = None) -> Dataset:
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read every array of an .npz without unpickling, after checking the sizes it declares.
 
+    What else the file holds, such as a README or what a Mac adds, is left alone.
+
     Raises:
         DataError: the file is missing, damaged, pickled, or larger than 16 GiB unpacked.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            total = sum(info.file_size for info in archive.infolist())
+            members = [info for info in archive.infolist() if _is_array(archive, info)]
+            total = sum(info.file_size for info in members)
             if total > MAX_BYTES:
                 raise DataError(f"{path} unpacks to {total >> 20} MiB", expected="at most 16 GiB")
             return {
-                info.filename.removesuffix(".npy"): _read_array(archive, info)
-                for info in archive.infolist()
+                info.filename.removesuffix(".npy"): _read_array(archive, info) for info in members
             }
     except FileNotFoundError:
         raise DataError(f"{path} does not exist", fix="check --data") from None
@@ -117,6 +119,16 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             expected="an .npz file of plain arrays (no pickled objects)",
             fix="download or write it again",
         ) from error
+
+
+def _is_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    """Return whether a member is an array by its name; one that is damaged raises an error.
+
+    The name stands in the file twice. Opening a member compares the two, so that no array is
+    skipped because one of them is damaged.
+    """
+    with archive.open(info):
+        return info.filename.endswith(".npy") and not info.filename.startswith("__MACOSX/")
 
 
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:

@@ -227,6 +227,7 @@ def _read_kept(graph: ChannelGraph, written: Mapping[str, Any], path: Path) -> d
         describe(graph, kept)
     except (BloodedgeError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{path} does not fit {graph.model.name}: {error}", fix="start over with --force"
+            f"{path} does not fit {graph.model.name}: {error}",
+            fix="start over with --force and without --resume",
         ) from error
     return kept
