@@ -727,9 +727,10 @@ def test_what_is_left_out_of_an_interrupted_benchmark_is_not_what_it_measured(
 
 
 @pytest.mark.usefixtures("student")
-def test_a_run_without_a_model_of_its_own_is_nothing_bad() -> None:
+def test_a_run_without_a_model_of_its_own_is_missed_where_it_was_named() -> None:
     make("verify", "pair", {}, {"failed": []})
-    made = report(ReportConfig())
+    assert report(ReportConfig()).data.left_out == ()
+    made = report(ReportConfig(("cnn_se", "pair"), force=True))
     assert made.data.left_out == (("pair", "a run of kind verify has no model of its own"),)
     assert made.data.bad == ()
 

@@ -13,6 +13,8 @@ from bloodedge.files import read_json
 from bloodedge.runs import MANIFEST, Run, load_run, runs_root
 
 _JSON = "[!.]*.json"
+# Kinds of run that have no model of their own, of which nobody misses a line.
+_WITHOUT_MODEL = {"verify", "sensitivity"}
 
 
 class Sources(NamedTuple):
@@ -50,12 +52,13 @@ def named(names: Sequence[str]) -> Sources:
 
 
 def all_runs(roots: Sequence[Path]) -> Sources:
-    """Return every run of some folders."""
+    """Return every run of some folders that has a model, or measured some."""
     found = Sources([], [], [])
     for root in roots:
         for path in sorted(root.glob(f"[!.]*/{MANIFEST}")):
             _try(path.parent, lambda path: found.runs.append(load_run(path)), found)
-    return found
+    runs = [run for run in found.runs if run.manifest["kind"] not in _WITHOUT_MODEL]
+    return found._replace(runs=runs)
 
 
 def _add_recorded(path: Path, found: Sources) -> None:
