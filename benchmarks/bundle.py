@@ -38,6 +38,7 @@ from bloodedge.errors import (
 )
 from bloodedge.files import atomic_path, read_json
 from bloodedge.references import ModelReference, find_models
+from bloodedge.text import some
 
 SCHEMA = "bloodedge-bundle/1"
 SUMS, DESCRIPTION, SCRIPT = "SHA256SUMS", "bundle.json", "run.sh"
@@ -298,14 +299,9 @@ def check_replaceable(folder: Path) -> None:
     paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
     if own := sorted({path.relative_to(folder).as_posix() for path in paths} - listed):
         raise ConfigError(
-            f"the bundle {folder} also holds {_some(own)}, which replacing it would delete",
+            f"the bundle {folder} also holds {some(own, _NAMED)}, which replacing it would delete",
             fix="move that away first, or choose another --out",
         )
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def write_folder(files: Mapping[str, bytes], folder: Path) -> None:

@@ -48,8 +48,10 @@ SUFFIXES = (
 FORMATS = ("PNG", "JPEG", "MPO", "JPEG2000", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM")
 MOST_PIXELS, BYTES_A_PIXEL = 100_000_000, 20
 FOURTEEN_BITS = 1 << 14
-# A TIFF's tag of what an image is, and its bits for a smaller copy of another and for a mask.
+# A TIFF's tags of what an image is, today's and the one before, and what they say of a smaller copy
+# of another; today's also of a mask.
 SUBFILE, NO_PAGE = 254, 1 | 4
+OLD_SUBFILE, OLD_COPY = 255, 2
 ROWS = 256  # of a picture in memory as float32 together
 
 
@@ -163,7 +165,9 @@ def pages(tiff: Any) -> int:
             # Pillow has read the tags before it says that it knows no such pixels.
             with contextlib.suppress(SyntaxError):
                 tiff.seek(frame)
-            count += not tiff.tag_v2.get(SUBFILE, 0) & NO_PAGE
+            kind, old = tiff.tag_v2.get(SUBFILE), tiff.tag_v2.get(OLD_SUBFILE)
+            beside = isinstance(kind, int) and kind & NO_PAGE
+            count += not beside and old != OLD_COPY
             frame += 1
     tiff.seek(0)
     return count

@@ -8,8 +8,9 @@ from itertools import count
 from bloodedge.backend import use_backend
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.evaluate import check_fit
-from bloodedge.deploy.predict import LoadedModel, open_model, printable
+from bloodedge.deploy.predict import LoadedModel, open_model
 from bloodedge.references import find_all
+from bloodedge.text import printable
 
 
 def open_models(names: Sequence[str], data: Dataset) -> dict[str, LoadedModel]:

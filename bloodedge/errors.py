@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bloodedge.text import one_line
+
 
 class BloodedgeError(Exception):
     """Something the user can mend.
@@ -18,7 +20,7 @@ class BloodedgeError(Exception):
             parts.append(f"expected {expected}")
         if fix:
             parts.append(f"to mend it: {fix}")
-        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+        super().__init__("; ".join(one_line(part, None) for part in parts))
 
 
 class ConfigError(BloodedgeError):

@@ -47,11 +47,6 @@ def is_image_name(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def counted(number: int, noun: str) -> str:
-    """Return so many of something, such as `1 image`, `2 images` or `no images`."""
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
-
-
 def read_bytes(path: Path) -> bytes:
     """Read an image file's bytes.
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bloodedge.errors import BloodedgeError, ModelError
+from bloodedge.text import one_line
 
 # Processor time to load a file and use it once, after all imports; larger files get more.
 CPU_S = 5.0
@@ -105,9 +106,3 @@ def _ending(done: subprocess.CompletedProcess[bytes]) -> str:
             return signal.Signals(-done.returncode).name
     lines = done.stderr.decode(errors="replace").strip().splitlines()
     return one_line(lines[-1]) if lines else f"exit code {done.returncode}"
-
-
-def one_line(text: object) -> str:
-    """Return a message on one line, without what acts on a terminal."""
-    line = " ".join(str(text).split())[:300]
-    return "".join(c if c.isprintable() else "?" for c in line)

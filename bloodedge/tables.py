@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
+from copy import copy
 from itertools import takewhile
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -42,8 +43,6 @@ def table(
     shown = Table(
         title=Text(title) if title else None,
         caption=Text(caption) if caption else None,
-        title_justify="left",
-        caption_justify="left",
         box=SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
@@ -65,21 +64,35 @@ def table(
     return shown
 
 
+def terminal_width() -> int:
+    """Return how many columns stdout's terminal has; a file or a pipe has no end of them."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else sys.maxsize
+
+
 def print_table(shown: Table) -> None:
     """Print a table to stdout: as wide as it is to a file or a pipe, else as the terminal.
 
     Where the figures alone are wider than the terminal, the terminal breaks the lines: half of a
-    number looks like a number.
+    number looks like a number. So it does with what stands above and below.
     """
     from rich.console import Console
     from rich.measure import Measurement
 
+    body = copy(shown)
+    body.title = body.caption = None
     console = Console(highlight=False)
-    whole = Measurement.get(console, console.options.update(width=sys.maxsize), shown).maximum
-    least = sum(column.min_width or _NARROW for column in shown.columns)
-    least += _GAP * (len(shown.columns) - 1)
-    console.width = max(console.width, least) if console.is_terminal else whole
-    console.print(shown)
+    whole = Measurement.get(console, console.options.update(width=sys.maxsize), body).maximum
+    least = sum(column.min_width or _NARROW for column in body.columns)
+    least += _GAP * (len(body.columns) - 1)
+    console.width = min(whole, max(terminal_width(), least))
+    if shown.title:
+        print(shown.title)
+    console.print(body)
+    if shown.caption:
+        print(shown.caption)
 
 
 def short_paths(paths: Iterable[str]) -> dict[str, str]:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_SUBFILE, _BITS, _PHOTOMETRIC, _PLANAR = 254, 258, 262, 284
+_SUBFILE, _OLD_SUBFILE, _BITS, _PHOTOMETRIC, _PLANAR = 254, 255, 258, 262, 284
 _WHITE_IS_ZERO, _APART = 0, 2
 # Bits of `_SUBFILE`: a smaller copy of another image, as scanners write, or what is seen of one.
 _THUMBNAIL, _MASK = 1, 4
+# And of the tag before it, which old programs write.
+_OLD_THUMBNAIL = 2
 # Byte order, then 42; BigTIFF, with 43, has wider fields.
 _LAYOUTS = {
     b"II*\0": ("<", False),
@@ -36,7 +38,12 @@ def pages(data: bytes) -> int:
     if data[:4] not in _LAYOUTS:
         return 1
     further = islice(_directories(data), 1, None)
-    return 1 + sum(not tags.get(_SUBFILE, 0) & (_THUMBNAIL | _MASK) for tags in further)
+    return 1 + sum(map(_is_page, further))
+
+
+def _is_page(tags: dict[int, int]) -> bool:
+    beside = tags.get(_SUBFILE, 0) & (_THUMBNAIL | _MASK)
+    return not beside and tags.get(_OLD_SUBFILE) != _OLD_THUMBNAIL
 
 
 def misread(data: bytes, pixels: NDArray[Any]) -> str | None:

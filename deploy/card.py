@@ -85,20 +85,26 @@ def _figures(manifest: Manifest) -> str:
             f"{100 * lost:.2f} [{100 * drop_low:.2f}, {100 * drop_high:.2f}]",
             f"{found['mcnemar_p']:.3g}",
             f"{100 * found['agreement']:.2f}",
-            f"{found['parent_ece']:.4f} / {found['ece']:.4f}",
+            f"{found['parent_ece']:.4f} / {found['ece']:.4f}{_rise(found)}",
             f"{found['parent_brier']:.4f} / {found['brier']:.4f}",
             "; ".join(found["failed"]) or "passed",
         ]
 
     variants = manifest.metrics["variants"]
     heads = ("variant", "accuracy %", "lost to the parent, points", "McNemar p",
-             "agreement %", "ECE before / after", "Brier before / after", "gate")  # fmt: skip
+             "agreement %", "ECE before / after (in the same bins)", "Brier before / after",
+             "gate")  # fmt: skip
     count = next(iter(variants.values()))["images"]
     note = (
         f"On {count:,} val images, on which the epoch was chosen too; brackets are 95 % intervals, "
         "for losses paired (Agresti and Min)."
     )
     return f"{note}\n\n{_table(heads, (row(v, f) for v, f in variants.items()))}"
+
+
+def _rise(found: Mapping[str, Any]) -> str:
+    # Earlier exports did not measure it.
+    return f" ({found['ece_rise']:+.4f})" if "ece_rise" in found else ""
 
 
 def _recalls(manifest: Manifest) -> str:

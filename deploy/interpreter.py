@@ -21,6 +21,7 @@ from bloodedge.deploy.runtimes import Runtime, find_runtime
 from bloodedge.errors import DataError, ModelError
 from bloodedge.hardware import usable_cores
 from bloodedge.quiet import quiet
+from bloodedge.text import one_line
 from bloodedge.threads import threads
 
 # A flatbuffer's offsets are 32-bit and signed.
@@ -58,7 +59,7 @@ class Classifier:
                 self._interpreter.allocate_tensors()
         # tflite-runtime answers NumPy 2 with SystemError.
         except (ValueError, RuntimeError, TypeError, SystemError) as error:
-            reason = isolated.one_line(error)
+            reason = one_line(error)
             raise ModelError(f"{path} cannot be loaded by {self.runtime.name}: {reason}") from error
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
@@ -132,7 +133,7 @@ class Classifier:
             self._interpreter.invoke()
             out: NDArray[Any] = self._interpreter.get_tensor(self._output["index"])
         except (ValueError, RuntimeError) as error:
-            reason = isolated.one_line(error)
+            reason = one_line(error)
             raise ModelError(f"{self._path} cannot be run: {reason}") from error
         return out
 

@@ -21,6 +21,7 @@ from bloodedge.deploy.flat.writer import write_tables
 from bloodedge.deploy.labels import LABELS_FILE
 from bloodedge.errors import ModelError
 from bloodedge.files import parse_json
+from bloodedge.text import one_line
 
 STANDARD, OWN = "TFLITE_METADATA", "bloodedge"
 FAILED = "failed"
@@ -30,6 +31,7 @@ _FEATURE_PROPERTIES = 1
 _NORMALIZATION = 1
 _AXIS_LABELS = 2
 _MAX_JSON = 1 << 20
+_MAX_TEXT = 500
 # Of a SHA-256, in the file: 128 bits tell any two models or data sets apart.
 _DIGITS = 32
 # Of a data set's title, in the file.
@@ -180,7 +182,7 @@ def read_metadata(content: bytes) -> Found:
     for note in model.tables("metadata"):
         index = note.number("buffer")
         inside = 0 <= index < len(buffers)
-        entries[_clean(note.text("name"))] = buffers[index].vector("data") if inside else None
+        entries[one_line(note.text("name"))] = buffers[index].vector("data") if inside else None
     about = _about(_content(entries.pop(STANDARD))) if STANDARD in entries else None
     own = _own(_content(entries.pop(OWN))) if OWN in entries else {}
     return Found(about, own, tuple(entries))
@@ -193,7 +195,7 @@ def _content(vector: Vector | None) -> bytes:
 def _about(data: bytes) -> About:
     head = read_tables(data, "AnyModelMetadata", IDENTIFIER)
     fields = ("name", "description", "version", "author", "license")
-    return About(*(_clean(head.text(name)) for name in fields))
+    return About(*(one_line(head.text(name), _MAX_TEXT) for name in fields))
 
 
 def _own(data: bytes) -> dict[str, Any]:
@@ -206,8 +208,3 @@ def _own(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"the metadata {OWN!r} is no JSON object")
     return value
-
-
-def _clean(text: str) -> str:
-    """Return text from a foreign file on one line, without what acts on a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))[:500]

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from bloodedge.console import Meter, say
 from bloodedge.errors import ConfigError, DataError, ModelError
-from bloodedge.images import IMAGE_SUFFIXES, counted, is_image_name, read_image
+from bloodedge.images import IMAGE_SUFFIXES, is_image_name, read_image
 from bloodedge.metrics import softmax
 from bloodedge.references import ModelReference, find_model
+from bloodedge.text import counted, printable
 
 _MAX_NAME = 200
 # Below this, starting one interpreter per core takes longer than it saves.
@@ -249,9 +250,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
                 path, [p for p in seen if p.is_dir() and any(map(_is_image, _seen(p)))]
             )
         if others := len(seen) - len(inside):
-            many = f"{others} files and folders of other names are"
-            one = "1 file or folder of another name is"
-            say(f"{path}: {one if others == 1 else many} left out")
+            say(f"{path}: {counted(others, 'item')} left out, named as no image")
         files += inside
     return files
 
@@ -277,7 +276,7 @@ def _no_images(folder: Path, full: Sequence[Path]) -> DataError:
 def class_names(reference: ModelReference, classes: int) -> tuple[str, ...]:
     """Return the names from the manifest, else from the .tflite's labels, else `class i`."""
     for names, place in ((reference.class_names, "manifest"), (embedded(reference), "labels")):
-        clean = tuple(printable(name) for name in names)
+        clean = tuple(printable(name, _MAX_NAME) for name in names)
         if len(clean) == classes and len(set(clean)) == classes and all(clean):
             return clean
         if clean:
@@ -296,8 +295,3 @@ def embedded(reference: ModelReference) -> tuple[str, ...]:
     # Labels are a convenience: a file without them, or with damaged ones, still classifies.
     except (ModelError, DataError):
         return ()
-
-
-def printable(text: object) -> str:
-    """Return text from an untrusted file without what would act on a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))[:_MAX_NAME]

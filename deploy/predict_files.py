@@ -7,9 +7,10 @@ from pathlib import Path
 
 from bloodedge import files
 from bloodedge.deploy.gallery import MAX_CELLS, contact_sheet
-from bloodedge.deploy.predict import Prediction, printable
+from bloodedge.deploy.predict import Prediction
 from bloodedge.errors import ConfigError
-from bloodedge.images import counted, read_image
+from bloodedge.images import read_image
+from bloodedge.text import counted, printable
 
 _THUMBNAIL = 96
 _CAPTION = 24

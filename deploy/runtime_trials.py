@@ -17,8 +17,8 @@ from bloodedge.deploy.compat import RUNTIMES, check_compatible
 from bloodedge.deploy.interpreter import Classifier
 from bloodedge.deploy.runtimes import Runtime, installed_runtimes
 from bloodedge.errors import ModelError
-from bloodedge.isolated import one_line
 from bloodedge.metrics import Floats
+from bloodedge.text import one_line
 
 # A few: 16x8 of a deep net takes a second for each.
 _IMAGES = 4

@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import TiffImagePlugin
 
 from bloodedge.benchmarks.bundle import CLASSIFY, BundleConfig, bundle
 from bloodedge.data.dataset import Dataset
@@ -191,16 +192,38 @@ def test_several_pictures_in_a_file_are_refused_here_as_there(
     assert module.read_picture(path, 64, None).shape == (64, 64, 3)
 
 
-def test_a_thumbnail_and_a_mask_are_no_further_pages(module: ModuleType, tmp_path: Path) -> None:
-    path = picture(tmp_path / "cells.tif", 70, 70, 3)
-    tiff = module.Image.open(path)
+@pytest.mark.parametrize(("tag", "kind", "value"), [(254, 4, 1), (255, 3, 2)])
+def test_a_thumbnail_and_a_mask_are_no_further_pages(
+    module: ModuleType, tmp_path: Path, tag: int, kind: int, value: int
+) -> None:
+    # What is compressed Pillow writes by libtiff, which leaves the older tag out.
+    path, tiff = tmp_path / "cells.tif", module.Image.open(picture(tmp_path / "a.png", 70, 70, 3))
     smaller, mask = tiff.resize((20, 20)), tiff.convert("1")
-    smaller.encoderinfo, mask.encoderinfo = {"tiffinfo": {254: 1}}, {"tiffinfo": {254: 4, 262: 4}}
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[tag] = kind
+    tags[tag] = value
+    smaller.encoderinfo, mask.encoderinfo = {"tiffinfo": tags}, {"tiffinfo": {254: 4, 262: 4}}
     tiff.save(path, save_all=True, append_images=[smaller, mask])
     # Pillow has no pixels of a mask.
     with module.Image.open(path) as saved, pytest.raises(SyntaxError):
         saved.seek(2)
     assert np.abs(module.read_picture(path, 64, None).astype(int) - read_image(path, 64)).max() <= 1
+
+
+def test_what_says_of_a_page_nothing_that_is_a_number_says_nothing(
+    module: ModuleType, tmp_path: Path
+) -> None:
+    path, tiff = tmp_path / "cells.tif", module.Image.open(picture(tmp_path / "a.png", 70, 70, 3))
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[254] = 1
+    tags[254] = b"\1"
+    other = tiff.copy()
+    other.encoderinfo = {"tiffinfo": tags}
+    tiff.save(path, save_all=True, append_images=[other])
+    with pytest.raises(module.PictureError, match="of 2 pages"):
+        module.read_picture(path, 64, None)
+    with pytest.raises(DataError, match="of 2 pages"):
+        read_image(path, 64)
 
 
 def test_no_program_is_started_for_a_picture(module: ModuleType, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def trained(runs: Path, origin: str, name: str) -> None:
     ("origin", "name", "fix"),
     [
         ("folder", "Meine Zellen", "add --data and that folder"),
+        ("folder", "bloodmnist", "add --data and that folder"),
         ("synthetic", "synthetic", "add --data synthetic"),
         ("official", "pathmnist", "add --data pathmnist"),
     ],
@@ -55,6 +56,11 @@ def trained(runs: Path, origin: str, name: str) -> None:
         "bundle own",
         "benchmark own",
         "compress own --recipe int8",
+        "distill --teacher own --student cnn_se",
+        "quantize vgg16 --mode qat --teacher own",
+        "prune vgg16 --weights --teacher own",
+        "cluster vgg16 --teacher own",
+        "compress vgg16 --recipe slim50 --teacher own",
     ],
 )
 def test_the_default_data_is_refused_to_a_model_of_other_data(

@@ -131,7 +131,7 @@ def test_one_image_in_two_classes_goes_to_train(
 ) -> None:
     shutil.copy(cells / "seg" / "000.png", cells / "blast" / "same.png")
     data = load_data(str(cells), size=8)
-    assert "1 images are filed under several classes" in capsys.readouterr().err
+    assert "1 image filed under several classes, taken for train" in capsys.readouterr().err
     twins = [image.tobytes() for image in data["train"].images]
     assert max(Counter(twins).values()) == 2
 

@@ -75,23 +75,44 @@ def test_one_image_of_a_rare_type_does_not_fail() -> None:
     [
         ({"agreement": 0.9}, {"agreement": 0.8}),
         ({"accuracy": 0.88}, {"accuracy": 0.78}),
-        ({"ece_rise": 0.1}, {"ece_rise": 0.11}),
+        ({"recall_drop": (0.1, 0.0)}, {"recall_drop": (0.2, 0.0)}),
+        ({"ece_rise": 0.2}, {"ece_rise": 0.3}),
     ],
 )
 def test_one_image_of_ten_does_not_fail(
     variant: str, change: dict[str, float], more: dict[str, float]
 ) -> None:
-    few = replace(GOOD, images=10)
+    few = replace(GOOD, images=10, class_images=(10, 0))
     assert verify.failures(verify.GATES[variant], replace(few, **change)) == []
     (line,) = verify.failures(verify.GATES[variant], replace(few, **more))
     with pytest.raises(VerificationError, match="10 images are few to tell by"):
         verify.check(variant, [line], few.images)
 
 
+@pytest.mark.parametrize("images", range(1, 120))
+def test_one_image_less_right_does_not_fail_however_sure(images: int) -> None:
+    """Through the figures as they are computed, whose shares are rounded."""
+    labels = np.zeros(images, np.int64)
+    parent = np.full((images, 4), 0.02)
+    parent[:, 0] = 0.94
+    parent[-1] = [0.4, 0.2, 0.2, 0.2]
+    child = parent.copy()
+    child[-1] = [0.01, 0.97, 0.01, 0.01]
+    found = compare(parent, child.astype(np.float32), labels)
+    assert verify.failures(verify.GATES["int8"], found) == []
+    if images > 1:
+        child[0] = child[-1]
+        found = compare(parent, child.astype(np.float32), labels)
+        assert verify.failures(verify.GATES["int8"], found)
+
+
 def test_what_the_user_asks_for_holds_to_the_image() -> None:
     lost = replace(GOOD, images=10, accuracy=0.88)
     (line,) = verify.failures(verify.limits("int8", max_drop=0.05), lost)
     assert line.startswith("the loss of accuracy is 0.1")
+    rare = replace(GOOD, class_images=(500, 50), recall_drop=(0.0, 0.02))
+    assert verify.failures(verify.limits("int8", max_class_drop=0.0), rare)
+    assert verify.failures(verify.limits("int8", max_ece=0.0), replace(GOOD, ece_rise=0.0001))
     # And float32, which computes the same, has none to lose.
     assert verify.failures(verify.GATES["float32"], replace(GOOD, images=10, agreement=0.9))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -141,6 +142,20 @@ def put_beside(path: Path) -> None:
         archive.mkdir("__MACOSX")
         archive.writestr("__MACOSX/._train_images.npy", b"\0\5\x16\7")
         archive.writestr("README.txt", "x" * 10_000)
+
+
+def test_what_is_no_array_may_be_packed_in_any_way(file: Path) -> None:
+    before = read_arrays(file)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("README.txt", "x")
+    data = bytearray(file.read_bytes())
+    # The method of compression, in the member's own header and in the list at the end: Zstandard.
+    for sign, place in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        struct.pack_into("<H", data, data.rindex(sign) + place, 93)
+    file.write_bytes(data)
+    with zipfile.ZipFile(file) as archive, pytest.raises((NotImplementedError, RuntimeError)):
+        archive.read("README.txt")
+    assert list(read_arrays(file)) == list(before)
 
 
 def test_what_is_no_array_is_left_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -501,6 +501,9 @@ def test_a_ranking_names_what_it_is_from_and_what_it_leaves_out(
         assert cards(results=(one, two))[2] == (said, *card)
         made = report(ReportConfig(results=(one, two), force=True))
         assert axis(made) == f"{USUAL}, not ranked: too noisy to conclude; 1 faint, 0 joined"
+    measured(one, [timing(float32, 1, 20.0) | {"drift": True}])
+    made = report(ReportConfig(results=(one, two), force=True))
+    assert axis(made) == f"{USUAL}, not ranked: medians that drift; 1 faint, 0 joined"
 
 
 # ---- gates ----

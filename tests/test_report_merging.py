@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bloodedge.benchmarks.report.figures import Point, pareto, scatter
@@ -525,11 +526,14 @@ def test_every_part_of_one_device_is_printed() -> None:
                 assert heading in done.stdout
 
 
-def test_a_narrow_terminal_shows_every_device() -> None:
+def test_a_narrow_terminal_shows_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"device-{i}" for i in range(7)]
     files = [write(f"{name}.json", name, [row("net", 9.0)]) for name in names]
+    assert invoke(*files, columns=60).stdout.count("Device by model") == 1
+    monkeypatch.setattr(Console, "is_terminal", property(lambda _: True))
     for columns in (60, 80, 200):
-        out = invoke(*files, "--force", columns=columns).stdout
+        styled = invoke(*files, "--force", columns=columns).stdout
+        out = re.sub(r"\x1b\[[0-9;]*m", "", styled)
         assert all(name in out for name in names)
         tables = out.count("Device by model")
         assert tables == {60: 7, 80: 4, 200: 1}[columns]

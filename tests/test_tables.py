@@ -52,9 +52,11 @@ def test_names_are_folded_and_whole(
 
 
 def test_a_pipe_gets_whole_lines_and_the_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(table(HEAD, ROWS, words=("note",), title="[x] all", caption="val [y]"))
+    title = "[x] all " + "of them " * 20 + "here"
+    print_table(table(HEAD, ROWS, words=("note",), title=title, caption="val [y]"))
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert [lines[0], lines[-1]] == ["[x] all", "val [y]"]
+    # However narrow the table is.
+    assert [lines[0], lines[-1]] == ["[x] all " + "of them " * 20 + "here", "val [y]"]
     assert re.split(" {2,}", lines[-4]) == list(ROWS[1])
     # Headings are broken where their figures are shorter, and end where those end.
     heads = lines[1:3]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Line = tuple[str, ...]
-# What the leading columns and each other one take on a terminal, borders included.
+# What the leading columns and each other one take on a terminal, with the space between.
 _LEADING, _COLUMN = 36, 22
 
 

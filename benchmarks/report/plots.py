@@ -103,7 +103,7 @@ def _judged(group: _Group) -> _Group:
     points, sure = [], []
     for point in group.points:
         if point.row.latency and (timing := single(point.row.latency)):
-            unsure = doubt(timing)
+            unsure = doubt(timing) or ("medians that drift" if timing.row.drift else "")
             points.append(point._replace(doubt=unsure))
             sure += [] if unsure else [timing]
     reasons = dict.fromkeys(point.doubt for point in points if point.doubt)

@@ -15,6 +15,7 @@ from bloodedge.errors import DataError
 from bloodedge.files import gzip_size, sha256_of
 from bloodedge.references import KERAS_SUFFIX, TFLITE_SUFFIX, WEIGHTS_SUFFIX
 from bloodedge.runs import Run
+from bloodedge.text import one_line
 
 _VARIANT = {KERAS_SUFFIX: "keras", TFLITE_SUFFIX: "tflite", WEIGHTS_SUFFIX: "float16 weights"}
 _MAX_TEXT = 2000
@@ -37,8 +38,7 @@ class DataEntry(NamedTuple):
 
 def text(value: object) -> str:
     """Return one printable line of an untrusted value."""
-    line = " ".join(str(value).split())[:_MAX_TEXT]
-    return "".join(c if c.isprintable() else "?" for c in line)
+    return one_line(value, _MAX_TEXT)
 
 
 def entry(value: object, key: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from bloodedge.runs import MANIFEST, Run, load_run, runs_root
 
 _JSON = "[!.]*.json"
 # Kinds of run that have no model of their own, of which nobody misses a line.
-_WITHOUT_MODEL = {"verify", "sensitivity"}
+_WITHOUT_MODEL = ("verify", "sensitivity")
 
 
 class Sources(NamedTuple):

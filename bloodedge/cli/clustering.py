@@ -79,6 +79,6 @@ def cluster(
         init=init,
         preserve_sparsity=preserve_sparsity,
     )
-    refuse_other_data(context, [model])
+    refuse_other_data(context, [model, *(teacher or ())])
     images = start_training(data, size=size, backend=backend, batch=fit.batch)
     print_weights(run(config, images))

@@ -130,7 +130,7 @@ def compress(
     _refuse_others(context, config)
     anyway = yes_really or dry_run
     _heed(lint_recipe(config, runtime), anyway=anyway)
-    refuse_other_data(context, [config.source])
+    refuse_other_data(context, [config.source, *config.teachers])
     images = load_data(data, size=size)
     # The bridge to tfmot and the converter both need TensorFlow.
     use_backend("tensorflow")

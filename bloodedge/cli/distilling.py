@@ -8,6 +8,7 @@ import typer
 
 from bloodedge.cli import options
 from bloodedge.cli.starting import (
+    refuse_other_data,
     refuse_temperature,
     refuse_unheeded,
     start_training,
@@ -100,5 +101,6 @@ def distill(
         refuse_unheeded(context, ("--teacher-views",), why)
     config = DistillConfig(teaching, student, fit, name or student, width, force, resume, attention)
     parents(teaching)
+    refuse_other_data(context, teacher or ())
     images = start_training(data, size=size, backend=backend, devices=devices, batch=fit.batch)
     print_run(run(config, images))

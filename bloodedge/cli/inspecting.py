@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bloodedge.isolated import one_line
+from bloodedge.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -126,8 +126,8 @@ def _is_model(path: Path) -> bool:
 
 def _print_predictions(predictions: Sequence[Prediction], *, every: bool) -> None:
     """Print a line for each image, in full or without the classes whose figure would be 0.0."""
-    from bloodedge.deploy.predict import printable
     from bloodedge.tables import print_table, short_paths, table
+    from bloodedge.text import printable
 
     names = short_paths(str(prediction.image) for prediction in predictions)
     rows = []

@@ -109,7 +109,7 @@ def prune(
     teaching = optional_teaching(
         context, teacher, method=method, temperature=temperature, alpha=alpha, views=teacher_views
     )
-    refuse_other_data(context, [model])
+    refuse_other_data(context, [model, *(teacher or ())])
     if weights:
         zeros = SparsityConfig(
             model=model,

@@ -107,7 +107,7 @@ def quantize(
         )
     found = find_keras(model)
     name = name or usual_name(f"{found.name}-{mode}")
-    refuse_other_data(context, [model])
+    refuse_other_data(context, [model, *(teacher or ())])
     if mode == "qat":
         from bloodedge.compress.quantize import QatConfig
         from bloodedge.train.recipes import qat_tuning, wide_augmentation

@@ -35,13 +35,11 @@ def report(
 
     What cannot be read is left out, and the exit code is then 1.
     """
-    from rich.console import Console
-
     from bloodedge.benchmarks.report.part import terminal_tables
     from bloodedge.benchmarks.report.stage import ReportConfig, summary_table
     from bloodedge.benchmarks.report.stage import report as run
     from bloodedge.console import say
-    from bloodedge.tables import print_table
+    from bloodedge.tables import print_table, terminal_width
 
     result = run(ReportConfig(tuple(runs or ()), tuple(results or ()), power, out, force))
     for section, parts in zip(result.data.sections, result.parts, strict=True):
@@ -50,7 +48,7 @@ def report(
         if any(row.scores for row in section.rows) or not parts:
             print_table(summary_table(section.rows, section.title + mark))
         for part in parts:
-            for shown in terminal_tables(part, Console().width):
+            for shown in terminal_tables(part, terminal_width()):
                 print_table(shown)
             for note in part.notes:
                 print(note)

@@ -110,7 +110,7 @@ def refuse_other_data(context: typer.Context, models: Iterable[str]) -> None:
 
     Args:
         context: of the command.
-        models: runs, files or zoo names, as the command takes them.
+        models: runs, files or zoo names, as the command takes them: also those that teach.
 
     Raises:
         ConfigError: --data was not given, and a model's manifest names other data.
@@ -127,8 +127,9 @@ def refuse_other_data(context: typer.Context, models: Iterable[str]) -> None:
         trained = model.manifest.get("data", {})
         name, title = trained.get("name"), trained.get("title")
         given = {"folder": "and that folder", "synthetic": "synthetic", "official": name}
-        words = given.get(trained.get("origin"))
-        if words and name != default:
+        origin = trained.get("origin")
+        words = "" if (origin, name) == ("official", default) else given.get(origin)
+        if words:
             raise ConfigError(
                 f"{model.name} was trained on {title}, not on {default}, the default",
                 fix=f"add --data {words}",

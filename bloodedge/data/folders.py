@@ -16,7 +16,8 @@ from bloodedge.data.dataset import MAX_CLASSES, SPLITS, Dataset, Images, Split, 
 from bloodedge.data.npz import MAX_BYTES
 from bloodedge.data.splitting import FRACTIONS, MIN_IMAGES, crossing, divide
 from bloodedge.errors import DataError
-from bloodedge.images import IMAGE_SUFFIXES, counted, decode_image, is_image_name, read_bytes
+from bloodedge.images import IMAGE_SUFFIXES, decode_image, is_image_name, read_bytes
+from bloodedge.text import counted, some
 from bloodedge.threads import threads
 
 _JUNK = {"thumbs.db", "desktop.ini"}
@@ -213,11 +214,8 @@ def _unread(bad: list[tuple[Path, DataError]], files: int, folder: Path) -> Data
     first = bad[0][1]
     if len(bad) == 1:
         return first
-    names = ", ".join(str(path.relative_to(folder)) for path, _ in bad[:_NAMED])
-    rest = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-    return DataError(
-        f"{len(bad)} of {files} files cannot be used: {names}{rest}; the first: {first}"
-    )
+    names = some([str(path.relative_to(folder)) for path, _ in bad], _NAMED)
+    return DataError(f"{len(bad)} of {files} files cannot be used: {names}; the first: {first}")
 
 
 def _gather(images: Images, labels: Any, where: list[str]) -> Mapping[str, Split]:
@@ -229,8 +227,7 @@ def _details(digests: list[str], where: list[str], seed: int, given: bool) -> di
     """Return what a manifest records; say what a user should know before trusting the split."""
     shared = crossing(digests, where)
     if shared:
-        are = "image is" if shared == 1 else "images are"
-        say(f"warning: {shared} {are} in more than one split, pixel for pixel")
+        say(f"warning: {counted(shared, 'image')} in more than one split, pixel for pixel")
     recipe = {} if given else {"split_seed": seed, "fractions": dict(FRACTIONS)}
     return {
         "files": len(digests),

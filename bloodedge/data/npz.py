@@ -125,10 +125,17 @@ def _is_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
     """Return whether a member is an array by its name; one that is damaged raises an error.
 
     The name stands in the file twice. Opening a member compares the two, so that no array is
-    skipped because one of them is damaged.
+    skipped because one of them is damaged; only then it is refused for how it is packed.
     """
-    with archive.open(info):
-        return info.filename.endswith(".npy") and not info.filename.startswith("__MACOSX/")
+    named = info.filename.endswith(".npy") and not info.filename.startswith("__MACOSX/")
+    try:
+        with archive.open(info):
+            return named
+    # Another way to compress, or a password: RuntimeError, of which the other is one.
+    except RuntimeError:
+        if named:
+            raise
+        return False
 
 
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bloodedge.console import say
 from bloodedge.errors import DataError
+from bloodedge.text import counted
 
 FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}
 MIN_IMAGES = 3
@@ -44,7 +45,7 @@ def divide(
         classes = {int(labels[row]) for row in rows}
         by_class[classes.pop() if len(classes) == 1 else _SEVERAL].append(rows)
     if torn := len(by_class[_SEVERAL]):
-        say(f"warning: {torn} images are filed under several classes; they go to train")
+        say(f"warning: {counted(torn, 'image')} filed under several classes, taken for train")
     where = ["train"] * len(labels)
     for label, name in enumerate(names):
         own = by_class[label]
