@@ -147,5 +147,5 @@ def test_fine_tuning_varies_images_as_training_did(
         "cluster net",
         "quantize net --mode qat",
     ):
-        CliRunner().invoke(app, line.split())
+        CliRunner().invoke(app, [*line.split(), "--data", "synthetic"])
     assert seen == 4 * [expected]

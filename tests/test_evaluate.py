@@ -182,8 +182,8 @@ def npz(colours: Dataset, tmp_path: Path) -> Path:
     return path
 
 
-def command(*arguments: object, columns: int = 160) -> Any:
-    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": str(columns)})
+def command(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 @pytest.mark.usefixtures("trained")
@@ -212,12 +212,11 @@ def test_files_of_one_name_are_told_apart_by_their_folders(
         (tmp_path / folder).mkdir()
         shutil.copy(tflite, tmp_path / folder / "net.tflite")
     files = tmp_path.glob("*/net.tflite")
-    found = command("evaluate", tflite, *files, "--data", npz, columns=80)
+    found = command("evaluate", tflite, *files, "--data", npz)
     assert found.exit_code == 0, found.output
     names = {"brightest", "a-narrow-table-old-net", "a-narrow-table-new-net"}
-    lines = [line.split("\u2502") for line in found.stdout.splitlines()]
-    column = "".join(cells[1].strip() for cells in lines if len(cells) > 1)
-    assert [column.count(name) for name in names] == [1, 1, 1]
+    first = [line.split("  ")[0] for line in found.stdout.splitlines()]
+    assert [first.count(name) for name in names] == [1, 1, 1]
     made = {p.name: load_run(p).manifest for p in isolated_runs.iterdir()}
     assert {m["model"]["reference"] for m in made.values()} == names
     assert set(made) == {f"{name}-test" for name in names}
