@@ -107,7 +107,6 @@ def quantize(
         )
     found = find_keras(model)
     name = name or usual_name(f"{found.name}-{mode}")
-    refuse_other_data(context, [model, *(teacher or ())])
     if mode == "qat":
         from bloodedge.compress.quantize import QatConfig
         from bloodedge.train.recipes import qat_tuning, wide_augmentation
@@ -127,11 +126,13 @@ def quantize(
             seed=seed,
             augment=wide_augmentation(found.manifest),
         )
+        refuse_other_data(context, [model, *(teacher or ())])
         _qat(
             QatConfig(model, fit, name, teaching, preserve, per_class, force, resume),
             start_training(data, size=size, backend=backend, batch=fit.batch),
         )
         return
+    refuse_other_data(context, [model])
     from bloodedge.backend import use_backend
     from bloodedge.data.sources import load_data
 
