@@ -94,31 +94,27 @@ def failures(gate: Gate, found: Comparison, class_names: Sequence[str] = ()) -> 
     """Return what a child lost beyond its gate, one line each; empty when it passes."""
     lines = []
 
-    # `not <=` refuses NaN as well.
-    def at_most(figure: str, value: float, limit: float | None, spared: float = 0.0) -> None:
-        if limit is not None and not value <= limit and not value <= spared:
-            lines.append(f"the {figure} is {value:.4g}, expected at most {limit:g}")
+    def at_most(figure: str, value: float, limit: str, images: int = 0, counts: int = 1) -> None:
+        """Note a figure beyond its limit; one image, which may count for more, is spared."""
+        most = getattr(gate, limit)
+        spared = counts * _ONE / images if images and limit not in gate.given else 0.0
+        # `not <=` refuses NaN as well.
+        if most is not None and not value <= most and not value <= spared:
+            lines.append(f"the {figure} is {value:.4g}, expected at most {most:g}")
 
-    def one_of(images: int, limit: str) -> float:
-        """Return what one of so many images amounts to, and a little, if it is to be spared."""
-        return 0.0 if limit in gate.given else _ONE / max(images, 1)
-
-    at_most("largest difference of a probability", found.max_difference, gate.max_difference)
+    at_most("largest difference of a probability", found.max_difference, "max_difference")
     spared = 0.0 if gate.agreement == 1 else _ONE / max(found.images, 1)
     if not found.agreement >= gate.agreement and not 1 - found.agreement <= spared:
         lines.append(
             f"the agreement with the parent is {found.agreement:.4g} of {found.images} images, "
             f"expected at least {gate.agreement:g}"
         )
-    spared = one_of(found.images, "accuracy_drop")
-    at_most("loss of accuracy", found.accuracy_drop, gate.accuracy_drop, spared)
+    at_most("loss of accuracy", found.accuracy_drop, "accuracy_drop", found.images)
     for index, (drop, images) in enumerate(zip(found.recall_drop, found.class_images, strict=True)):
         name = class_names[index] if index < len(class_names) else f"class {index}"
-        spared = one_of(images, "class_drop")
-        at_most(f"loss of recall of {name}", drop, gate.class_drop, spared)
+        at_most(f"loss of recall of {name}", drop, "class_drop", images)
     # An image that is now wrong, and surer, counts nearly twice.
-    spared = 2 * one_of(found.images, "ece_rise")
-    at_most("rise of the calibration error", found.ece_rise, gate.ece_rise, spared)
+    at_most("rise of the calibration error", found.ece_rise, "ece_rise", found.images, 2)
     return lines
 
 
