@@ -9,7 +9,8 @@ from statistics import mean, stdev
 
 from bloodedge.benchmarks.full_table_facts import Facts
 from bloodedge.benchmarks.report.data import Row, Scores, Section
-from bloodedge.benchmarks.report.text import accuracy, kilobytes, micros, percent
+from bloodedge.benchmarks.report.text import accuracy, micros, percent
+from bloodedge.text import kilobytes
 
 _SEED = re.compile(r"-s(eed)?\d+(?=-|$)")
 _SPLIT = "test"

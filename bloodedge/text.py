@@ -29,3 +29,8 @@ def some(names: Sequence[str], most: int) -> str:
     """Return the first names, and how many more there are."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def kilobytes(size: float) -> str:
+    """Return bytes as KB of 1000 bytes."""
+    return f"{size / 1000:,.1f}"

@@ -8,6 +8,7 @@ from bloodedge.benchmarks.report.data import Latency, Row, Section
 from bloodedge.benchmarks.report.part import Line, Part
 from bloodedge.benchmarks.report.text import micros, percent
 from bloodedge.benchmarks.result import BenchmarkRow
+from bloodedge.text import kilobytes
 
 _NOTE = (
     "Median of one inference with one thread (or with as many as stand in brackets) in µs, and the "
@@ -28,7 +29,7 @@ def device_part(section: Section) -> Part | None:
     cells = {(row.sha256, row.latency.column): row.latency for row in rows if row.latency}
     models = list({row.sha256: row for row in rows}.values())
     head = ("model", "KB", *columns)
-    table = [(row.label, f"{row.bytes / 1000:,.1f}", *_line(row, columns, cells)) for row in models]
+    table = [(row.label, kilobytes(row.bytes), *_line(row, columns, cells)) for row in models]
     notes = [_NOTE]
     notes += [_EMULATED] if section.emulated else []
     notes += [_images(rows)] if section.fingerprint else [f"{_images(rows)} {_UNNAMED}"]

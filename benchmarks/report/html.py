@@ -19,11 +19,11 @@ from bloodedge.benchmarks.report.text import (
     accuracy,
     cells,
     class_table,
-    kilobytes,
     micros,
     origin_line,
     percent,
 )
+from bloodedge.text import kilobytes
 
 # A matrix of more classes cannot be read on any screen; the table by class still can.
 _MAX_MATRIX = 40

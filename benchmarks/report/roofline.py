@@ -18,6 +18,7 @@ from bloodedge.benchmarks.report.part import Part
 from bloodedge.benchmarks.report.roofline_figure import Mark, Roof, roofline_figure
 from bloodedge.benchmarks.report.text import micros
 from bloodedge.benchmarks.result import BenchmarkRow
+from bloodedge.text import kilobytes
 
 _NOTE = (
     "The limit is the longer of two times: all multiply-accumulates (MACs) at the peak of a large "
@@ -146,7 +147,7 @@ def _line(bound: Bound) -> tuple[str, ...]:
         bound.row.label,
         str(bound.timed.threads),
         f"{work.macs / 1e6:,.2f}",
-        f"{work.traffic_bytes / 1000:,.1f}",
+        kilobytes(work.traffic_bytes),
         f"{work.macs / max(1, work.traffic_bytes):.1f}",
         bound.bound_by,
         f"{bound.limit_us:,.1f}",

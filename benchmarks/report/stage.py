@@ -21,11 +21,12 @@ from bloodedge.benchmarks.report.read import text
 from bloodedge.benchmarks.report.reasons import model_files
 from bloodedge.benchmarks.report.sections import Evidence, section_parts
 from bloodedge.benchmarks.report.sources import all_runs, named
-from bloodedge.benchmarks.report.text import accuracy, kilobytes, markdown, micros, results_csv
+from bloodedge.benchmarks.report.text import accuracy, markdown, micros, results_csv
 from bloodedge.errors import ConfigError, DataError, RunError
 from bloodedge.files import atomic_path, csv_text
 from bloodedge.references import zoo_folders
 from bloodedge.runs import runs_root
+from bloodedge.text import kilobytes
 
 if TYPE_CHECKING:
     from rich.table import Table

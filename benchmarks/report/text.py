@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from bloodedge.benchmarks.report.data import ReportData, Row, Scores, Section
 from bloodedge.benchmarks.report.part import Part
 from bloodedge.files import csv_text
+from bloodedge.text import kilobytes
 
 COLUMNS = (
     "model", "variant", "split", "KB", "KB gzip", "accuracy % [95 %]", "macro F1", "AUC", "ECE",
@@ -82,11 +83,6 @@ def accuracy(scores: Scores) -> str:
     return (
         f"{percent(scores.accuracy)} [{percent(scores.interval[0])}, {percent(scores.interval[1])}]"
     )
-
-
-def kilobytes(size: int) -> str:
-    """Return bytes as KB of 1000 bytes."""
-    return f"{size / 1000:,.1f}"
 
 
 def micros(value: float | None) -> str:

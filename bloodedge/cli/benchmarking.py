@@ -269,7 +269,8 @@ def _table(result: BenchmarkResult, title: str) -> Table:
 
 
 def _figures(row: BenchmarkRow, emulated: bool) -> list[str]:
-    from bloodedge.benchmarks.report.text import kilobytes, micros
+    from bloodedge.benchmarks.report.text import micros
+    from bloodedge.text import kilobytes
 
     accuracy = "" if row.accuracy is None else f"{100 * row.accuracy:.2f}"
     # An emulator's latencies mean nothing, so they are not shown.

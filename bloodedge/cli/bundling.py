@@ -58,8 +58,9 @@ def bundle(
 def _check(path: Path, unpack: Path | None, models: list[str]) -> None:
     from bloodedge.benchmarks.bundle_check import check_bundle, unpack_bundle
     from bloodedge.errors import ConfigError
+    from bloodedge.text import kilobytes
 
     if models:
         raise ConfigError("--check with models", expected="one of the two")
     found = check_bundle(path) if unpack is None else unpack_bundle(path, unpack)
-    print(f"{path}: {len(found.files)} files, {found.bytes / 1000:,.1f} KB, all as their sums say")
+    print(f"{path}: {len(found.files)} files, {kilobytes(found.bytes)} KB, all as their sums say")

@@ -37,6 +37,7 @@ def duration(seconds: float | None) -> str:
 def print_rows(rows: Sequence[Row], title: str) -> None:
     """Print what each step left, and of which data its accuracy is."""
     from bloodedge.tables import print_table, table
+    from bloodedge.text import kilobytes
 
     head = ("step", "run", "KB", "KB gzip", "kMACs", "val accuracy % [95 %]")
     cells = []
@@ -46,8 +47,8 @@ def print_rows(rows: Sequence[Row], title: str) -> None:
             (
                 row.step + ("" if row.is_file else " *"),
                 row.name + (", failed its gate" if row.failed else ""),
-                f"{row.bytes / 1000:,.1f}",
-                f"{row.gzip_bytes / 1000:,.1f}",
+                kilobytes(row.bytes),
+                kilobytes(row.gzip_bytes),
                 "-" if row.macs is None else f"{row.macs / 1000:,.0f}",
                 f"{100 * row.accuracy:.2f} [{low:.2f}, {high:.2f}]",
             )

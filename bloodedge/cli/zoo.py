@@ -18,6 +18,7 @@ def zoo(
 
     from bloodedge.references import zoo_models
     from bloodedge.tables import print_table, table
+    from bloodedge.text import kilobytes
 
     rows = [_row(model) for model in zoo_models()]
     if as_json:
@@ -26,7 +27,7 @@ def zoo(
     cells = [
         (
             row["name"],
-            f"{row['bytes'] / 1000:,.1f}",
+            kilobytes(row["bytes"]),
             "" if row["val_accuracy"] is None else f"{100 * row['val_accuracy']:.2f}",
             row["data"],
         )

@@ -22,6 +22,7 @@ from bloodedge.errors import BloodedgeError, ConfigError, RunError
 from bloodedge.files import read_json, write_json
 from bloodedge.references import find_keras
 from bloodedge.runs import Run, Stopwatch, check_name, open_resumable
+from bloodedge.text import kilobytes
 from bloodedge.train.architecture import Ready
 from bloodedge.train.checkpoint import has_checkpoint, refuse_changes
 from bloodedge.train.config import FitConfig
@@ -196,7 +197,7 @@ def _cut(
     totals = plan.totals()
     say(
         f"{config.name}: MACs {totals['macs']:,} -> {totals['macs_left']:,}, int8 weights "
-        f"{totals['bytes'] / 1000:,.1f} -> {totals['bytes_left'] / 1000:,.1f} KB, {note}"
+        f"{kilobytes(totals['bytes'])} -> {kilobytes(totals['bytes_left'])} KB, {note}"
     )
     write_json(path, written)
     return net, _recorded(written)

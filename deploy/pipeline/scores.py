@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from bloodedge.deploy.pipeline.plan import FILES_END, QAT_END, run_name, tested_name
 from bloodedge.deploy.pipeline.presets import QAT, Preset, Student, Teacher
 from bloodedge.runs import is_finished, load_run, metrics_of, runs_root
+from bloodedge.text import kilobytes
 
 # How a row's files come to be, and what follows the name of the run in float.
 FLOAT32, INT8, INT8_QAT = "float32", "int8", "int8, QAT"
@@ -125,8 +126,8 @@ def _row(model: str, kind: str, found: list[Score], real: list[Score]) -> tuple[
     against = f"{test - _mean(lambda s: s.test, real):+.2f}" if len(found) == len(real) else ""
     return (
         *(model, kind, str(len(found))),
-        f"{_mean(lambda s: s.size, found) / 1000:,.1f}",
-        f"{_mean(lambda s: s.gzip, found) / 1000:,.1f}",
+        kilobytes(_mean(lambda s: s.size, found)),
+        kilobytes(_mean(lambda s: s.gzip, found)),
         f"{_mean(lambda s: s.val, found):.2f}",
         f"{test:.2f}{spread}",
         against,
