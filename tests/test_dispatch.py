@@ -16,8 +16,10 @@ from bloodedge.data.dataset import Split
 from bloodedge.train import dispatch
 from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.config import FitConfig
+from bloodedge.train.cost import count_macs
 from bloodedge.train.feed import Feed, as_dataset, interleaved
 from bloodedge.train.optimize import learning_rate, make_optimizer
+from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.targets import HardLabels
 
 STEPS, BATCH = 7, 4
@@ -30,11 +32,15 @@ def backend():
     use_backend()
 
 
-def feed(*, rows: slice = slice(None)) -> Feed:
+def images_and_labels() -> Split:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, STEPS * BATCH)
-    split = Split(rng.integers(0, 256, (len(labels), 8, 8, 3), dtype=np.uint8), labels)
-    return Feed(split, HardLabels(labels, 3), FIT, on_device=False, rows=rows)
+    return Split(rng.integers(0, 256, (len(labels), 8, 8, 3), dtype=np.uint8), labels)
+
+
+def feed(*, rows: slice = slice(None), by_index: bool = False) -> Feed:
+    split = images_and_labels()
+    return Feed(split, HardLabels(split.labels, 3), FIT, by_index=by_index, rows=rows)
 
 
 def assert_same(found, expected):
@@ -65,7 +71,7 @@ def test_hosts_share_the_batch_that_one_would_have():
 
 
 def test_one_dataset_gives_the_batches_of_every_epoch():
-    epochs = as_dataset(feed().epoch)
+    epochs = as_dataset(feed(by_index=True).epoch, images_and_labels().images)
     datasets = [epochs(0)]
     for epoch in range(3):
         datasets.append(epochs(epoch))
@@ -85,9 +91,18 @@ def test_no_tuner_of_tensorflow_makes_the_end_of_an_epoch_wait():
 def test_an_accelerator_gets_many_steps_at_once_without_a_rest_where_it_can(
     steps: int, together: int, monkeypatch
 ):
-    assert dispatch.steps_per_dispatch(steps) == 1
     monkeypatch.setattr(dispatch, "has_accelerator", lambda: True)
-    assert dispatch.steps_per_dispatch(steps) == together
+    assert dispatch.steps_per_dispatch(steps, None) == together
+
+
+@pytest.mark.parametrize(
+    ("steps", "macs", "together"),
+    [(186, 10**9, 8), (186, 4 * 10**9, 2), (186, 10**11, 1), (5, 10**6, 5), (186, None, 1)],
+)
+def test_tensorflows_cpu_gets_as_many_steps_at_once_as_end_soon(
+    steps: int, macs: int | None, together: int
+):
+    assert dispatch.steps_per_dispatch(steps, macs) == together
 
 
 @pytest.mark.parametrize("final", [0.0, 0.1, 1.0])
@@ -125,3 +140,16 @@ def test_several_steps_a_dispatch_train_as_single_ones_do(backend: str):
         [sys.executable, TWICE, backend], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_trainer_tells_what_its_step_costs(monkeypatch):
+    from bloodedge.train.trainer import Trainer
+
+    images = np.zeros((STEPS * BATCH, 16, 16, 3), np.uint8)
+    split = Split(images, np.arange(len(images)) % 3)
+    net, seen = build(ModelConfig("cnn_se", 3, 16, 0.25), size=16), []
+    monkeypatch.setattr(
+        "bloodedge.train.trainer.steps_per_dispatch", lambda *given: seen.append(given) or 1
+    )
+    Trainer(net, split, HardLabels(split.labels, 3), FIT)
+    assert seen == [(STEPS, 3 * BATCH * count_macs(net))]

@@ -61,7 +61,7 @@ def feed(balance: float) -> np.ndarray:
     labels = np.repeat([0, 1], [900, 100])
     split = Split(np.zeros((1000, 4, 4, 3), np.uint8), labels)
     config = FitConfig(1, 50, balance=balance)
-    batches = Feed(split, HardLabels(labels, 2), config, on_device=True).epoch(0)
+    batches = Feed(split, HardLabels(labels, 2), config, by_index=True).epoch(0)
     return labels[np.concatenate([inputs["index"] for inputs, _ in batches])]
 
 
@@ -80,7 +80,7 @@ def test_what_is_drawn_by_odds_does_not_decide_how_the_images_vary():
     labels = np.repeat([0, 1], [900, 100])
     split = Split(np.zeros((1000, 4, 4, 3), np.uint8), labels)
     config = FitConfig(1, 1000, balance=1.0)
-    ((inputs, _),) = Feed(split, HardLabels(labels, 2), config, on_device=True).epoch(0)
+    ((inputs, _),) = Feed(split, HardLabels(labels, 2), config, by_index=True).epoch(0)
     # Of one stream, a choice's bits are two views', and its highest ones the second's.
     same = labels[inputs["index"][:500]] == (inputs["view"][1::2] >= 4)
     assert abs(same.mean() - 0.5) < 0.1
@@ -89,7 +89,7 @@ def test_what_is_drawn_by_odds_does_not_decide_how_the_images_vary():
 def test_the_order_without_balance_is_that_of_the_recorded_runs():
     labels = np.repeat([0, 1], [70, 30])
     split = Split(np.zeros((100, 4, 4, 3), np.uint8), labels)
-    batches = list(Feed(split, HardLabels(labels, 2), FitConfig(1, 50), on_device=True).epoch(3))
+    batches = list(Feed(split, HardLabels(labels, 2), FitConfig(1, 50), by_index=True).epoch(3))
     drawn = np.concatenate([inputs["index"] for inputs, _ in batches])
     np.testing.assert_array_equal(drawn, np.random.default_rng([0, 3]).permutation(100))
 

@@ -14,6 +14,7 @@ from bloodedge.compress.simulate import Simulation
 from bloodedge.deploy.convert import convert
 from bloodedge.deploy.interpreter import find_runtime
 from bloodedge.quiet import quiet
+from bloodedge.train.cost import count_macs
 from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.renorm import renorm
 
@@ -256,6 +257,11 @@ def test_without_rounding_the_twin_is_the_model():
     assert np.abs(np.asarray(twin.net.predict_on_batch(x.astype("f4"))) - plain).max() > 1e-4
     twin.round_only(())
     np.testing.assert_allclose(twin.net.predict_on_batch(x.astype("f4")), plain, atol=1e-5)
+
+
+def test_the_twin_costs_what_the_model_does():
+    model = build(ModelConfig("cnn_se", 4, SIZE, 0.25), size=SIZE)
+    assert count_macs(Simulation(fold(model)).net) == count_macs(model) > 0
 
 
 def test_what_is_not_simulated_is_listed_with_the_reason():

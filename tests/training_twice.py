@@ -1,4 +1,4 @@
-"""Train twice on one backend, step by step and several steps a dispatch, and compare.
+"""Train on one backend step by step and several steps a dispatch, and compare.
 
 python tests/training_twice.py BACKEND
 """
@@ -38,17 +38,17 @@ class Poisoned(HardLabels):
 
 
 @contextmanager
-def as_on_a_device(together: int) -> Iterator[None]:
-    """Keep the images on the device and hand it several steps at once."""
+def dispatching(together: int, on_device: bool) -> Iterator[None]:
+    """Hand the device several steps at once, and maybe let it keep the images."""
     where = "bloodedge.train.trainer"
     with (
-        mock.patch(f"{where}.has_accelerator", return_value=True),
+        mock.patch(f"{where}.has_accelerator", return_value=on_device),
         mock.patch(f"{where}.steps_per_dispatch", return_value=together),
     ):
         yield
 
 
-def trainer(together: int, targets: type[HardLabels] = HardLabels) -> tuple[Any, Any]:
+def trainer(targets: type[HardLabels] = HardLabels) -> tuple[Any, Any]:
     """Return a net and what trains it, the same each time but for the dispatch."""
     import keras
 
@@ -60,30 +60,36 @@ def trainer(together: int, targets: type[HardLabels] = HardLabels) -> tuple[Any,
     fit = FitConfig(3, BATCH, 5e-3, ema=0.9, augment=AugmentConfig(mixup=0.2))
     keras.utils.set_random_seed(0)
     net = build(ModelConfig("cnn_se", 3, SIDE, 0.25), size=SIDE)
-    with as_on_a_device(together):
-        return net, Trainer(net, split, targets(labels, 3), fit)
+    return net, Trainer(net, split, targets(labels, 3), fit)
 
 
 def main(backend: str) -> None:
-    """Raise AssertionError where the two differ."""
+    """Raise AssertionError where they differ."""
     use_backend(backend)
-    results = []
-    for together in (1, TOGETHER):
-        net, by = trainer(together)
-        with as_on_a_device(together):
-            rows = [by.train_epoch(epoch, SIDE) for epoch in range(2)]
-        state = [*net.get_weights(), *(np.asarray(v) for v in by.optimizer.variables)]
-        results.append((rows, state))
-    (single, expected), (several, found) = results
+    expected = outcome(1, on_device=True)
     # XLA rounds otherwise inside a loop; TensorFlow runs the same kernels.
     near = 1e-4 if backend == "jax" else 0
-    for one, two in zip(single, several, strict=True):
+    for on_device in (True, False):
+        compare(outcome(TOGETHER, on_device=on_device), expected, near)
+        with dispatching(TOGETHER, on_device), pytest.raises(TrainingError) as caught:
+            trainer(Poisoned)[1].train_epoch(0, SIDE)
+        assert f"step {POISONED};" in str(caught.value)
+
+
+def outcome(together: int, *, on_device: bool) -> tuple[list[dict[str, float]], list[Any]]:
+    """Return the figures of two epochs, and the weights and the optimizer's state after them."""
+    with dispatching(together, on_device):
+        net, by = trainer()
+        rows = [by.train_epoch(epoch, SIDE) for epoch in range(2)]
+    return rows, [*net.get_weights(), *(np.asarray(v) for v in by.optimizer.variables)]
+
+
+def compare(found: Any, expected: Any, near: float) -> None:
+    """Raise AssertionError where two outcomes differ by more than `near`, relatively."""
+    for two, one in zip(found[0], expected[0], strict=True):
         np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=near)
-    for a, b in zip(expected, found, strict=True):
+    for b, a in zip(found[1], expected[1], strict=True):
         np.testing.assert_allclose(b, a, rtol=near, atol=near / 10)
-    _, by = trainer(TOGETHER, Poisoned)
-    with pytest.raises(TrainingError, match=f"step {POISONED}"):
-        by.train_epoch(0, SIDE)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,21 @@ def _gather(images: Any, rows: Any, columns: Any, view: Any) -> Any:
     down = ops.where(turned, columns, rows * side) + offset
     across = ops.where(turned, rows * side, columns)
     pixels = ops.expand_dims(down, 2) + ops.expand_dims(across, 1)
-    return ops.take(ops.reshape(images, (-1, 3)), pixels, axis=0)
+    return _rows_at(ops.reshape(images, (-1, 3)), pixels)
+
+
+def _rows_at(rows: Any, at: Any) -> Any:
+    """Return `rows[at]`, for many short rows.
+
+    On TensorFlow, Keras' `take` looks for negative places first, and its kernel is the slower one.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return keras.ops.take(rows, at, axis=0)
+    import tensorflow as tf
+
+    return tf.gather_nd(rows, at[..., None])
 
 
 def _bilinear(images: Any, rows: Any, columns: Any, view: Any) -> Any:
@@ -162,7 +176,7 @@ def _noise(shape: tuple[int, ...], draws: dict[str, Any]) -> Any:
 
     values = int(np.prod(shape))
     at = (draws["grain"][:, None] + ops.arange(values, dtype="int32")) % GRAIN
-    grain = ops.reshape(ops.take(_grain(), at, axis=0), (-1, *shape))
+    grain = ops.reshape(_rows_at(_grain(), at), (-1, *shape))
     return draws["sigma"][:, None, None, None] * grain
 
 

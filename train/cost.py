@@ -55,7 +55,8 @@ def model_cost(model: Any) -> Cost:
 def count_macs(model: Any) -> int:
     """Return the multiply-accumulates of a model for one image; see the module's conventions.
 
-    A layer that is called twice counts twice; a nested model counts as its layers.
+    A layer that is called twice counts twice; a nested model counts as its layers, and a layer
+    that computes another one, its `inner`, as that.
 
     Raises:
         ModelError: as `model_cost`.
@@ -100,6 +101,8 @@ def _call_macs(layer: Any, inputs: list[Any], output: Any) -> int:
     layers = keras.layers
     if isinstance(layer, keras.Model):
         return count_macs(layer)
+    if isinstance(inner := getattr(layer, "inner", None), layers.Layer):
+        return _call_macs(inner, inputs, output)
     if isinstance(layer, layers.MultiHeadAttention):
         return _attention_macs(layer, inputs, output)
     if isinstance(layer, layers.SeparableConv2D):

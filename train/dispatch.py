@@ -1,4 +1,4 @@
-"""Several steps in one dispatch, so that a fast device does not wait for Python between them."""
+"""Several steps in one dispatch, so that the device does not wait for Python between them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,29 @@ from typing import Any
 from bloodedge.train.device import has_accelerator
 
 _MOST = 32
+# On a CPU, so that one can see it go on and end it: at most 8 steps, together of as many
+# multiply-accumulates as cores from slow to fast compute in a second to a tenth of one.
+_MOST_ON_CPU, _MACS_ON_CPU = 8, 10**10
 
 
-def steps_per_dispatch(steps: int) -> int:
+def steps_per_dispatch(steps: int, macs: int | None) -> int:
     """Return how many of an epoch's steps to hand to the device at once.
 
-    A step on a CPU takes far longer than its dispatch, so there it is one. It is one as well on
-    PyTorch, for which Keras offers nothing else.
+    Between the steps of a small net TensorFlow's cores would wait for Python a fifth of the time
+    (`benchmarks/results/train_speed.md`). It is one step on JAX's CPU, and on PyTorch, for which
+    Keras offers nothing else.
+
+    Args:
+        steps: how many an epoch has.
+        macs: multiply-accumulates of one step, None if they are not known.
     """
     import keras
 
-    if keras.backend.backend() == "torch" or not has_accelerator():
+    backend = keras.backend.backend()
+    if backend == "tensorflow" and not has_accelerator():
+        room = _MACS_ON_CPU // macs if macs else 1
+        return max(1, min(_MOST_ON_CPU, room, steps))
+    if backend == "torch" or not has_accelerator():
         return 1
     # Steps that are left over would be compiled a second time.
     even = [count for count in range(_MOST, _MOST // 4 - 1, -1) if steps % count == 0]

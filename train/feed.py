@@ -33,7 +33,7 @@ class Feed:
         train: the images.
         targets: what each is trained towards.
         config: batch size, seed and augmentation.
-        on_device: whether the learner holds the images.
+        by_index: whether to yield the images' numbers instead of the images.
         rows: which rows of each batch to yield: those of this host's devices.
     """
 
@@ -43,13 +43,13 @@ class Feed:
         targets: Targets,
         config: FitConfig,
         *,
-        on_device: bool,
+        by_index: bool,
         rows: slice = EVERY_ROW,
     ) -> None:
         self._train = train
         self._targets = targets
         self._config = config
-        self._on_device = on_device
+        self._by_index = by_index
         self._rows = rows
         self.steps = steps_per_epoch(len(train), config.batch)
 
@@ -81,7 +81,7 @@ class Feed:
         inputs: Draws = {name: values[self._rows] for name, values in drawn.items()}
         index = index[self._rows]
         rows = self._targets.for_batch(index, inputs["view"].astype(np.int64))
-        if self._on_device:
+        if self._by_index:
             inputs["index"] = index.astype(np.int32)
         else:
             inputs["images"] = self._train.images[index]
@@ -103,12 +103,19 @@ def _woven(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     return np.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
 
 
-def as_dataset(epochs: Callable[[int], Iterator[Batch]]) -> Callable[[int], Any]:
+def as_dataset(
+    epochs: Callable[[int], Iterator[Batch]], images: NDArray[np.uint8] | None = None
+) -> Callable[[int], Any]:
     """Return what gives each epoch as a tf.data.Dataset.
 
     It is always the same one: from a generator, Keras would make and trace another each epoch.
     TensorFlow takes several batches at a time from Python, which the training of a small net would
     otherwise wait for.
+
+    Args:
+        epochs: yields the batches of an epoch, with the numbers of their images.
+        images: what to put in the numbers' place, in one copy for several batches; None to leave
+            them, for a learner that holds the images.
     """
     import tensorflow as tf
 
@@ -116,18 +123,24 @@ def as_dataset(epochs: Callable[[int], Iterator[Batch]]) -> Callable[[int], Any]
     made: list[Any] = []
 
     def spec(array: NDArray[Any]) -> Any:
-        return tf.TensorSpec((None, *array.shape), array.dtype)
+        return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+
+    def stack(group: list[Batch]) -> Batch:
+        inputs, rows = tf.nest.map_structure(lambda *rows: np.stack(rows), *group)
+        if images is not None:
+            inputs["images"] = images[inputs.pop("index")]
+        return inputs, rows
 
     def stacks() -> Iterator[Batch]:
         while group := list(islice(waiting[0], _STACKED)):
-            yield tf.nest.map_structure(lambda *rows: np.stack(rows), *group)
+            yield stack(group)
 
     def dataset(epoch: int) -> Any:
         waiting[:] = [epochs(epoch)]
         if not made:
             first = next(waiting[0])
             waiting[0] = chain([first], waiting[0])
-            signature = tf.nest.map_structure(spec, first)
+            signature = tf.nest.map_structure(spec, stack([first]))
             data = tf.data.Dataset.from_generator(stacks, output_signature=signature)
             made.append(without_tuner(data.unbatch().prefetch(_STACKED)))
         return made[0]

@@ -8,9 +8,10 @@ from typing import Any
 from bloodedge import hosts
 from bloodedge.console import Meter
 from bloodedge.data.dataset import Split
-from bloodedge.errors import TrainingError
+from bloodedge.errors import ModelError, TrainingError
 from bloodedge.train.augment import shrink_factor
 from bloodedge.train.config import FitConfig
+from bloodedge.train.cost import STEP_OVER_FORWARD, count_macs
 from bloodedge.train.device import batch_parts, check_batch, has_accelerator, use_jit
 from bloodedge.train.dispatch import steps_per_dispatch
 from bloodedge.train.feed import Feed, as_dataset, interleaved
@@ -54,10 +55,13 @@ class Trainer:
             # Now, as a later phase that is refused would cost the epochs before it.
             shrink_factor(int(train.images.shape[1]), size)
         rows = hosts.own_rows(min(config.batch, len(train)))
-        self._feed = Feed(train, targets, config, on_device=self._on_device, rows=rows)
-        self._together = steps_per_dispatch(self._feed.steps)
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        by_index = self._on_device or on_tensorflow
+        self._feed = Feed(train, targets, config, by_index=by_index, rows=rows)
+        step = _step_macs(self._answering, min(config.batch, len(train)))
+        self._together = steps_per_dispatch(self._feed.steps, step)
         # On JAX a batch holds the steps of a dispatch; TensorFlow takes them one by one.
-        self._interleaved = self._together > 1 and keras.backend.backend() == "jax"
+        self._interleaved = self._together > 1 and not on_tensorflow
         self._data = self._epochs()
         self._learners: dict[int, Any] = {}
         self.optimizer = make_optimizer(config, self._feed.steps)
@@ -67,7 +71,7 @@ class Trainer:
         import keras
 
         if keras.backend.backend() == "tensorflow":
-            return as_dataset(self._feed.epoch)
+            return as_dataset(self._feed.epoch, None if self._on_device else self._images)
         if self._interleaved:
             return lambda epoch: interleaved(self._feed.epoch(epoch), self._together)
         return self._feed.epoch
@@ -123,6 +127,14 @@ class Trainer:
             "train_loss": float(history["loss"][0]),
             "train_accuracy": float(history["accuracy"][0]),
         }
+
+
+def _step_macs(model: Any, batch: int) -> int | None:
+    """Return about how many multiply-accumulates a step takes, None for a model of unknown cost."""
+    try:
+        return STEP_OVER_FORWARD * batch * count_macs(model)
+    except ModelError:
+        return None
 
 
 def _label_accuracy(classes: int) -> Any:
