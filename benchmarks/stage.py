@@ -38,11 +38,14 @@ class BenchmarkStageConfig:
 
     Attributes:
         models: runs, files or zoo names; an export run means all its variants.
+        name: the run to write.
         images: how many test images the accuracy is measured on, balanced; 0 is all.
         threads: thread counts; 0 is every core.
         repeats: fresh processes for each model and thread count; by default the runner's 5.
         seconds: the least time of timed inferences in each; by default the runner's 2.
         quick: a rough look, whose repeats and seconds are the runner's own.
+        seed: fixes the draw of images.
+        force: replace a run of that name.
         profile: whether to find out where each model's time goes, by operator.
         resume: continue an interrupted run.
 

@@ -84,6 +84,13 @@ class Manifest:
         seed: the seed of every random draw.
         duration_s: seconds of work, summed over resumed sessions.
         resumed: how often the run was continued after an interruption.
+        command: the command line that made it, with settings from the environment in front.
+        created: when, as UTC in ISO 8601.
+        packages: versions of the libraries that matter.
+        hardware: what it ran on.
+        files: size in bytes and SHA-256 of each file in the folder, by name.
+        bloodedge: the version that made it.
+        schema_version: of this layout.
     """
 
     kind: str

@@ -36,6 +36,8 @@ class FinetuneConfig:
         fit: how it is fine-tuned; always in float32.
         teaching: whose logits to fine-tune towards, beside the labels; None for labels alone.
         layers: names of the layers to change; empty for the default choice.
+        force: replace a run of that name.
+        resume: continue an interrupted run.
 
     Raises:
         ConfigError: settings that cannot work together, or out of range.

@@ -35,6 +35,7 @@ class FitConfig:
         balance: how far rare classes are drawn more often, from 0 (every image once an epoch) to
             1 (every class alike); an image's odds are the size of its class to the power of
             minus `balance`.
+        augment: how the images vary.
         progressive: `(epochs, size)` phases trained on smaller images before the full size, which
             saves most of a large model's time (Howard's progressive resizing).
         precision: of the activations: `float32`, `bfloat16`, or `auto` for the second where there

@@ -38,6 +38,8 @@ class Dataset:
         name: short name for manifests and figures.
         origin: `official`, `npz`, `folder` or `synthetic`.
         title: one line for people, which says so when the data is synthetic or re-split.
+        class_names: in the order of the labels.
+        splits: `train`, `val` and `test`.
         details: what else a manifest should record, such as the seed of a split.
     """
 

@@ -43,6 +43,7 @@ class PruneConfig:
 
     Attributes:
         model: a run's name, a path, or a model of the zoo.
+        name: the run to write.
         fit: how the cut model is fine-tuned.
         macs: the share of multiply-accumulates to keep,
         kb: or how many KB of int8 weights (see `size.py`),
@@ -52,6 +53,8 @@ class PruneConfig:
         fine_tune: whether to fine-tune at all.
         renorm: whether batch norm's statistics are taken anew after the cut.
         teaching: whose logits to fine-tune towards, beside the labels; None for labels alone.
+        force: replace a run of that name.
+        resume: continue an interrupted run.
 
     Raises:
         ConfigError: no budget or several, or a value out of range.
