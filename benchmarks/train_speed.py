@@ -73,7 +73,7 @@ def _serve(model: str, images: int, batch: int, kind: str, asked: Any) -> None:
     use_backend("tensorflow", side_by_side=True)
     spread_over("all", batch)
     with precision(kind):
-        net = build(ModelConfig(model, CLASSES, SIDE), size=SIDE)
+        net = build(ModelConfig(model, CLASSES, SIDE))
     epoch = our_epoch(net, random_split(images), batch)
     while True:
         asked.recv()
@@ -182,7 +182,7 @@ def compare(name: str, batch: int, seconds: float, kind: str, ours: str, peak: f
 
     def fresh(its: str) -> Any:
         with precision(its):
-            return build(config, size=SIDE)
+            return build(config)
 
     pilot = our_epoch(fresh(ours), random_split(2 * batch), batch)
     pilot()
@@ -199,7 +199,7 @@ def compare(name: str, batch: int, seconds: float, kind: str, ours: str, peak: f
             epochs["shared"] = stack.enter_context(worker)
         taken = in_turns(epochs)
     rate = {label: len(split) / median(times) for label, times in taken.items()}
-    return row(name, rate, count_macs(fresh(kind)), peak)
+    return row(name, rate, count_macs(fresh(kind), (SIDE, SIDE, 3)), peak)
 
 
 def can_share(batch: int) -> bool:

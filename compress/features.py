@@ -29,4 +29,6 @@ def _penultimate(net: Any) -> Any:
             expected="a dense layer that makes the logits",
             fix="choose another --method",
         )
-    return last.input
+    # Not its own input, which is that of its first call, maybe in another model.
+    operation, node, _ = net.outputs[0]._keras_history
+    return operation._inbound_nodes[node].input_tensors[0]

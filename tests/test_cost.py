@@ -107,6 +107,16 @@ def test_parameters_fixed_and_bytes(keras: Any):
     assert cost.float_bytes == 160
 
 
+@pytest.mark.parametrize("name", ["cnn_se", "mobilenet_v2_035", "vgg16"])
+def test_a_model_for_any_size_costs_what_one_of_that_size_does(keras: Any, name: str):
+    config = ModelConfig(name, 4, 32)
+    fixed = build(config, size=32)
+    expected = count_macs(fixed)
+    assert count_macs(build(config), (32, 32, 3)) == expected > 0
+    nested = keras.Sequential([keras.Input((None, None, 3)), build(config)])
+    assert count_macs(nested, (32, 32, 3)) == expected
+
+
 def test_the_batch_does_not_count(keras: Any):
     config = ModelConfig("cnn_se", 8, 32)
     open_batch, eight = build(config, size=32), build(config, size=32, batch=8)

@@ -14,6 +14,7 @@ import pytest
 from bloodedge.backend import use_backend
 from bloodedge.data.dataset import Split
 from bloodedge.train import dispatch
+from bloodedge.train.architecture import Registered
 from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.config import FitConfig
 from bloodedge.train.cost import count_macs
@@ -145,11 +146,13 @@ def test_several_steps_a_dispatch_train_as_single_ones_do(backend: str):
 def test_a_trainer_tells_what_its_step_costs(monkeypatch):
     from bloodedge.train.trainer import Trainer
 
+    config = ModelConfig("cnn_se", 3, 16, 0.25)
     images = np.zeros((STEPS * BATCH, 16, 16, 3), np.uint8)
     split = Split(images, np.arange(len(images)) % 3)
-    net, seen = build(ModelConfig("cnn_se", 3, 16, 0.25), size=16), []
+    seen = []
     monkeypatch.setattr(
         "bloodedge.train.trainer.steps_per_dispatch", lambda *given: seen.append(given) or 1
     )
-    Trainer(net, split, HardLabels(split.labels, 3), FIT)
-    assert seen == [(STEPS, 3 * BATCH * count_macs(net))]
+    # As a run builds it: for images of any size.
+    Trainer(Registered(config).build(), split, HardLabels(split.labels, 3), FIT)
+    assert seen == [(STEPS, 3 * BATCH * count_macs(build(config, size=16)))]

@@ -13,6 +13,7 @@ import pytest
 
 from bloodedge.backend import use_backend
 from bloodedge.cli.starting import start_training
+from bloodedge.compress.features import with_features
 from bloodedge.compress.targets import KdConfig, LiveTeachers
 from bloodedge.data.dataset import Split
 from bloodedge.errors import ConfigError
@@ -55,6 +56,16 @@ def pass_over(net: Any) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]
         loss = tf.reduce_mean(logits**2)
     gradients = tape.gradient(loss, [v.value for v in net.trainable_variables])
     return np.asarray(logits), [np.asarray(g) for g in gradients], net.get_weights()
+
+
+def test_features_of_a_fused_net_are_those_of_the_net():
+    net = fresh()
+    found, expected = (
+        np.asarray(with_features(one)(IMAGES, training=False))
+        for one in (with_fused_norms(net), net)
+    )
+    assert found.shape == (2 * BATCH, CLASSES + 32)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def unscaled() -> Any:

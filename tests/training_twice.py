@@ -59,7 +59,7 @@ def trainer(targets: type[HardLabels] = HardLabels) -> tuple[Any, Any]:
     split = Split(rng.integers(0, 256, (len(labels), SIDE, SIDE, 3), dtype=np.uint8), labels)
     fit = FitConfig(3, BATCH, 5e-3, ema=0.9, augment=AugmentConfig(mixup=0.2))
     keras.utils.set_random_seed(0)
-    net = build(ModelConfig("cnn_se", 3, SIDE, 0.25), size=SIDE)
+    net = build(ModelConfig("cnn_se", 3, SIDE, 0.25))
     return net, Trainer(net, split, targets(labels, 3), fit)
 
 

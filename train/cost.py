@@ -10,7 +10,7 @@ Other layers with a kernel raise an error instead of a wrong figure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -52,26 +52,30 @@ def model_cost(model: Any) -> Cost:
     return Cost(trainable + fixed, fixed, count_macs(model))
 
 
-def count_macs(model: Any) -> int:
+def count_macs(model: Any, shape: Sequence[int] | None = None) -> int:
     """Return the multiply-accumulates of a model for one image; see the module's conventions.
 
     A layer that is called twice counts twice; a nested model counts as its layers, and a layer
     that computes another one, its `inner`, as that.
 
+    Args:
+        model: a built functional or sequential model.
+        shape: `(H, W, 3)` of the image, for a model of one input that takes any size; by default
+            the model's own.
+
     Raises:
         ModelError: as `model_cost`.
     """
-    return sum(macs_by_layer(model).values())
+    return sum(macs_by_layer(model, shape).values())
 
 
-def macs_by_layer(model: Any) -> dict[str, int]:
+def macs_by_layer(model: Any, shape: Sequence[int] | None = None) -> dict[str, int]:
     """Return the multiply-accumulates of each layer, by its name, over all its calls.
 
-    Raises:
-        ModelError: as `model_cost`.
+    Takes and raises what `count_macs` does.
     """
     macs: dict[str, int] = {}
-    for layer, inputs, output in _calls(model):
+    for layer, inputs, output in _calls(model, shape):
         macs[layer.name] = macs.get(layer.name, 0) + _call_macs(layer, inputs, output)
     return macs
 
@@ -81,7 +85,7 @@ def _is_number(weight: Any) -> bool:
     return "float" in str(weight.dtype)
 
 
-def _calls(model: Any) -> Iterator[tuple[Any, list[Any], Any]]:
+def _calls(model: Any, shape: Sequence[int] | None = None) -> Iterator[tuple[Any, list[Any], Any]]:
     """Yield every call of a layer in a model's graph, with its input and output tensors."""
     graph = getattr(model, "_functional", None) or model
     if not hasattr(graph, "_nodes_by_depth"):
@@ -89,10 +93,34 @@ def _calls(model: Any) -> Iterator[tuple[Any, list[Any], Any]]:
             f"the cost of {model.name} cannot be counted",
             expected="a functional or sequential Keras model",
         )
+    if shape is not None:
+        yield from _calls_at(graph, shape)
+        return
     for nodes in graph._nodes_by_depth.values():
         for node in nodes:
             if not node.is_input:
                 yield node.operation, node.input_tensors, node.output_tensors[0]
+
+
+def _calls_at(graph: Any, shape: Sequence[int]) -> list[tuple[Any, list[Any], Any]]:
+    """Return the calls for an image of that shape: no layer is called, none gets a node."""
+    import keras
+
+    calls: list[tuple[Any, list[Any], Any]] = []
+
+    def recorded(operation: Any) -> Any:
+        def call(*given: Any, **options: Any) -> Any:
+            output = operation.compute_output_spec(*given, **options)
+            inputs = keras.tree.flatten((given, options))
+            tensors = [x for x in inputs if isinstance(x, keras.KerasTensor)]
+            calls.append((operation, tensors, keras.tree.flatten(output)[0]))
+            return output
+
+        return call
+
+    image = keras.KerasTensor((None, *shape), graph.inputs[0].dtype)
+    graph._run_through_graph([image], operation_fn=recorded)
+    return calls
 
 
 def _call_macs(layer: Any, inputs: list[Any], output: Any) -> int:
@@ -100,7 +128,7 @@ def _call_macs(layer: Any, inputs: list[Any], output: Any) -> int:
 
     layers = keras.layers
     if isinstance(layer, keras.Model):
-        return count_macs(layer)
+        return count_macs(layer, inputs[0].shape[1:] if len(inputs) == 1 else None)
     if isinstance(inner := getattr(layer, "inner", None), layers.Layer):
         return _call_macs(inner, inputs, output)
     if isinstance(layer, layers.MultiHeadAttention):

@@ -58,7 +58,9 @@ class Trainer:
         on_tensorflow = keras.backend.backend() == "tensorflow"
         by_index = self._on_device or on_tensorflow
         self._feed = Feed(train, targets, config, by_index=by_index, rows=rows)
-        step = _step_macs(self._answering, min(config.batch, len(train)))
+        # Live teachers, which are asked within a step, are slow enough for one step at a time.
+        alone = isinstance(self._answering, keras.Function)
+        step = _step_macs(net, train.images.shape[1:], config.batch) if alone else None
         self._together = steps_per_dispatch(self._feed.steps, step)
         # On JAX a batch holds the steps of a dispatch; TensorFlow takes them one by one.
         self._interleaved = self._together > 1 and not on_tensorflow
@@ -129,10 +131,10 @@ class Trainer:
         }
 
 
-def _step_macs(model: Any, batch: int) -> int | None:
+def _step_macs(model: Any, shape: tuple[int, ...], batch: int) -> int | None:
     """Return about how many multiply-accumulates a step takes, None for a model of unknown cost."""
     try:
-        return STEP_OVER_FORWARD * batch * count_macs(model)
+        return STEP_OVER_FORWARD * batch * count_macs(model, shape)
     except ModelError:
         return None
 
