@@ -27,7 +27,8 @@ from bloodedge.benchmarks.stage import balanced_indices, told_apart, write_sampl
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset, images_licence
 from bloodedge.deploy.evaluate import check_fit
-from bloodedge.deploy.predict import open_model
+from bloodedge.deploy.interpreter import Classifier
+from bloodedge.deploy.predict import are_probabilities, open_model
 from bloodedge.errors import (
     BloodedgeError,
     ConfigError,
@@ -51,6 +52,8 @@ _PROGRAMS = (SCRIPT, "run.py", "runner.py", CLASSIFY.name)
 # How many files an error names.
 _NAMED = 3
 _MAX_NAME = 200
+# Images on which a model's answers are looked at.
+_LOOKED_AT = 8
 # What one of FAT, Windows and a Mac has no file names with, and what Windows takes for a device,
 # whatever follows the first dot.
 _FORBIDDEN = frozenset('\\:<>"|?*')
@@ -179,7 +182,8 @@ def bundle_models(models: tuple[str, ...], data: Dataset) -> dict[str, ModelRefe
     """Return the models by the file name each has in the bundle.
 
     Raises:
-        ModelError: a name means no TFLite model, or one does not fit the data.
+        ModelError: a name means no TFLite model, one does not fit the data, or takes several images
+            at once.
         ConfigError: two models would have one name on some device, or one has a name that
             `is_allowed` refuses.
     """
@@ -191,6 +195,7 @@ def bundle_models(models: tuple[str, ...], data: Dataset) -> dict[str, ModelRefe
     named: dict[str, ModelReference] = {}
     for model in distinct:
         check_fit(open_model(model), data)
+        _check_usable(model.path, data)
         name = names[model.path]
         if found_twice := clash([*named, name]):
             both = " and ".join(dict.fromkeys(found_twice))
@@ -199,6 +204,19 @@ def bundle_models(models: tuple[str, ...], data: Dataset) -> dict[str, ModelRefe
             raise ConfigError(f"{name!r} is no name for every device", fix="rename the file")
         named[name] = model
     return named
+
+
+def _check_usable(path: Path, data: Dataset) -> None:
+    """Refuse what no program of a bundle takes, and say what one of them does not take."""
+    classifier = Classifier(path)
+    if classifier.batch != 1:
+        raise ModelError(
+            f"{path} takes a batch of {classifier.batch} images",
+            expected="one at a time, as a bundle gives them",
+            fix="export it with --batch 1",
+        )
+    if not are_probabilities(classifier.predict(data["test"].images[:_LOOKED_AT])):
+        say(f"{path}: its answers are no probabilities; {CLASSIFY.name} cannot use it, run.py can")
 
 
 def is_allowed(name: str) -> bool:

@@ -268,14 +268,21 @@ def open_model(path: Path, labels: Path) -> Model:
     """Load a model, and name its classes by its own labels, else by the bundle's.
 
     Raises:
-        RunnerError: there is no runtime, or the model takes no square picture in colour.
+        RunnerError: there is no runtime, the model takes no single square picture in colour, or it
+            has several outputs.
     """
     module = importlib.import_module(runner.find_runtime()[2])
     interpreter, _ = runner.load(module.Interpreter, {"model": str(path), "threads": 1})
-    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    taken, outputs = interpreter.get_input_details()[0], interpreter.get_output_details()
     shape = tuple(int(n) for n in taken["shape"])
-    if len(shape) != 4 or shape[0] != 1 or shape[1] != shape[2] or shape[3] != 3:
-        raise runner.RunnerError(f"{path.name} takes {shape}, expected a square picture in colour")
+    if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
+        raise runner.RunnerError(f"it takes {shape}, expected a square picture in colour")
+    if shape[0] != 1:
+        said = f"it takes a batch of {shape[0]} pictures; export it with a batch of 1"
+        raise runner.RunnerError(said)
+    if len(outputs) != 1:
+        raise runner.RunnerError(f"it has {len(outputs)} outputs, expected one: the classes")
+    given = outputs[0]
     classes = int(np.prod(given["shape"]))
     for names in (runner.model_labels(path), runner.read_text(labels).splitlines()):
         if len(names) == classes:

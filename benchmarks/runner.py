@@ -321,18 +321,21 @@ def digest(path: Path) -> str:
 def model_labels(path: Path) -> list[str]:
     """Return the class names that a model with TFLite metadata carries, else none.
 
-    They are the lines of a text file in a zip archive that is appended to the model.
+    They are the lines of a text file in a zip archive that is appended to the model: `labels.txt`,
+    else the first with `label` in its name, else the first. `bloodedge evaluate` and `predict`
+    choose and read it by the same rule.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [e for e in archive.infolist() if e.filename.endswith(".txt")]
-            entries.sort(key=lambda entry: "label" not in entry.filename)
+            entries.sort(key=lambda e: (e.filename != "labels.txt", "label" not in e.filename))
             if not entries or entries[0].file_size > 1 << 20:
                 return []
-            lines = archive.read(entries[0]).decode("utf-8", "replace").splitlines()
+            lines = archive.read(entries[0]).decode("utf-8-sig").splitlines()
     except Exception:  # no archive, or a damaged one: then it has no labels
         return []
-    return [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in lines if line.strip()]
+    return names if all(name.isprintable() for name in names) else []
 
 
 def read_facts(path: Path | None) -> dict[str, Any]:
@@ -820,11 +823,15 @@ def fit(image: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Return an image `(1, H, W, 3)` in the size and layout that a model takes.
 
     Raises:
-        RunnerError: the model takes no single image of one or three channels.
+        RunnerError: the model takes several images at once, or none of one or three channels.
     """
     if shape == image.shape:
         return image
-    if len(shape) != 4 or shape[0] != 1 or not {shape[1], shape[3]} & {1, 3}:
+    if len(shape) == 4 and shape[0] != 1:
+        raise RunnerError(
+            f"the model takes a batch of {shape[0]} images; export it with a batch of 1"
+        )
+    if len(shape) != 4 or not {shape[1], shape[3]} & {1, 3}:
         raise RunnerError(f"the model's input is {shape}, no single image in colour or grey")
     planes = shape[3] not in (1, 3)
     height, width, channels = (shape[2], shape[3], shape[1]) if planes else shape[1:]
@@ -929,11 +936,16 @@ def score(
 ) -> dict[str, Any]:
     """Return how many of the images are classified correctly, and the predictions' digest.
 
+    Where that cannot be told, a `note` alone says why.
     The digest is the SHA-256 of every image's argmax as a little-endian 64-bit integer. Of more
     images than asked for, or than there is time for, those at equal distances are taken.
     """
     detail = interpreter.get_input_details()[0]
-    output = interpreter.get_output_details()[0]
+    given = interpreter.get_output_details()
+    # Which of several are the classes cannot be told: some are heads that helped in training.
+    if len(given) != 1:
+        return {"note": f"no accuracy: {len(given)} outputs, expected one"}
+    output = given[0]
     outputs = prod(int(n) for n in output["shape"])
     classes, why = class_map(outputs, model_labels(Path(spec["model"])), sample)
     if classes is None:

@@ -1,7 +1,8 @@
 """Run a .tflite image classifier; look at files from elsewhere in a child process first.
 
 The model takes raw pixel values 0..255: uint8 inputs get the bytes as they are, which is what
-Android and browsers feed them, and float32 inputs the same values.
+Android and browsers feed them, and float32 inputs the same values. An int8 input gets what these
+values mean in its scale, or where that does not reach 255 the bytes less 128.
 """
 
 from __future__ import annotations
@@ -92,6 +93,11 @@ class Classifier:
         """The output's type: uint8, int8 or float32."""
         dtype: np.dtype[Any] = np.dtype(self._output["dtype"])
         return dtype
+
+    @property
+    def takes_shifted_bytes(self) -> bool:
+        """Whether the input is int8 and made for scaled pixels: it gets the bytes less 128."""
+        return _takes_shifted_bytes(self._input)
 
     @property
     def input_name(self) -> str:
@@ -263,11 +269,15 @@ def _check_classifier(
             raise ModelError(
                 f"{path} works on {np.dtype(detail['dtype'])}", expected="float or 8-bit"
             )
-    scale = float(inputs[0]["quantization"][0])
-    if np.dtype(inputs[0]["dtype"]) == np.int8 and 255 * scale < 128:
-        raise ModelError(
-            f"{path} has an int8 input of scale {scale:g}", expected="one that takes pixels 0..255"
-        )
+
+
+def _takes_shifted_bytes(detail: dict[str, Any]) -> bool:
+    """Return whether an input is int8 of a scale that 255 is beyond, so pixels were scaled before.
+
+    Whatever range they were scaled to, its 256 steps are then those of a byte, less 128: the
+    same convention by which a uint8 input gets bytes as they are. The runner has it, too.
+    """
+    return np.dtype(detail["dtype"]) == np.int8 and 255 * float(detail["quantization"][0]) < 128
 
 
 def _encode(images: NDArray[np.uint8], detail: dict[str, Any]) -> NDArray[Any]:
@@ -275,6 +285,8 @@ def _encode(images: NDArray[np.uint8], detail: dict[str, Any]) -> NDArray[Any]:
     dtype = np.dtype(detail["dtype"])
     if dtype != np.int8:
         return images.astype(dtype, copy=False)
+    if _takes_shifted_bytes(detail):
+        return (images.astype(np.int16) - 128).astype(np.int8)
     scale, zero_point = detail["quantization"]
     steps = np.rint(images.astype(np.float32) / np.float32(scale)) + zero_point
     clipped: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)

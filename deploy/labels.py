@@ -1,7 +1,9 @@
 """Class names inside a .tflite: `labels.txt` in a stored zip behind the flatbuffer.
 
 This is the TFLite metadata convention for associated files. Runtimes read the flatbuffer from the
-front and ignore what follows; zip tools read from the back and ignore what precedes.
+front and ignore what follows; zip tools read from the back and ignore what precedes. Other tools
+name the file as they like. The runner, which is copied alone to devices, chooses and reads it by
+the same rule: `bloodedge.benchmarks.runner.model_labels`.
 """
 
 from __future__ import annotations
@@ -45,6 +47,9 @@ def append_labels(model: bytes, names: Sequence[str]) -> bytes:
 def read_labels(path: Path) -> tuple[str, ...]:
     """Return the class names in a .tflite from anywhere; empty when it holds none.
 
+    They are the lines of `labels.txt`, else of the first text file that has `label` in its name,
+    else of the first text file there is.
+
     Raises:
         ModelError: the file is missing, or its labels are damaged, too many or unprintable.
     """
@@ -56,22 +61,26 @@ def read_labels(path: Path) -> tuple[str, ...]:
         text = _read(path)
     # zipfile answers damage with half a dozen kinds; RuntimeError is an encrypted member.
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise ModelError(f"{path}: {LABELS_FILE} cannot be read: {error}") from error
+        raise ModelError(f"{path}: its labels cannot be read: {error}") from error
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(names) > MAX_CLASSES:
         raise ModelError(f"{path} names {len(names)} classes", expected=f"at most {MAX_CLASSES}")
     # An escape sequence in a name would reach the user's terminal.
     if not all(name.isprintable() for name in names):
-        raise ModelError(f"{path}: {LABELS_FILE} holds characters that cannot be printed")
+        raise ModelError(f"{path}: its labels hold characters that cannot be printed")
     return names
 
 
 def _read(path: Path) -> str:
     with zipfile.ZipFile(path) as archive:
-        if LABELS_FILE not in archive.namelist():
+        texts = [entry for entry in archive.infolist() if entry.filename.endswith(".txt")]
+        if not texts:
             return ""
-        with archive.open(LABELS_FILE) as file:
+        # The first of the best.
+        chosen = min(texts, key=lambda e: (e.filename != LABELS_FILE, "label" not in e.filename))
+        with archive.open(chosen) as file:
             data = file.read(MAX_LABELS_BYTES + 1)
     if len(data) > MAX_LABELS_BYTES:
         raise ValueError(f"it holds more than {MAX_LABELS_BYTES >> 20} MiB")
-    return data.decode("utf-8")
+    # Windows' editors put a mark in front, which would be a part of the first name.
+    return data.decode("utf-8-sig")

@@ -81,6 +81,8 @@ def open_model(reference: ModelReference) -> LoadedModel:
         probe(reference.path)
         classifier = Classifier(reference.path)
         _tell_of_metadata(reference.path)
+        if classifier.takes_shifted_bytes:
+            say(f"{reference.path}: int8 input for scaled pixels; it gets bytes less 128")
         return LoadedModel(reference, classifier.input_size, classifier.classes)
     from bloodedge.train.restore import restore
 
@@ -124,14 +126,21 @@ def image_sides(model: Any, path: Path) -> tuple[int | None, int]:
 
 def _checked(p: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
     """Refuse NaN and logits: every figure computed from them would look plausible."""
+    if not are_probabilities(p):
+        # No layer mends NaN.
+        fix = "end the model with a softmax and convert it again" if np.isfinite(p).all() else ""
+        raise ModelError(
+            f"the outputs of {path} are no probabilities", expected="0..1, summing to 1", fix=fix
+        )
+    return p
+
+
+def are_probabilities(p: NDArray[np.float32]) -> bool:
+    """Return whether all rows of `(N, C)` are in 0..1 and sum to 1, as far as 8 bits can tell."""
     # An 8-bit output is off by up to half a step of 1/256 for each class.
     tolerance = 0.02 + p.shape[1] / 512
     in_range = np.isfinite(p).all() and p.min(initial=0.0) > -1e-6 and p.max(initial=0.0) < 1 + 1e-3
-    if not in_range or np.abs(p.sum(axis=1) - 1).max(initial=0.0) > tolerance:
-        raise ModelError(
-            f"the outputs of {path} are no probabilities", expected="0..1, summing to 1"
-        )
-    return p
+    return bool(in_range and np.abs(p.sum(axis=1) - 1).max(initial=0.0) <= tolerance)
 
 
 @dataclass(frozen=True)

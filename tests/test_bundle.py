@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -34,6 +35,9 @@ from bloodedge.benchmarks.model_work import model_work
 from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
+from bloodedge.deploy.flat.reader import read_model
+from bloodedge.deploy.flat.tree import Vector
+from bloodedge.deploy.flat.writer import write_tables
 from bloodedge.errors import BloodedgeError, ConfigError, DataError, ModelError
 
 
@@ -348,6 +352,36 @@ def test_a_model_for_other_classes_is_refused(
     with pytest.raises(ModelError, match="has 3 classes"):
         bundle(BundleConfig((str(model),), tmp_path / "x.zip"), four)
     assert not (tmp_path / "x.zip").exists()
+
+
+def test_a_model_of_a_fixed_batch_is_refused(model: Path, colours: Dataset, tmp_path: Path) -> None:
+    root = read_model(model.read_bytes()).model
+    (graph,) = root.tables("subgraphs")
+    for tensor in graph.tables("tensors"):
+        sides = tensor.numbers("shape")
+        if len(sides) > 1:
+            shape = struct.pack(f"<{len(sides)}i", 8, *sides[1:])
+            tensor.fields["shape"] = Vector(shape, 4)
+    model.write_bytes(write_tables(root))
+    with pytest.raises(ModelError, match=r"takes a batch of 8 images.*export it with --batch 1"):
+        bundle(BundleConfig((str(model),), tmp_path / "out"), colours)
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_answers_that_are_no_probabilities_it_says_what_cannot_use_them(
+    model: Path,
+    logits_tflite: bytes,
+    colours: Dataset,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle(BundleConfig((str(model),), tmp_path / "good", images=3), colours)
+    assert "no probabilities" not in capsys.readouterr().err
+    model.write_bytes(logits_tflite)
+    bundle(BundleConfig((str(model),), tmp_path / "logits", images=3), colours)
+    said = "its answers are no probabilities; classify.py cannot use it, run.py can"
+    assert capsys.readouterr().err.count(said) == 1
+    assert (tmp_path / "logits/models" / model.name).is_file()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +24,10 @@ from PIL import TiffImagePlugin
 from bloodedge.benchmarks.bundle import CLASSIFY, BundleConfig, bundle
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
+from bloodedge.deploy.predict import class_names
 from bloodedge.errors import DataError
 from bloodedge.images import IMAGE_SUFFIXES, read_image
+from bloodedge.references import find_model
 
 Write = Callable[..., Path]
 
@@ -255,6 +258,54 @@ def test_what_are_no_probabilities_is_refused(module: ModuleType, said: tuple[fl
         module.probabilities(model, np.zeros((8, 8, 3), np.uint8))
     good = model._replace(interpreter=Says(0.25, 0.75))
     assert module.probabilities(good, np.zeros((8, 8, 3), np.uint8)).tolist() == [0.25, 0.75]
+
+
+class Loaded(Says):
+    """An interpreter of a model with such an input and so many outputs."""
+
+    def __init__(self, shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__(0.25, 0.75)
+        self.shape, self.outputs = shape, outputs
+
+    def get_input_details(self) -> list[dict[str, Any]]:
+        return [{"index": 0, "shape": np.array(self.shape), "dtype": np.float32}]
+
+    def get_output_details(self) -> list[dict[str, Any]]:
+        detail = {"index": 1, "shape": np.array([1, 2]), "quantization": (0.0, 0)}
+        return [detail] * self.outputs
+
+
+@pytest.mark.parametrize(
+    ("shape", "outputs", "said"),
+    [
+        ((1, 8, 8, 3), 2, "2 outputs, expected one"),
+        ((8, 8, 8, 3), 1, "a batch of 8 pictures; export it with a batch of 1"),
+        ((1, 8, 6, 3), 1, r"\(1, 8, 6, 3\), expected a square picture"),
+    ],
+)
+def test_a_model_that_it_cannot_use_is_refused(
+    module: ModuleType,
+    shape: tuple[int, ...],
+    outputs: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module.runner, "load", lambda *_: (Loaded(shape, outputs), 0))
+    with pytest.raises(module.runner.RunnerError, match=said):
+        module.open_model(tmp_path / "m.tflite", tmp_path / "labels.txt")
+
+
+def test_its_classes_are_those_of_predict_whatever_the_labels_file_is_called(
+    module: ModuleType, brightest_tflite: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(brightest_tflite)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("sub/labelmap.txt", "R\nG\nB\n")
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    names = module.open_model(path, tmp_path / "labels.txt").names
+    assert tuple(names) == class_names(find_model(str(path)), 3) == ("R", "G", "B")
 
 
 def test_a_table_is_no_formula_even_behind_a_carriage_return(module: ModuleType) -> None:

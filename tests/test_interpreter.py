@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bloodedge.benchmarks import runner
 from bloodedge.deploy import interpreter
 from bloodedge.deploy.interpreter import Classifier, predict_parallel, probe
 from bloodedge.deploy.labels import append_labels
@@ -27,8 +28,13 @@ def images(count: int, seed: int = 0) -> NDArray[np.uint8]:
     return rng.integers(0, 256, (count, SIDE, SIDE, 3)).astype(np.uint8)
 
 
-def to_tflite(build: Callable[[Tf, Any], Any], shape: tuple[int, ...], *, io: str = "") -> bytes:
-    """Convert a function of one float input; `io` quantizes it fully, inputs and outputs too."""
+def to_tflite(
+    build: Callable[[Tf, Any], Any], shape: tuple[int, ...], *, io: str = "", top: float = 255
+) -> bytes:
+    """Convert a function of one float input; `io` quantizes it fully, inputs and outputs too.
+
+    Its input is in 0..`top`, for that quantization.
+    """
     import tensorflow as tf
 
     function = tf.function(lambda x: build(tf, x)).get_concrete_function(
@@ -38,7 +44,7 @@ def to_tflite(build: Callable[[Tf, Any], Any], shape: tuple[int, ...], *, io: st
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
         if io:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            ends = [[np.full(shape, value, np.float32)] for value in (0, 255)]
+            ends = [[np.full(shape, value, np.float32)] for value in (0, top)]
             converter.representative_dataset = lambda: iter(ends)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
@@ -90,6 +96,26 @@ def test_quantized_inputs_and_outputs(tmp_path: Path, io: str) -> None:
     assert model.input_dtype == model.output_dtype == np.dtype(io)
     # Half a step of the output (1/512) and of the means behind it.
     np.testing.assert_allclose(model.predict(images(20)), expected(images(20)), atol=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("io", ["uint8", "int8"])
+def test_inputs_made_for_scaled_pixels_get_the_bytes(tmp_path: Path, io: str) -> None:
+    content = to_tflite(lambda tf, x: means(tf, 255 * x), (1, SIDE, SIDE, 3), io=io, top=1)
+    model = Classifier(written(tmp_path, content))
+    assert model.takes_shifted_bytes == (io == "int8")
+    np.testing.assert_allclose(model.predict(images(20)), expected(images(20)), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero_point"), [(1.0, -128), (0.51, 0), (1 / 255, -128), (1 / 127.5, 0), (0.0, 0)]
+)
+def test_int8_inputs_get_what_the_runner_gives_them(scale: float, zero_point: int) -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    detail = {"dtype": np.int8, "quantization": (scale, zero_point)}
+    ours, theirs = interpreter._encode(pixels, detail), runner.encode(pixels, detail)
+    assert ours.dtype == theirs.dtype == np.int8
+    np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bloodedge.benchmarks import runner
 from bloodedge.deploy.labels import LABELS_FILE, MAX_LABELS_BYTES, append_labels, read_labels
 from bloodedge.errors import ModelError
 
@@ -21,9 +22,14 @@ def write(tmp_path: Path, content: bytes) -> Path:
 
 
 def with_member(content: bytes, name: str = LABELS_FILE) -> bytes:
+    return with_members({name: content})
+
+
+def with_members(contents: dict[str, bytes]) -> bytes:
     file = io.BytesIO(MODEL)
     with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(name, content)
+        for name, content in contents.items():
+            archive.writestr(name, content)
     return file.getvalue()
 
 
@@ -45,9 +51,41 @@ def test_bytes_do_not_depend_on_the_day() -> None:
         assert archive.getinfo(LABELS_FILE).date_time == (1980, 1, 1, 0, 0, 0)
 
 
-@pytest.mark.parametrize("content", [MODEL, b"", with_member(b"x", "other.txt")])
+@pytest.mark.parametrize("content", [MODEL, b"", with_member(b"x", "other.json")])
 def test_a_model_without_labels_has_none(tmp_path: Path, content: bytes) -> None:
     assert read_labels(write(tmp_path, content)) == ()
+
+
+@pytest.mark.parametrize(
+    ("meant", "members"),
+    [
+        ("labelmap.txt", "labelmap.txt"),
+        ("probability-labels.txt", "a.txt probability-labels.txt"),
+        ("dict.txt", "dict.txt a.txt notes.json"),
+        ("sub/labels.txt", "readme.txt sub/labels.txt"),
+        ("labels.txt", "labels_de.txt a.txt labels.txt"),
+        ("labels_de.txt", "a.txt labels_de.txt labels_fr.txt"),
+    ],
+)
+def test_labels_are_the_same_here_and_on_devices_whatever_their_file_is_called(
+    tmp_path: Path, meant: str, members: str
+) -> None:
+    contents = {**dict.fromkeys(members.split(), b"other\n"), meant: b"blast\nmonocyte\n"}
+    path = write(tmp_path, with_members(contents))
+    assert read_labels(path) == tuple(runner.model_labels(path)) == ("blast", "monocyte")
+
+
+def test_the_mark_that_windows_puts_in_front_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    path = write(tmp_path, with_member("\ufeffblast\r\nmonocyte\r\n".encode()))
+    assert read_labels(path) == tuple(runner.model_labels(path)) == ("blast", "monocyte")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a\x1b[31mb\n", b"a\n" * (1 << 20)])
+def test_labels_that_are_refused_here_are_none_on_devices(tmp_path: Path, content: bytes) -> None:
+    path = write(tmp_path, with_member(content, "dict.txt"))
+    assert runner.model_labels(path) == []
+    with pytest.raises(ModelError):
+        read_labels(path)
 
 
 def test_blank_lines_and_blanks_around_labels_are_no_part_of_them(tmp_path: Path) -> None:

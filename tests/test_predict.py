@@ -20,6 +20,7 @@ from bloodedge.deploy.labels import append_labels
 from bloodedge.deploy.metadata import STANDARD, About, notes, standard_metadata
 from bloodedge.deploy.predict import (
     PredictConfig,
+    _checked,
     class_names,
     image_files,
     open_model,
@@ -193,8 +194,23 @@ def test_a_folder_of_class_folders_names_them(images: Path, tmp_path: Path) -> N
 def test_logits_are_refused(logits_tflite: bytes, tmp_path: Path, images: Path) -> None:
     path = tmp_path / "logits.tflite"
     path.write_bytes(logits_tflite)
-    with pytest.raises(ModelError, match="no probabilities"):
+    with pytest.raises(ModelError, match=r"no probabilities.* to mend it: end .* with a softmax"):
         predict(PredictConfig(str(path), (images,)))
+
+
+def test_nan_is_refused_without_a_remedy_that_would_not_help(model: Path) -> None:
+    p = np.full((2, 3), np.nan, np.float32)
+    with pytest.raises(ModelError, match=r"no probabilities; expected 0\.\.1, summing to 1$"):
+        _checked(p, model)
+
+
+def test_an_int8_input_made_for_scaled_pixels_is_told_in_one_line(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(interpreter.Classifier, "takes_shifted_bytes", True)
+    open_model(find_model(str(model)))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"{model}: int8 input for scaled pixels; it gets bytes less 128"
 
 
 def test_many_images_give_what_each_gives_alone(model: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 import unicodedata
@@ -16,6 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from bloodedge.benchmarks import runner
+from bloodedge.deploy.flat.reader import read_model
+from bloodedge.deploy.flat.tree import Vector
+from bloodedge.deploy.flat.writer import write_tables
 
 RUNNER = Path(runner.__file__)
 
@@ -86,9 +90,17 @@ def test_grey_models_get_the_luma_and_planar_ones_planes() -> None:
     assert planes[0, :, 0, 0].tolist() == [0, 200, 0]
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 4, 3), (1, 4, 4, 4), (1, 48), (1, 4, 4, 3, 1)])
+@pytest.mark.parametrize("shape", [(1, 4, 4, 4), (1, 48), (1, 4, 4, 3, 1)])
 def test_a_model_that_takes_no_single_image_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(runner.RunnerError, match="no single image"):
+        runner.fit(picture(), shape)
+
+
+@pytest.mark.parametrize("shape", [(8, 16, 16, 3), (8, 3, 4, 4)])
+def test_a_batch_is_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(
+        runner.RunnerError, match="a batch of 8 images; export it with a batch of 1"
+    ):
         runner.fit(picture(), shape)
 
 
@@ -151,6 +163,18 @@ def test_labels_are_read_from_a_models_metadata(brightest_tflite: bytes, tmp_pat
     assert runner.model_labels(path) == []
 
 
+def with_two_outputs(content: bytes) -> bytes:
+    """A model that also gives what its last operator takes, and that first."""
+    model = read_model(content).model
+    (graph,) = model.tables("subgraphs")
+    last = graph.tables("operators")[-1].numbers("inputs")[0]
+    both = struct.pack("<2i", last, graph.numbers("outputs")[0])
+    graph.fields["outputs"] = Vector(both, 4)
+    # Signatures, which runtimes check, know of one alone.
+    model.fields.pop("signature_defs", None)
+    return write_tables(model)
+
+
 @pytest.fixture(scope="module")
 def foreign(brightest_tflite: bytes, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the runner makes of models with other labels, sizes and outputs, by file name.
@@ -171,6 +195,7 @@ def foreign(brightest_tflite: bytes, tmp_path_factory: pytest.TempPathFactory) -
         "same.tflite": append_labels(brightest_tflite, ("red", "green", "blue")),
         "none.tflite": brightest_tflite,
         "other.tflite": append_labels(brightest_tflite, ("cat", "dog", "cow")),
+        "two.tflite": with_two_outputs(brightest_tflite),
     }
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -200,6 +225,14 @@ def test_an_unknown_model_of_other_classes_is_timed_and_not_scored(foreign: dict
     assert row["median_us"] > 0
     assert (row["accuracy"], row["images"]) == (None, 0)
     assert row["note"].endswith("no accuracy: the model's labels are not the sample's")
+
+
+def test_of_several_outputs_none_is_scored(foreign: dict[str, Any]) -> None:
+    row = foreign["two.tflite"]
+    assert row["error"] is None
+    assert row["median_us"] > 0
+    assert (row["accuracy"], row["images"], row["predictions_sha256"]) == (None, 0, None)
+    assert row["note"].endswith("; no accuracy: 2 outputs, expected one")
 
 
 def test_names_from_a_mac_are_the_samples(tmp_path: Path) -> None:
