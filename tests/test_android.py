@@ -560,12 +560,26 @@ def test_what_is_no_program_for_android_is_refused(content: bytes, tmp_path: Pat
         AndroidConfig(tmp_path / "absent")
 
 
-def test_a_program_for_another_architecture_is_refused(device: Device, measure: Measure) -> None:
-    device.binary.write_bytes(ELF + (62).to_bytes(2, "little"))
-    with pytest.raises(ConfigError, match="is for x86_64, the device is arm64-v8a"):
+@pytest.mark.parametrize(
+    ("machine", "own", "abi"),
+    [(62, "x86_64", "arm64-v8a"), (62, "x86_64", "x86"), (183, "arm64-v8a", "x86_64")],
+)
+def test_a_program_for_another_architecture_is_refused(
+    machine: int, own: str, abi: str, device: Device, measure: Measure
+) -> None:
+    (device.root / "properties").write_text(PROPERTIES.replace("arm64-v8a", abi))
+    device.binary.write_bytes(ELF + machine.to_bytes(2, "little"))
+    with pytest.raises(ConfigError, match=f"is for {own}, the device is {abi}"):
         measure()
-    device.binary.write_bytes(ELF + (40).to_bytes(2, "little"))
-    assert measure()[1].complete is True  # 32-bit programs run there too
+
+
+@pytest.mark.parametrize(("machine", "abi"), [(40, "arm64-v8a"), (3, "x86_64")])
+def test_a_program_of_32_bits_runs_on_a_device_of_64(
+    machine: int, abi: str, device: Device, measure: Measure
+) -> None:
+    (device.root / "properties").write_text(PROPERTIES.replace("arm64-v8a", abi))
+    device.binary.write_bytes(ELF + machine.to_bytes(2, "little"))
+    assert measure()[1].complete is True
 
 
 @pytest.mark.parametrize(

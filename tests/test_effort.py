@@ -36,18 +36,21 @@ def write(
     taught: bool = False,
     parameters: int = PARAMETERS,
     attention: str = "",
+    init: str | None = None,
     teaching: dict[str, Any] | None = None,
     about: dict[str, Any] | None = None,
     **changes: Any,
 ) -> None:
     fit = asdict(fit_config("strong", MODEL, **{"epochs": 20, **changes}))
     config: dict[str, Any] = {"model": MODEL, "fit": fit, "width": 1.0}
-    config["attention"] = attention
+    config |= {"attention": attention, "init": init}
     if taught:
         kd = {"method": "kd", "alpha": 0.5}
         lesson = {"teachers": ["a", "b"], "kd": kd, **(teaching or {})}
         config = {**config, "student": MODEL, "teaching": lesson}
-    data = {"fingerprint": "f", "images": {"train": IMAGES}, "class_names": ["x"] * 8, "size": 64}
+    # Only those of train are work.
+    images = {"train": IMAGES, "val": IMAGES // 2, "test": IMAGES}
+    data = {"fingerprint": "f", "images": images, "class_names": ["x"] * 8, "size": 64}
     data |= about or {}
     manifest = {
         "schema_version": 1,
@@ -79,6 +82,7 @@ def test_runs_of_one_way_are_grouped_by_their_epochs(
     write(tmp_path, "taught", 0.98, taught=True)
     write(tmp_path, "earlier-net", 0.5, parameters=5_916)
     write(tmp_path, "other-attention", 0.5, parameters=17_156, attention="se")
+    write(tmp_path, "other-start", 0.5, init="short-s0")
     write(tmp_path, "other-rate", 0.5, learning_rate=0.1)
     write(tmp_path, "other-augmentation", 0.5, augment=AugmentConfig(colour=0.1))
     assert run(tmp_path, monkeypatch) == 0
@@ -119,6 +123,8 @@ def test_every_data_set_has_a_table_and_synthetic_images_are_told_of(
     write(tmp_path, "real", 0.96, about={"title": "Blood"})
     drawn = {"title": "Drawn cells", "fingerprint": "e", "synthetic": True}
     write(tmp_path, "drawn", 0.99, about=drawn)
+    # Of the same images, by what did not yet record that they are synthetic.
+    write(tmp_path, "early", 0.99, about={**drawn, "synthetic": False})
     assert run(tmp_path, monkeypatch) == 0
     text = (tmp_path / "out/effort.md").read_text()
     real, _, synthetic = text.partition("## Drawn cells\n")

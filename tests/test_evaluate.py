@@ -18,7 +18,7 @@ from bloodedge.deploy.evaluate import EvaluateConfig, evaluate, told_apart
 from bloodedge.errors import BloodedgeError, ConfigError, ModelError, RunError
 from bloodedge.files import gzip_size, sha256_of
 from bloodedge.metrics import classification_metrics, softmax
-from bloodedge.references import ModelReference, find_model
+from bloodedge.references import ModelReference
 from bloodedge.runs import Manifest, Run, load_run, open_run
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.modelio import model_entry, save_model
@@ -125,17 +125,6 @@ def test_keras_and_half_precision_weights(trained: Run, untrained: Any, colours:
     found = evaluate(EvaluateConfig("zoo"), colours)
     np.testing.assert_allclose(predictions(found)[0], expected, atol=2e-2)
     assert half.name == "zoo"
-
-
-def test_an_evaluation_does_not_take_its_models_place(colours: Dataset, tflite: Path) -> None:
-    with open_run("mine") as run:
-        (run.path / tflite.name).write_bytes(tflite.read_bytes())
-        run.commit(
-            Manifest("export", "mine", {}, colours.describe(), {}, {}, {}, seed=0, duration_s=1.0)
-        )
-    with pytest.raises(RunError, match="which is read here"):
-        evaluate(EvaluateConfig("mine", name="mine", force=True), colours)
-    assert find_model("mine").path.is_file()
 
 
 def test_a_model_for_other_data_is_refused(tflite: Path, colours: Dataset) -> None:

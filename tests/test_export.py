@@ -531,6 +531,10 @@ def test_compare_counts_agreement_differences_and_ties() -> None:
     assert found.max_difference == pytest.approx(0.1, abs=1e-4)
     assert (found.accuracy, found.parent_accuracy) == (0.5, 0.75)
     assert compare(parent, child, labels, tie=1e-4).agreement == 1
+    # The largest may be what the child gives more.
+    surer = np.array([[0.6, 0.2, 0.2]], np.float32)
+    found_more = compare(np.array([[0.4, 0.3, 0.3]]), surer, np.array([0]))
+    assert found_more.max_difference == pytest.approx(0.2)
     # What `verify` records for any split.
     assert not [name for name in found.figures() if name.endswith("_val")]
 

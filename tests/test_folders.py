@@ -162,9 +162,10 @@ def test_division_holds_for_any_copies(kinds: list[list[int]]) -> None:
         )
 
 
-def test_many_copies_of_one_image_go_to_train() -> None:
+@pytest.mark.parametrize("seed", range(20))
+def test_many_copies_of_one_image_go_to_train(seed: int) -> None:
     # Ten files of which two are to be test: seven copies do not fit, though one more would.
-    where = divide(np.zeros(10, np.int64), ["a", "b", "c", *["d"] * 7], ["only"], 0)
+    where = divide(np.zeros(10, np.int64), ["a", "b", "c", *["d"] * 7], ["only"], seed)
     assert Counter(where) == {"train": 8, "val": 1, "test": 1}
     assert set(where[3:]) == {"train"}
 

@@ -33,9 +33,10 @@ def test_sixteen_bits_are_scaled_and_rounded() -> None:
     deep = RGB[..., ::-1].astype(np.uint16) * 257
     np.testing.assert_array_equal(decode_image(encode(deep), 16, "x"), RGB)
     # Halfway between two levels a 16-bit value is at most 128/257 away from one of them.
-    np.testing.assert_array_equal(
-        decode_image(encode(deep + np.uint16(128) * (deep < 65535)), 16, "x"), RGB
-    )
+    for more, level in ((128, 0), (129, 1)):
+        between = deep + np.uint16(more) * (deep < 65535)
+        nearest = RGB + np.uint8(level) * (RGB < 255)
+        np.testing.assert_array_equal(decode_image(encode(between), 16, "x"), nearest)
 
 
 def test_twelve_bits_in_sixteen_are_not_shown_almost_black() -> None:
@@ -126,6 +127,17 @@ def test_an_animation_is_refused_and_one_frame_read(kind: str, suffix: str, tmp_
             continue
         with pytest.raises(DataError, match=f"is a {kind} of {number} frames; expected one pic"):
             read_image(path, 16)
+
+
+def test_frames_are_counted_behind_a_chunk_of_odd_length() -> None:
+    """A WebP's chunks begin at even places, with a byte between that no length counts."""
+
+    def chunk(kind: bytes, length: int) -> bytes:
+        return kind + struct.pack("<I", length) + bytes(length + length % 2)
+
+    kinds = ((b"VP8X", 10), (b"ICCP", 5), (b"ANIM", 6), (b"ANMF", 17), (b"ANMF", 16))
+    body = b"WEBP" + b"".join(chunk(*kind) for kind in kinds)
+    assert several(b"RIFF" + struct.pack("<I", len(body)) + body) == "a WebP of 2 frames"
 
 
 @settings(max_examples=100, deadline=None)

@@ -23,10 +23,20 @@ from bloodedge.compress.chain.run import Planned, State
 from bloodedge.data.dataset import SPLITS, Dataset, Split
 from bloodedge.deploy.pipeline import estimate as timing
 from bloodedge.deploy.pipeline import presets
+from bloodedge.deploy.pipeline import scores as scoring
 from bloodedge.deploy.pipeline.estimate import EPOCH_S, estimate
 from bloodedge.deploy.pipeline.plan import EXPORT, steps, trains
 from bloodedge.deploy.pipeline.presets import PRESETS, PTQ, QAT, Preset, Student, Teacher
-from bloodedge.deploy.pipeline.scores import preferred, rows, teacher_scores
+from bloodedge.deploy.pipeline.scores import (
+    FLOAT32,
+    HEAD,
+    INT8,
+    INT8_QAT,
+    Score,
+    preferred,
+    rows,
+    teacher_scores,
+)
 from bloodedge.deploy.pipeline.stage import finish_all, plan, train_all
 from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.files import sha256_of
@@ -348,6 +358,51 @@ def test_a_class_without_test_images_is_not_the_worst():
         (runs_root() / name / "manifest.json").write_text(text)
     (score,) = teacher_scores(Teacher("big", "vgg16", 1))
     assert score.worst == 50.0
+
+
+def scored(file: str, val: float, test: float, **more: Any) -> Score:
+    usual: dict[str, Any] = {"size": 10_000, "gzip": 8_000, "worst": 90.0}
+    usual["interval"] = (test - 1, test + 1)
+    return Score(file, val=val, test=test, **{**usual, **more})
+
+
+def test_val_prefers_a_file_among_those_that_passed_their_gate(monkeypatch: pytest.MonkeyPatch):
+    best_on_val = scored("best on val", 98.0, 96.0)
+    best_on_test = scored("best on test", 97.0, 99.0)
+    failed = scored("failed", 99.0, 99.5, failed=True)
+    float32 = scored("in float", 99.9, 99.9)
+    files = {FLOAT32: [float32], INT8: [best_on_test, failed], INT8_QAT: []}
+    monkeypatch.setattr(scoring, "student_scores", lambda student, kind, prefix: files[kind])
+    converted, trained = Student("cnn_se", 2, PTQ, 2), Student("cnn_se", 2, QAT, 2, qat_epochs=1)
+    assert preferred(converted) == "best on test"
+    files[INT8_QAT] = [best_on_val, scored("as good, later", 98.0, 99.0)]
+    assert preferred(converted) == "best on test"
+    assert preferred(trained) == "best on val"
+    files.update({INT8: [failed], INT8_QAT: [failed]})
+    assert preferred(trained) == ""
+
+
+def test_a_row_has_means_over_seeds_and_the_worst_of_all():
+    found = [
+        scored("s0", 97.0, 96.0, size=10_000, worst=91.0),
+        scored("s1", 98.0, 98.0, size=12_000, worst=85.0, failed=True),
+    ]
+    real = [scored("f0", 98.0, 97.5), scored("f1", 98.0, 98.5)]
+    assert dict(zip(HEAD, scoring._row("net", INT8, found, real), strict=True)) == {
+        "model": "net",
+        "file": "int8, failed its gate",
+        "seeds": "2",
+        "KB": "11.0",
+        "KB gzip": "8.0",
+        "val, %": "97.50",
+        "test, %": "97.00 ± 1.41",
+        "against float32": "-1.00",
+        "worst class, %": "85.0",
+    }
+    # A single seed has an interval, and nothing to be held against the two in float.
+    one = dict(zip(HEAD, scoring._row("net", INT8, found[:1], real), strict=True))
+    assert (one["file"], one["test, %"]) == ("int8", "96.00 [95.00, 97.00]")
+    assert (one["against float32"], one["worst class, %"]) == ("", "91.0")
 
 
 def test_times_read_as_people_say_them():

@@ -224,12 +224,12 @@ def test_class_names_that_are_no_list_are_unknown():
 
 
 def test_the_latest_run_of_a_kind():
-    make_run("first")
-    second = make_run("second", "distill")
-    os.utime(second / "manifest.json", (2e9, 2e9))
-    make_run("other", "export", ("a.tflite",))
-    assert latest_run(("train", "distill")) == "second"
-    assert latest_run(("train",)) == "first"
+    # By time, whose order is not that of the names.
+    for name, kind, seconds in (("old", "train", 1e9), ("new", "distill", 2e9)):
+        os.utime(make_run(name, kind) / "manifest.json", (seconds, seconds))
+    os.utime(make_run("newer", "export", ("a.tflite",)) / "manifest.json", (3e9, 3e9))
+    assert latest_run(("train", "distill")) == "new"
+    assert latest_run(("train",)) == "old"
     with pytest.raises(ModelError, match="no benchmark run"):
         latest_run(("benchmark",))
 

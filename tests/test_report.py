@@ -538,6 +538,15 @@ def test_a_file_that_failed_its_gate_is_named_so_in_every_table(student: Run) ->
     assert row.failed
 
 
+@pytest.mark.parametrize("failing", ["first", "second"])
+def test_a_file_of_two_exports_has_failed_where_one_of_them_says_so(failing: str) -> None:
+    parent = trained("net", b"k" * 50, "cnn_se", 0.9)
+    for name in ("first", "second"):
+        fail(exported(name, parent, {"int8": b"i" * 100}), "int8" if name == failing else "none")
+    found = {row.variant: row.failed for row in report(ReportConfig()).rows}
+    assert found == {"int8": True, "keras": None}
+
+
 @pytest.mark.parametrize("failed", [["accuracy"], []])
 def test_without_the_manifests_word_a_file_tells_of_its_gate(failed: list[str]) -> None:
     run = trained("net", b"k" * 50, "cnn_se", 0.9)

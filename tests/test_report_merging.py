@@ -132,6 +132,16 @@ def test_of_two_results_of_one_place_the_later_counts_wherever_it_is_named() -> 
         assert made.data.left_out == (("old.json", why),)
 
 
+@pytest.mark.parametrize("counts", [(1, 2, 4), (4, 2, 1)])
+def test_all_cores_are_the_most_threads_of_a_result(counts: tuple[int, ...]) -> None:
+    rows = [row("net", 40.0 / threads, threads=threads) for threads in counts]
+    (found,) = [r.latency for r in merged(write("pi.json", "Pi 4", rows)).rows if r.latency]
+    assert found.single
+    assert found.all_cores
+    assert (found.single.threads, found.single.median_us) == (1, 40.0)
+    assert (found.all_cores.threads, found.all_cores.median_us) == (4, 10.0)
+
+
 def test_results_of_one_name_are_no_one_result() -> None:
     for folder, us, hour in (("mon", 20.0, 8), ("tue", 10.0, 9), ("x/tue", 30.0, 7)):
         Path(folder).mkdir(parents=True)

@@ -121,12 +121,13 @@ def test_a_coarse_meter_is_not_taken_for_an_exact_one() -> None:
     assert found.plus_minus > 10 * 1.95 * math.sqrt(2 / 12)
 
 
-def test_what_a_coarse_meter_rounds_away_is_a_uniform_error() -> None:
+@pytest.mark.parametrize("step", [1.0, 0.1])
+def test_what_a_coarse_meter_rounds_away_is_a_uniform_error(step: float) -> None:
     fine = log(noise=0.0)
-    found = energy(PowerLog("meter.csv", fine.times, np.rint(fine.watts)), TIMED, BUSY)
+    found = energy(PowerLog("meter.csv", fine.times, step * np.rint(fine.watts)), TIMED, BUSY)
     assert isinstance(found, Energy)
-    # The variance of each mean is a twelfth of a square watt, and nothing scatters; 10 mJ a watt.
-    assert found.plus_minus == pytest.approx(10 * 1.98 * math.sqrt(2 / 12), rel=0.02)
+    # The variance of each mean is a twelfth of a squared step, and nothing scatters; 10 mJ a watt.
+    assert found.plus_minus == pytest.approx(10 * 1.98 * step * math.sqrt(2 / 12), rel=0.02)
 
 
 # ---- why not ----

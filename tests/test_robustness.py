@@ -211,6 +211,8 @@ def test_a_summary_is_what_one_reckons_by_hand() -> None:
     assert second["drop_difference"] == second["drop"] - first["drop"] == -0.75
     low, high = second["accuracy_difference_95ci"]
     assert 0 <= low <= 0.5 <= high <= 1
+    low, high = second["drop_difference_95ci"]
+    assert -1.5 <= low <= -0.75 <= high <= 0
     assert {**rows["second", ALL], "corruption": "a"} == second
 
 

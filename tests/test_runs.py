@@ -97,11 +97,14 @@ def test_nothing_is_overwritten_without_force():
 def test_an_interrupted_run_is_continued_only_when_asked(isolated_runs: Path):
     with pytest.raises(KeyboardInterrupt), open_run("a", resumable=True) as run:
         (run.path / "checkpoint").write_text("1")
+        # As a writer leaves it that is killed.
+        (run.path / ".partial-x.csv").write_text("half")
         raise KeyboardInterrupt
     with pytest.raises(RunError, match="--resume"):
         make_run("a", resumable=True)
     with open_run("a", resumable=True, resume=True) as run:
         assert (run.path / "checkpoint").read_text() == "1"
+        assert [path.name for path in run.path.iterdir()] == ["checkpoint"]
     with open_run("a", resumable=True, force=True) as run:
         assert not list(run.path.iterdir())
 
