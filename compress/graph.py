@@ -86,11 +86,19 @@ def _calls(model: Any) -> Iterator[Call]:
     seen: set[str] = set()
     for node in calls(model):
         operation, outputs = node.operation, node.output_tensors
-        if operation.name in seen or len(outputs) != 1 or isinstance(operation, keras.Model):
+        what = ""
+        if isinstance(operation, keras.Model):
+            what = "is a model itself"
+        elif operation.name in seen:
+            what = "is called twice"
+        elif len(outputs) != 1:
+            what = "gives several tensors"
+        if what:
             raise ModelError(
-                f"the layer {operation.name} of {model.name} is called twice, gives several "
-                f"tensors, or is a model itself",
+                f"the layer {operation.name} of {model.name} {what}",
                 expected="a flat graph in which each layer is called once",
+                fix="build it of layers alone, each called once, give it the same weights and "
+                "save it again",
             )
         seen.add(operation.name)
         yield Call(operation, tuple(node.input_tensors), outputs[0])

@@ -13,8 +13,9 @@ from bloodedge.deploy.export import ExportConfig, export
 from bloodedge.deploy.predict import open_model
 from bloodedge.errors import ModelError
 from bloodedge.references import find_model
-from bloodedge.train.heads import with_logits
+from bloodedge.train.heads import with_logits, with_logs
 from bloodedge.train.loop import predict_logits
+from bloodedge.train.restore import restore
 
 use_backend()
 import keras  # noqa: E402
@@ -116,6 +117,46 @@ def test_logits_are_left_alone():
 def test_a_sigmoid_is_refused(head: Callable[[Any], Any]):
     with pytest.raises(ModelError, match=r"outside\.keras ends in a sigmoid"):
         with_logits(graph(head), PATH)
+
+
+def in_reshape(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: layers.Reshape((CLASSES,))(function(layers.Reshape((1, CLASSES))(dense()(x))))
+
+
+BETWEEN: dict[str, Callable[[Any], Any]] = {
+    "reshaped": in_reshape(layers.Activation("sigmoid")),
+    "of a layer": in_reshape(layers.Dense(CLASSES, activation="sigmoid")),
+    "averaged": lambda x: layers.Average()([dense("sigmoid")(x), dense("hard_sigmoid")(x)]),
+    "a softmax halved": lambda x: layers.Rescaling(0.5)(dense("softmax")(x)),
+}
+
+
+@pytest.mark.parametrize("head", BETWEEN)
+def test_answers_of_each_class_alone_are_refused_wherever_the_sigmoid_is(head: str, tmp_path: Path):
+    path = tmp_path / "outside.keras"
+    graph(BETWEEN[head]).save(path)
+    with pytest.raises(ModelError, match=r"outside\.keras answers between 0 and 1 .* softmax, not"):
+        restore(find_model(str(path)))
+
+
+def test_logits_that_lie_between_0_and_1_by_chance_are_left_alone():
+    small = keras.initializers.Constant(0.5)
+    # A gate's sigmoid lies behind weights.
+    image, x = body(lambda x: layers.Multiply()([x, layers.Dense(8, activation="sigmoid")(x)]))
+    head = layers.Dense(CLASSES, kernel_initializer="zeros", bias_initializer=small)
+    model = keras.Model(image, head(x))
+    assert with_logs(model, PATH) is model
+
+
+def test_no_probability_of_half_precision_has_an_infinite_logarithm():
+    image = keras.Input((SIDE, SIDE, 3))
+    x = layers.Dense(CLASSES, kernel_initializer="zeros")(layers.Flatten()(image))
+    shifted = layers.Rescaling(1.0, offset=[0.0, 100.0, 0.0])(x)
+    both = [layers.Softmax(dtype="float16")(shifted) for _ in range(2)]
+    model = keras.Model(image, layers.Average(dtype="float16")(both))
+    logits = predict_logits(with_logs(model, PATH), images())
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, [np.log([1e-30, 1, 1e-30])] * 6, rtol=1e-5)
 
 
 def test_what_is_no_graph_or_has_several_outputs_is_left_to_its_user():

@@ -13,6 +13,8 @@ from bloodedge.train.noise import noise
 _PACKED = (list, tuple, dict)
 # How many images a model is asked about, and the least probability.
 _IMAGES, _LEAST = 4, 1e-30
+# Functions whose values lie in 0..1.
+_SQUASHING = ("sigmoid", "hard_sigmoid", "hardsigmoid", "softmax")
 
 
 def with_logits(model: Any, path: Path) -> Any:
@@ -44,7 +46,7 @@ def with_logits(model: Any, path: Path) -> Any:
     return keras.Model(image, answers, name=model.name)
 
 
-def with_logs(model: Any) -> Any:
+def with_logs(model: Any, path: Path) -> Any:
     """Return a classifier with its answers' logarithms out where they prove to be probabilities.
 
     The mean of several nets' probabilities is an example. Their softmax is what they were.
@@ -52,17 +54,50 @@ def with_logs(model: Any) -> Any:
     Args:
         model: a Keras model, asked about a few images of noise; one with other than square RGB
             images in, or several outputs, is returned as it is.
+        path: its file, for the message.
+
+    Raises:
+        ModelError: its answers are those of a sigmoid, or of a softmax, reshaped or combined, and
+            do not sum to 1.
     """
     import keras
 
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[3] != 3 or len(model.outputs) != 1:
         return model
-    p = keras.ops.convert_to_numpy(model(noise(shape, _IMAGES), training=False))
-    if p.ndim != 2 or p.min() < 0 or np.abs(p.sum(axis=1) - 1).max() > 1e-3:
+    answers = model.outputs[0]
+    if answers.dtype != "float32":
+        # In half precision the least probability is 0, and its logarithm infinite.
+        answers = keras.ops.cast(answers, "float32")
+    asked = model(noise(shape, _IMAGES), training=False)
+    p = keras.ops.convert_to_numpy(keras.ops.cast(asked, "float32"))
+    if p.ndim != 2 or p.min() < 0:
         return model
-    answers = keras.ops.log(keras.ops.maximum(model.outputs[0], _LEAST))
-    return keras.Model(model.inputs[0], answers, name=model.name)
+    if np.abs(p.sum(axis=1) - 1).max() <= 1e-3:
+        logs = keras.ops.log(keras.ops.maximum(answers, _LEAST))
+        return keras.Model(model.inputs[0], logs, name=model.name)
+    # Logits of a few images may lie there by chance.
+    if p.max() <= 1 and _squashed(model.outputs[0]):
+        raise ModelError(
+            f"{path} answers between 0 and 1 for each class, and the answers do not sum to 1",
+            expected="logits or a softmax, where one class excludes the others",
+            fix="train it with a softmax, not a sigmoid, as the last layer",
+        )
+    return model
+
+
+def _squashed(answers: Any) -> bool:
+    """Return whether answers come of a sigmoid or softmax with no weights behind it."""
+    waiting, seen = [answers], set()
+    while waiting:
+        tensor = waiting.pop()
+        operation, place, _ = tensor._keras_history
+        if _function(operation) in _SQUASHING:
+            return True
+        if id(tensor) not in seen and not getattr(operation, "weights", ()):
+            waiting += operation._inbound_nodes[place].input_tensors
+        seen.add(id(tensor))
+    return False
 
 
 def _logits(answers: Any, path: Path) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
+import textwrap
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 from bloodedge import isolated
 from bloodedge.errors import BloodedgeError, ModelError
 from bloodedge.files import atomic_path, sha256_of
+from bloodedge.text import one_line
 from bloodedge.train.registry import ModelConfig, build
 
 MAX_MODEL_BYTES = 4 << 30
@@ -20,6 +24,10 @@ MAX_MODEL_BYTES = 4 << 30
 _PROBE_MEMORY_BYTES = 12 << 30
 _MEMORY_PER_BYTE = 16
 _PROBED: set[str] = set()
+# What describes the layers in a `.keras` file, and how much of it is read for a message.
+_DESCRIPTION, _MAX_DESCRIPTION_BYTES, _REASON = "config.json", 64 << 20, 200
+# A function that is not Keras' own is told from its own, which are names alone, by its class.
+_OWN_MODULES, _CODE = ("keras", "builtins"), ("Lambda", "__lambda__", "function")
 
 
 def fixed_size(model: Any, config: ModelConfig, *, batch: int | None = None) -> Any:
@@ -54,10 +62,52 @@ def load_model(path: Path) -> Any:
         raise
     # Keras raises whatever its parsers meet in a damaged file.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"{path} cannot be loaded: {reason[:200]}", expected="a .keras file written by Keras 3"
-        ) from error
+        raise _not_loaded(path, error) from error
+
+
+def _not_loaded(path: Path, error: Exception) -> ModelError:
+    """Return why a file was not loaded: the first layer that needs code, or what Keras said."""
+    name = _needs_code(path)
+    if name:
+        return ModelError(
+            f"{path} cannot be loaded: it needs code of its own ({name}), which is not run",
+            expected="layers that Keras itself has, without Lambda",
+            fix="replace it by built-in layers and save the model again",
+        )
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = textwrap.shorten(reason, _REASON, placeholder=" ...")
+    return ModelError(
+        f"{path} cannot be loaded: {reason}", expected="a .keras file written by Keras 3"
+    )
+
+
+def _needs_code(path: Path) -> str:
+    """Return the class and name of the first part of a model that is not Keras' own, if any."""
+    # The file may be damaged in any way; what Keras said of it is told then.
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        if archive.getinfo(_DESCRIPTION).file_size <= _MAX_DESCRIPTION_BYTES:
+            return next(_foreign(json.loads(archive.read(_DESCRIPTION))), "")
+    return ""
+
+
+def _foreign(entry: Any) -> Iterator[str]:
+    """Yield the class, and the name where it has one, of whatever in a description needs code."""
+    if isinstance(entry, list):
+        for part in entry:
+            yield from _foreign(part)
+    if not isinstance(entry, dict):
+        return
+    kind, module = str(entry.get("class_name", "")), entry.get("module")
+    outside = "module" in entry and str(module or "").split(".")[0] not in _OWN_MODULES
+    if kind in _CODE or outside:
+        config = entry.get("config")
+        # A function is described by its name alone.
+        name = config.get("name", "") if isinstance(config, dict) else config
+        yield one_line(f"{kind} {name or ''}".strip())
+    for key, part in entry.items():
+        # A model is not compiled when it is loaded: its loss and optimizer may be anything.
+        if key != "compile_config":
+            yield from _foreign(part)
 
 
 def probe_model(path: Path) -> None:

@@ -24,15 +24,19 @@ from bloodedge.references import (
 from bloodedge.runs import runs_root
 from bloodedge.train.heads import with_logits, with_logs
 from bloodedge.train.modelio import entry_config, load_model, probe_model
+from bloodedge.train.plain import plain
 from bloodedge.train.registry import build
 
 
 def restore(reference: ModelReference) -> Any:
     """Return the Keras model of a `.keras` file or of half-precision weights, which gives logits.
 
+    It is one flat graph that computes in float32, where it can be made one: see `plain`.
+
     Raises:
-        ModelError: the file is damaged, is no Keras model, ends in a sigmoid, or has weights that
-            are not finite. One from elsewhere is first loaded in a child process.
+        ModelError: the file is damaged, is no Keras model, ends in a sigmoid, computes in half
+            precision and cannot be made anew in single, or has weights that are not finite. One
+            from elsewhere is first loaded in a child process.
     """
     model = _load(reference)
     _refuse_not_finite(model, reference.path)
@@ -41,10 +45,12 @@ def restore(reference: ModelReference) -> Any:
 
 def _load(reference: ModelReference) -> Any:
     if reference.path.name.endswith(KERAS_SUFFIX):
-        if _is_ours(reference.path):
-            return with_logits(load_model(reference.path), reference.path)
-        probe_model(reference.path)
-        return with_logs(with_logits(load_model(reference.path), reference.path))
+        ours = _is_ours(reference.path)
+        if not ours:
+            probe_model(reference.path)
+        model = plain(load_model(reference.path), reference.path)
+        model = with_logits(model, reference.path)
+        return model if ours else with_logs(model, reference.path)
     if reference.path.name.endswith(WEIGHTS_SUFFIX):
         return _from_half_weights(reference.path, reference.manifest)
     raise no_keras(str(reference.path), reference)
