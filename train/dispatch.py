@@ -15,7 +15,7 @@ _MOST_ON_CPU, _MACS_ON_CPU = 8, 10**10
 def steps_per_dispatch(steps: int, macs: int | None) -> int:
     """Return how many of an epoch's steps to hand to the device at once.
 
-    Between the steps of a small net TensorFlow's cores would wait for Python a fifth of the time
+    Between the steps of a small net TensorFlow's cores would wait for Python
     (`benchmarks/results/train_speed.md`). It is one step on JAX's CPU, and on PyTorch, for which
     Keras offers nothing else.
 
