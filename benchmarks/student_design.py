@@ -1,12 +1,13 @@
 """Which layers a student should have: candidates by accuracy on val, bytes and latency.
 
     python -m bloodedge.benchmarks.student_design train --data D [--student cnn_se] [--epochs 24]
-        [--seeds 1]
+        [--seeds 1] [--own-recipe]
     python -m bloodedge.benchmarks.student_design measure --data D [--student cnn_se]
-        [--epochs 24] [--seeds 1]
+        [--epochs 24] [--seeds 1] [--own-recipe]
 
 `train` makes a run of each candidate on any backend and continues what was interrupted; `measure`
-needs TensorFlow and prints the table, as Markdown. Test is not read.
+needs TensorFlow and prints the table, as Markdown. Test is not read. All are trained by the recipe
+of `cnn_se`, or with `--own-recipe` by that of the student whose place they would take.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ CANDIDATES: dict[str, dict[str, Plan]] = {
         "pico-16x16": Plan(16, (Conv(16, 2), Conv(16), Conv(16))),
     },
 }
+_USUAL = "cnn_se"
 _CALIBRATION = 256
 _ROUNDS, _INVOKES = 30, 50
 
@@ -103,9 +105,10 @@ def plan_of(candidate: str) -> Plan:
     return {name: plan for plans in CANDIDATES.values() for name, plan in plans.items()}[candidate]
 
 
-def run_name(candidate: str, epochs: int, seed: int) -> str:
-    """Return the name of a candidate's run."""
-    return f"design-{candidate}-e{epochs}-s{seed}"
+def run_name(candidate: str, epochs: int, seed: int, recipe_of: str = _USUAL) -> str:
+    """Return the name of a candidate's run; `recipe_of` is the model whose recipe trains it."""
+    recipe = "" if recipe_of == _USUAL else f"-as-{recipe_of}"
+    return f"design-{candidate}{recipe}-e{epochs}-s{seed}"
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,10 @@ class DesignConfig:
     name: str
 
 
-def link(candidate: str, epochs: int, seed: int) -> Link:
-    """Return the settings of a candidate's run, with the strong recipe, and what trains it."""
-    fit = fit_config("strong", "cnn_se", epochs=epochs, seed=seed)
-    name = run_name(candidate, epochs, seed)
+def link(candidate: str, epochs: int, recipe_of: str, seed: int) -> Link:
+    """Return the settings of a candidate's run, by a model's strong recipe, and what trains it."""
+    fit = fit_config("strong", recipe_of, epochs=epochs, seed=seed)
+    name = run_name(candidate, epochs, seed, recipe_of)
     return Link(candidate, DesignConfig(candidate, plan_of(candidate), fit, name), train_candidate)
 
 
@@ -161,7 +164,9 @@ class Candidate:
     times: dict[str, list[float]]
 
 
-def measure(data: Dataset, names: list[str], epochs: int, seeds: int) -> dict[str, Candidate]:
+def measure(
+    data: Dataset, names: list[str], epochs: int, seeds: int, recipe_of: str = _USUAL
+) -> dict[str, Candidate]:
     """Convert the first run of each candidate and time the files in turn, on one thread.
 
     Raises:
@@ -170,7 +175,7 @@ def measure(data: Dataset, names: list[str], epochs: int, seeds: int) -> dict[st
     found: dict[str, Candidate] = {}
     timers: dict[tuple[str, str], Callable[[int], float]] = {}
     for name in names:
-        runs = [runs_root() / run_name(name, epochs, seed) for seed in range(seeds)]
+        runs = [runs_root() / run_name(name, epochs, seed, recipe_of) for seed in range(seeds)]
         done = [run for run in runs if is_finished(run.name)]
         if not done:
             say(f"{name}: not trained yet")
@@ -268,21 +273,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="[1]")
     parser.add_argument("--student", choices=CANDIDATES, default="cnn_se", help="[cnn_se]")
     parser.add_argument("--candidates", help="[all of the student]")
+    parser.add_argument("--own-recipe", action="store_true", help="the student's, not cnn_se's")
     args = parser.parse_args()
+    recipe_of = args.student if args.own_recipe else _USUAL
     known = tuple(CANDIDATES[args.student])
     names = chosen(args.candidates or ",".join(known), known, "candidate")
     data = load_data(args.data)
     use_backend()
     if args.action == "measure":
-        print(table(measure(data, names, args.epochs, args.seeds)))
+        print(table(measure(data, names, args.epochs, args.seeds, recipe_of)))
         return
-    rows = [
-        Variant(
-            name,
-            partial(link, name, args.epochs),
-        )
-        for name in names
-    ]
+    rows = [Variant(name, partial(link, name, args.epochs, recipe_of)) for name in names]
     run_missing(rows, args.seeds, data)
 
 

@@ -82,7 +82,7 @@ def test_a_candidate_is_trained_and_measured(
     colours: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CANDIDATES["cnn_se"], "tiny", Plan(8, (Conv(8, 2, True),)))
-    student_design.link("tiny", 1, 0).made(colours, force=False)
+    student_design.link("tiny", 1, "cnn_se", 0).made(colours, force=False)
     manifest = load_run(student_design.runs_root() / "design-tiny-e1-s0").manifest
     assert manifest["config"]["candidate"] == "tiny"
     assert manifest["config"]["plan"]["convs"][0]["filters"] == 8
@@ -95,8 +95,19 @@ def test_a_candidate_is_trained_and_measured(
     assert found["tiny"].accuracy == [pytest.approx(100 * accuracy)]
 
 
+def test_a_candidate_by_its_students_recipe_is_another_run() -> None:
+    usual, own = (student_design.link("nano-wide", 60, m, 1) for m in ("cnn_se", "cnn_se_nano"))
+    assert (usual.config.fit.optimizer, own.config.fit.optimizer) == ("adamw", "muon")
+    assert usual.config.plan == own.config.plan
+    assert own.config.fit.epochs == 60
+    assert (usual.name, own.name) == (
+        "design-nano-wide-e60-s1",
+        "design-nano-wide-as-cnn_se_nano-e60-s1",
+    )
+
+
 def test_a_candidate_of_other_data_is_not_measured_nor_taken_for_trained(colours: Dataset) -> None:
-    link = student_design.link("pico-se", 1, 0)
+    link = student_design.link("pico-se", 1, "cnn_se", 0)
     (runs_root() / link.name).mkdir(parents=True)
     settings = json.loads(json.dumps(asdict(link.config)))
     manifest = {
