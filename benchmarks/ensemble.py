@@ -1,9 +1,10 @@
 """What several models say together: a bound for what one can learn from them, on val.
 
-    python -m bloodedge.benchmarks.ensemble --data D MODEL... [--size S]
+    python -m bloodedge.benchmarks.ensemble --data D MODEL... [--size S] [--views N]
 
 MODEL is what `bloodedge evaluate` takes. Prints the accuracy of each model, of the mean of their
-probabilities over every number of them, in the order given, and how many images all misread.
+probabilities over every number of them, in the order given, and how many images all misread. With
+`--views 2` to 8 a model says the mean of what it says of so many flips and turns of an image.
 Test is not read.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.benchmarks.open_models import open_models
 from bloodedge.console import say
 from bloodedge.data.sources import load_data
+from bloodedge.errors import check_range
 from bloodedge.metrics import wilson_interval
+from bloodedge.train.augment import VIEWS, view_of
 
 SPLIT = "val"
 Probabilities = NDArray[np.float32]
@@ -48,18 +51,34 @@ def table(said: Mapping[str, Probabilities], labels: NDArray[np.int64]) -> str:
     )
 
 
+def over_views(
+    ask: Callable[[NDArray[np.uint8]], Probabilities], images: NDArray[np.uint8], views: int
+) -> Probabilities:
+    """Return the mean of what a model says of the first of the eight flips and turns.
+
+    Args:
+        ask: returns `(N, C)` of `(N, S, S, 3)` images.
+        images: the images.
+        views: how many flips and turns, the image as it is the first of them.
+    """
+    turned = (np.ascontiguousarray(view_of(images, view)) for view in range(views))
+    return np.mean([ask(each) for each in turned], axis=0)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Ask every model about val, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--data", required=True, help="as for `bloodedge evaluate`")
     parser.add_argument("--size", type=int, help="likewise")
+    parser.add_argument("--views", type=int, default=1, help="flips and turns of each image [1]")
     args = parser.parse_args(words)
+    check_range("--views", args.views, 1, VIEWS)
     data = load_data(args.data, size=args.size)
     said = {}
     for name, model in open_models(args.models, data).items():
         say(f"{name}: {len(data[SPLIT]):,} {SPLIT} images of {data.title}")
-        said[name] = model.probabilities(data[SPLIT].images)
+        said[name] = over_views(model.probabilities, data[SPLIT].images, args.views)
     print(table(said, data[SPLIT].labels))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bloodedge.errors import ModelError
+from bloodedge.train.graph import find_graph, nodes
 
 
 def graph_of(model: Any) -> Any:
@@ -14,8 +15,8 @@ def graph_of(model: Any) -> Any:
     Raises:
         ModelError: it has none, or several inputs or outputs.
     """
-    graph = getattr(model, "_functional", None) or model
-    if not hasattr(graph, "_nodes_by_depth") or len(graph.inputs) != 1 or len(graph.outputs) != 1:
+    graph = find_graph(model)
+    if graph is None or len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ModelError(
             f"the graph of {model.name} cannot be followed",
             expected="a functional or sequential Keras model with one input and one output",
@@ -24,11 +25,9 @@ def graph_of(model: Any) -> Any:
 
 
 def calls(model: Any) -> Iterator[Any]:
-    """Yield the node of every call of a layer or operation, inputs before outputs.
+    """Return the node of every call of a layer or operation, inputs before outputs.
 
     Raises:
         ModelError: as `graph_of`.
     """
-    graph = graph_of(model)
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        yield from (node for node in graph._nodes_by_depth[depth] if not node.is_input)
+    return nodes(graph_of(model))

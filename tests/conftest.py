@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from hypothesis import settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from bloodedge.benchmarks.bundle import CLASSIFY
 from bloodedge.benchmarks.elsewhere import DriverConfig, benchmark_elsewhere
 from bloodedge.benchmarks.emulator import tools
 from bloodedge.benchmarks.emulator.server import Server, write_program
@@ -83,6 +86,20 @@ def cannot(reason: object) -> None:
     if os.environ.get("CI"):
         pytest.fail(str(reason))
     pytest.skip(str(reason))
+
+
+@pytest.fixture
+def classify(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The program of a bundle that classifies pictures; `runner.py` lies beside it here, too."""
+    monkeypatch.syspath_prepend(str(CLASSIFY.parent))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    spec = importlib.util.spec_from_file_location("classify_alone", CLASSIFY)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.modules.pop("runner")
 
 
 @pytest.fixture(scope="module")

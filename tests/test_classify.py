@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import TiffImagePlugin
 
-from bloodedge.benchmarks.bundle import CLASSIFY, BundleConfig, bundle
+from bloodedge.benchmarks.bundle import BundleConfig, bundle
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import interpreter
 from bloodedge.deploy.predict import class_names
@@ -30,20 +29,6 @@ from bloodedge.images import IMAGE_SUFFIXES, read_image
 from bloodedge.references import find_model
 
 Write = Callable[..., Path]
-
-
-@pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The program, as a bundle has it: `runner.py` lies beside it here, too."""
-    monkeypatch.syspath_prepend(str(CLASSIFY.parent))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    spec = importlib.util.spec_from_file_location("classify_alone", CLASSIFY)
-    assert spec
-    assert spec.loader
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    sys.modules.pop("runner")
-    return loaded
 
 
 @pytest.fixture
@@ -91,28 +76,28 @@ def picture(path: Path, *shape: int, dtype: Any = np.uint8, seed: int = 0) -> Pa
     ],
 )
 def test_pictures_come_out_as_predict_reads_them(
-    module: ModuleType, name: str, shape: tuple[int, ...], dtype: Any, tmp_path: Path
+    classify: ModuleType, name: str, shape: tuple[int, ...], dtype: Any, tmp_path: Path
 ) -> None:
     path = picture(tmp_path / name, *shape, dtype=dtype)
-    ours, theirs = module.read_picture(path, 64, None), read_image(path, 64)
+    ours, theirs = classify.read_picture(path, 64, None), read_image(path, 64)
     assert ours.shape == theirs.shape == (64, 64, 3)
     # JPEG is decoded by another library there.
     most = 3 if name.endswith("jpg") else 1
     assert np.abs(ours.astype(int) - theirs).max() <= most
 
 
-def test_the_same_files_of_a_folder_are_pictures(module: ModuleType) -> None:
-    assert module.SUFFIXES == IMAGE_SUFFIXES
+def test_the_same_files_of_a_folder_are_pictures(classify: ModuleType) -> None:
+    assert classify.SUFFIXES == IMAGE_SUFFIXES
 
 
-def test_the_crop_is_the_same_square(module: ModuleType, tmp_path: Path) -> None:
+def test_the_crop_is_the_same_square(classify: ModuleType, tmp_path: Path) -> None:
     path = picture(tmp_path / "large.png", 363, 360, 3)
     assert (
-        np.abs(module.read_picture(path, 64, 201).astype(int) - read_image(path, 64, 201)).max()
+        np.abs(classify.read_picture(path, 64, 201).astype(int) - read_image(path, 64, 201)).max()
         <= 1
     )
-    with pytest.raises(module.PictureError, match="360x363 pixels, less than 361"):
-        module.read_picture(path, 64, 361)
+    with pytest.raises(classify.PictureError, match="360x363 pixels, less than 361"):
+        classify.read_picture(path, 64, 361)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +111,7 @@ def test_the_crop_is_the_same_square(module: ModuleType, tmp_path: Path) -> None
     ],
 )
 def test_what_is_no_picture_is_refused_here_as_there(
-    module: ModuleType, name: str, content: bytes | str | None, tmp_path: Path
+    classify: ModuleType, name: str, content: bytes | str | None, tmp_path: Path
 ) -> None:
     path = tmp_path / name
     if content is None:
@@ -138,69 +123,73 @@ def test_what_is_no_picture_is_refused_here_as_there(
         cv2.imwrite(str(path), np.full((9, 9), 4095, np.uint16))
     elif isinstance(content, bytes):
         path.write_bytes(content)
-    with pytest.raises(module.PictureError):
-        module.read_picture(path, 64, None)
+    with pytest.raises(classify.PictureError):
+        classify.read_picture(path, 64, None)
     with pytest.raises(DataError):
         read_image(path, 64)
 
 
 @pytest.mark.parametrize("limit", [9_999, 4_999])  # Pillow warns, and refuses twice as many
 def test_too_many_pixels_are_refused_unread(
-    module: ModuleType, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    classify: ModuleType, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = picture(tmp_path / "large.png", 100, 100, 3)
-    monkeypatch.setattr(module, "MOST_PIXELS", limit)
-    monkeypatch.setattr(module.Image, "MAX_IMAGE_PIXELS", None)
+    monkeypatch.setattr(classify, "MOST_PIXELS", limit)
+    monkeypatch.setattr(classify.Image, "MAX_IMAGE_PIXELS", None)
     with warnings.catch_warnings():
-        module.limit_pixels()
-        with pytest.raises(module.PictureError, match="megapixels"):
-            module.read_picture(path, 64, None)
+        classify.limit_pixels()
+        with pytest.raises(classify.PictureError, match="megapixels"):
+            classify.read_picture(path, 64, None)
 
 
 def test_a_small_memory_takes_smaller_pictures(
-    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+    classify: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.Image, "MAX_IMAGE_PIXELS", None)
-    monkeypatch.setattr(module.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 18}.get)
+    monkeypatch.setattr(classify.Image, "MAX_IMAGE_PIXELS", None)
+    monkeypatch.setattr(
+        classify.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 18}.get
+    )
     with warnings.catch_warnings():
-        module.limit_pixels()
-    assert 12e6 < module.Image.MAX_IMAGE_PIXELS < 30e6
+        classify.limit_pixels()
+    assert 12e6 < classify.Image.MAX_IMAGE_PIXELS < 30e6
 
 
 @pytest.mark.parametrize("name", ["dark.png", "dark.tif"])
 def test_colour_of_twelve_bits_in_sixteen_is_refused_here_as_there(
-    module: ModuleType, name: str, tmp_path: Path
+    classify: ModuleType, name: str, tmp_path: Path
 ) -> None:
     path = tmp_path / name
     cv2.imwrite(str(path), np.full((70, 70, 3), 4095, np.uint16))
     with pytest.raises(DataError, match="16 bits"):
         read_image(path, 64)
     # Pillow reads no such TIFF at all in some versions.
-    with pytest.raises(module.PictureError, match=r"16 bits|no picture"):
-        module.read_picture(path, 64, None)
+    with pytest.raises(classify.PictureError, match=r"16 bits|no picture"):
+        classify.read_picture(path, 64, None)
 
 
 @pytest.mark.parametrize("kind", ["tif", "gif", "png", "webp"])
 def test_several_pictures_in_a_file_are_refused_here_as_there(
-    module: ModuleType, kind: str, tmp_path: Path
+    classify: ModuleType, kind: str, tmp_path: Path
 ) -> None:
     path = tmp_path / f"cells.{kind}"
-    pages = [module.Image.open(picture(tmp_path / f"{i}.png", 70, 70, 3, seed=i)) for i in range(3)]
+    pages = [
+        classify.Image.open(picture(tmp_path / f"{i}.png", 70, 70, 3, seed=i)) for i in range(3)
+    ]
     pages[0].save(path, save_all=True, append_images=pages[1:])
-    with pytest.raises(module.PictureError, match=r"of 3 (pages|frames): save each as a file"):
-        module.read_picture(path, 64, None)
+    with pytest.raises(classify.PictureError, match=r"of 3 (pages|frames): save each as a file"):
+        classify.read_picture(path, 64, None)
     with pytest.raises(DataError, match=r"of 3 (pages|frames); expected one picture"):
         read_image(path, 64)
     pages[0].save(path)
-    assert module.read_picture(path, 64, None).shape == (64, 64, 3)
+    assert classify.read_picture(path, 64, None).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize(("tag", "kind", "value"), [(254, 4, 1), (255, 3, 2)])
 def test_a_thumbnail_and_a_mask_are_no_further_pages(
-    module: ModuleType, tmp_path: Path, tag: int, kind: int, value: int
+    classify: ModuleType, tmp_path: Path, tag: int, kind: int, value: int
 ) -> None:
     # What is compressed Pillow writes by libtiff, which leaves the older tag out.
-    path, tiff = tmp_path / "cells.tif", module.Image.open(picture(tmp_path / "a.png", 70, 70, 3))
+    path, tiff = tmp_path / "cells.tif", classify.Image.open(picture(tmp_path / "a.png", 70, 70, 3))
     smaller, mask = tiff.resize((20, 20)), tiff.convert("1")
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags.tagtype[tag] = kind
@@ -208,32 +197,34 @@ def test_a_thumbnail_and_a_mask_are_no_further_pages(
     smaller.encoderinfo, mask.encoderinfo = {"tiffinfo": tags}, {"tiffinfo": {254: 4, 262: 4}}
     tiff.save(path, save_all=True, append_images=[smaller, mask])
     # Pillow has no pixels of a mask.
-    with module.Image.open(path) as saved, pytest.raises(SyntaxError):
+    with classify.Image.open(path) as saved, pytest.raises(SyntaxError):
         saved.seek(2)
-    assert np.abs(module.read_picture(path, 64, None).astype(int) - read_image(path, 64)).max() <= 1
+    assert (
+        np.abs(classify.read_picture(path, 64, None).astype(int) - read_image(path, 64)).max() <= 1
+    )
 
 
 def test_what_says_of_a_page_nothing_that_is_a_number_says_nothing(
-    module: ModuleType, tmp_path: Path
+    classify: ModuleType, tmp_path: Path
 ) -> None:
-    path, tiff = tmp_path / "cells.tif", module.Image.open(picture(tmp_path / "a.png", 70, 70, 3))
+    path, tiff = tmp_path / "cells.tif", classify.Image.open(picture(tmp_path / "a.png", 70, 70, 3))
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags.tagtype[254] = 1
     tags[254] = b"\1"
     other = tiff.copy()
     other.encoderinfo = {"tiffinfo": tags}
     tiff.save(path, save_all=True, append_images=[other])
-    with pytest.raises(module.PictureError, match="of 2 pages"):
-        module.read_picture(path, 64, None)
+    with pytest.raises(classify.PictureError, match="of 2 pages"):
+        classify.read_picture(path, 64, None)
     with pytest.raises(DataError, match="of 2 pages"):
         read_image(path, 64)
 
 
-def test_no_program_is_started_for_a_picture(module: ModuleType, tmp_path: Path) -> None:
+def test_no_program_is_started_for_a_picture(classify: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "cell.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
-    with pytest.raises(module.PictureError, match="EPS: save it as PNG"):
-        module.read_picture(path, 64, None)
+    with pytest.raises(classify.PictureError, match="EPS: save it as PNG"):
+        classify.read_picture(path, 64, None)
 
 
 class Says:
@@ -251,13 +242,15 @@ class Says:
 
 
 @pytest.mark.parametrize("said", [(9.0, -3.0), (np.nan, 1.0), (0.2, 0.2), (1.2, -0.2)])
-def test_what_are_no_probabilities_is_refused(module: ModuleType, said: tuple[float, ...]) -> None:
+def test_what_are_no_probabilities_is_refused(
+    classify: ModuleType, said: tuple[float, ...]
+) -> None:
     taken = {"index": 0, "shape": [1, 8, 8, 3], "dtype": np.float32}
-    model = module.Model(Says(*said), taken, {"index": 1, "quantization": (0.0, 0)}, ["a", "b"])
-    with pytest.raises(module.runner.RunnerError, match="no probabilities"):
-        module.probabilities(model, np.zeros((8, 8, 3), np.uint8))
+    model = classify.Model(Says(*said), taken, {"index": 1, "quantization": (0.0, 0)}, ["a", "b"])
+    with pytest.raises(classify.runner.RunnerError, match="no probabilities"):
+        classify.probabilities(model, np.zeros((8, 8, 3), np.uint8))
     good = model._replace(interpreter=Says(0.25, 0.75))
-    assert module.probabilities(good, np.zeros((8, 8, 3), np.uint8)).tolist() == [0.25, 0.75]
+    assert classify.probabilities(good, np.zeros((8, 8, 3), np.uint8)).tolist() == [0.25, 0.75]
 
 
 class Loaded(Says):
@@ -284,32 +277,32 @@ class Loaded(Says):
     ],
 )
 def test_a_model_that_it_cannot_use_is_refused(
-    module: ModuleType,
+    classify: ModuleType,
     shape: tuple[int, ...],
     outputs: int,
     said: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module.runner, "load", lambda *_: (Loaded(shape, outputs), 0))
-    with pytest.raises(module.runner.RunnerError, match=said):
-        module.open_model(tmp_path / "m.tflite", tmp_path / "labels.txt")
+    monkeypatch.setattr(classify.runner, "load", lambda *_: (Loaded(shape, outputs), 0))
+    with pytest.raises(classify.runner.RunnerError, match=said):
+        classify.open_model(tmp_path / "m.tflite", tmp_path / "labels.txt")
 
 
 def test_its_classes_are_those_of_predict_whatever_the_labels_file_is_called(
-    module: ModuleType, brightest_tflite: bytes, tmp_path: Path
+    classify: ModuleType, brightest_tflite: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "m.tflite"
     path.write_bytes(brightest_tflite)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("sub/labelmap.txt", "R\nG\nB\n")
     (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
-    names = module.open_model(path, tmp_path / "labels.txt").names
+    names = classify.open_model(path, tmp_path / "labels.txt").names
     assert tuple(names) == class_names(find_model(str(path)), 3) == ("R", "G", "B")
 
 
-def test_a_table_is_no_formula_even_behind_a_carriage_return(module: ModuleType) -> None:
-    line = module.csv_line(["q\r=cmd", "=1", 0.5, "a,b"])
+def test_a_table_is_no_formula_even_behind_a_carriage_return(classify: ModuleType) -> None:
+    line = classify.csv_line(["q\r=cmd", "=1", 0.5, "a,b"])
     assert next(csv.reader([line])) == ["q\r=cmd", "'=1", "0.5", "a,b"]
 
 

@@ -16,6 +16,7 @@ from math import prod
 from typing import Any
 
 from bloodedge.errors import ModelError
+from bloodedge.train.graph import find_graph, nodes
 
 # A step of training computes the forward pass, and products of the same size for two gradients.
 STEP_OVER_FORWARD = 3
@@ -87,8 +88,8 @@ def _is_number(weight: Any) -> bool:
 
 def _calls(model: Any, shape: Sequence[int] | None = None) -> Iterator[tuple[Any, list[Any], Any]]:
     """Yield every call of a layer in a model's graph, with its input and output tensors."""
-    graph = getattr(model, "_functional", None) or model
-    if not hasattr(graph, "_nodes_by_depth"):
+    graph = find_graph(model)
+    if graph is None:
         raise ModelError(
             f"the cost of {model.name} cannot be counted",
             expected="a functional or sequential Keras model",
@@ -96,10 +97,8 @@ def _calls(model: Any, shape: Sequence[int] | None = None) -> Iterator[tuple[Any
     if shape is not None:
         yield from _calls_at(graph, shape)
         return
-    for nodes in graph._nodes_by_depth.values():
-        for node in nodes:
-            if not node.is_input:
-                yield node.operation, node.input_tensors, node.output_tensors[0]
+    for node in nodes(graph):
+        yield node.operation, node.input_tensors, node.output_tensors[0]
 
 
 def _calls_at(graph: Any, shape: Sequence[int]) -> list[tuple[Any, list[Any], Any]]:

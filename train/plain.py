@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bloodedge.errors import ModelError
+from bloodedge.train.graph import find_graph, nodes
 from bloodedge.train.noise import noise
 
 _OTHER_FLOATS = ("float16", "bfloat16", "float64")
@@ -36,7 +37,7 @@ def plain(model: Any, path: Path) -> Any:
     Raises:
         ModelError: it computes in another precision than float32 and cannot be made anew.
     """
-    graph = _graph(model)
+    graph = find_graph(model)
     if graph is None or len(graph.inputs) != 1 or len(graph.outputs) != 1:
         return model
     other = _other_float(graph)
@@ -47,7 +48,7 @@ def plain(model: Any, path: Path) -> Any:
         made = _Replay(graph).model(str(model.name))
         same = _agree(model, made, _TOLERANCE_HALF if other else _TOLERANCE)
         # A layer with int8 weights may go on computing in what it was quantized from.
-        same = same and not _other_float(_graph(made))
+        same = same and not _other_float(find_graph(made))
     # Keras raises whatever its layers meet in a description they cannot be made from.
     except Exception as error:
         return _as_it_is(model, path, other, error)
@@ -65,28 +66,14 @@ def _as_it_is(model: Any, path: Path, other: str, error: Exception | None) -> An
     ) from error
 
 
-def _graph(model: Any) -> Any:
-    """Return the graph of a functional or sequential model; None for anything else."""
-    import keras
-
-    graph = getattr(model, "_functional", None) or model
-    return graph if isinstance(model, keras.Model) and hasattr(graph, "_nodes_by_depth") else None
-
-
-def _nodes(graph: Any) -> Iterable[Any]:
-    """Yield the calls in a graph, inputs before outputs."""
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        yield from (node for node in graph._nodes_by_depth[depth] if not node.is_input)
-
-
 def _nested(graph: Any) -> bool:
-    return any(_graph(operation) is not None for operation in graph.operations)
+    return any(find_graph(operation) is not None for operation in graph.operations)
 
 
 def _other_float(graph: Any) -> str:
     """Return the first type, other than float32, that something in a graph computes in."""
     for operation in graph.operations:
-        inner = _graph(operation)
+        inner = find_graph(operation)
         kinds = [_other_float(inner)] if inner is not None else [_compute_type(operation)]
         kinds += [tensor.dtype for node in operation._inbound_nodes for tensor in node.outputs]
         found = next((kind for kind in kinds if kind in _OTHER_FLOATS), "")
@@ -149,10 +136,10 @@ class _Replay:
         import keras
 
         tensors = {id(old): new for old, new in zip(graph.inputs, inputs, strict=True)}
-        for node in _nodes(graph):
+        for node in nodes(graph):
             operation = node.operation
             args, kwargs = node.arguments.fill_in(tensors)
-            inner = _graph(operation)
+            inner = find_graph(operation)
             if inner is not None:
                 given = [tensors[id(tensor)] for tensor in node.input_tensors]
                 said = kwargs.get("training", training)
@@ -185,7 +172,7 @@ def _own_names(graph: Any) -> dict[int, str]:
     """Return the new names of a graph's own layers by their `id`, without those inside models."""
     names: dict[int, str] = {}
     for operation in graph.operations:
-        if _graph(operation) is None:
+        if find_graph(operation) is None:
             names[id(operation)] = _unique(_clean(operation.name), set(names.values()))
     return names
 
