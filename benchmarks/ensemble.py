@@ -1,11 +1,11 @@
 """What several models say together: a bound for what one can learn from them, on val.
 
-    python -m bloodedge.benchmarks.ensemble --data D MODEL... [--size S] [--views N]
+    python -m bloodedge.benchmarks.ensemble --data D MODEL... [--size S] [--views N] [--split test]
 
 MODEL is what `bloodedge evaluate` takes. Prints the accuracy of each model, of the mean of their
 probabilities over every number of them, in the order given, and how many images all misread. With
 `--views 2` to 8 a model says the mean of what it says of so many flips and turns of an image.
-Test is not read.
+Test is read with `--split test` alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from bloodedge.errors import check_range
 from bloodedge.metrics import wilson_interval
 from bloodedge.train.augment import VIEWS, view_of
 
-SPLIT = "val"
 Probabilities = NDArray[np.float32]
 
 
@@ -66,20 +65,21 @@ def over_views(
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Ask every model about val, and print the table."""
+    """Ask every model about each image, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--data", required=True, help="as for `bloodedge evaluate`")
     parser.add_argument("--size", type=int, help="likewise")
     parser.add_argument("--views", type=int, default=1, help="flips and turns of each image [1]")
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="[val]")
     args = parser.parse_args(words)
     check_range("--views", args.views, 1, VIEWS)
     data = load_data(args.data, size=args.size)
-    said = {}
+    asked, said = data[args.split], {}
     for name, model in open_models(args.models, data).items():
-        say(f"{name}: {len(data[SPLIT]):,} {SPLIT} images of {data.title}")
-        said[name] = over_views(model.probabilities, data[SPLIT].images, args.views)
-    print(table(said, data[SPLIT].labels))
+        say(f"{name}: {len(asked):,} {args.split} images of {data.title}")
+        said[name] = over_views(model.probabilities, asked.images, args.views)
+    print(table(said, asked.labels))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bloodedge.benchmarks.ensemble import main, over_views, table
+from bloodedge.data.sources import load_data
 from bloodedge.errors import ConfigError
 
 
@@ -46,3 +47,13 @@ def test_models_of_the_zoo_can_be_named(capsys: pytest.CaptureFixture[str]) -> N
         "cnn_se_pico",
         "cnn_se_nano",
     ]
+
+
+def test_test_is_read_only_where_it_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    data = load_data("synthetic:5")
+    answers = {}
+    for split in ("val", "test"):
+        main(["cnn_se_pico", "--data", "synthetic:5", *(["--split", "test"] * (split == "test"))])
+        answers[split] = capsys.readouterr()
+        assert f"{len(data[split]):,} {split} images" in answers[split].err
+    assert answers["val"].out != answers["test"].out

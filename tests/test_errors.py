@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from bloodedge.benchmarks.comparison import exit_code
-from bloodedge.benchmarks.errors import COMMAND, main
-from bloodedge.benchmarks.errors_found import CONFIDENT, find_errors, pairs
-from bloodedge.benchmarks.errors_text import RULE, draw_gallery, render, table_rows
+from bloodedge.benchmarks.errors import COMMAND
+from bloodedge.benchmarks.errors.__main__ import main
+from bloodedge.benchmarks.errors.found import CONFIDENT, find_errors, pairs
+from bloodedge.benchmarks.errors.text import RULE, draw_gallery, render, table_rows
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy import gallery, interpreter
 from bloodedge.deploy.predict import LoadedModel
@@ -151,10 +152,10 @@ def test_the_text_says_what_was_found(models: list[str], data: str, tmp_path: Pa
 
 
 def test_a_long_gallery_has_several_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bloodedge.benchmarks.errors_text.MAX_CELLS", 3)
+    monkeypatch.setattr("bloodedge.benchmarks.errors.text.MAX_CELLS", 3)
     drawn: list[tuple[list[str], str]] = []
     monkeypatch.setattr(
-        "bloodedge.benchmarks.errors_text.contact_sheet",
+        "bloodedge.benchmarks.errors.text.contact_sheet",
         lambda images, captions, title, path: drawn.append((captions, title)),
     )
     misread = [one.to_json() for one in find_errors(LABELS, SAID)]

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from bloodedge import isolated
 from bloodedge.backend import use_backend
-from bloodedge.benchmarks.loading_matrix import ask_python, old_environment
+from bloodedge.benchmarks.loading_matrix.matrix import ask_python, old_environment
 from bloodedge.cli.app import app
 from bloodedge.compress.channels.stage import PruneConfig, prune_channels
 from bloodedge.compress.fold import fold

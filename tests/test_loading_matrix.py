@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 
 from bloodedge.backend import use_backend
-from bloodedge.benchmarks import loading_matrix
-from bloodedge.benchmarks.loading_files import make_files
-from bloodedge.benchmarks.loading_matrix import (
+from bloodedge.benchmarks.loading_matrix import STEM, matrix
+from bloodedge.benchmarks.loading_matrix.files import make_files
+from bloodedge.benchmarks.loading_matrix.matrix import (
     CRASHED,
     JS,
     OTHERWISE,
     REFUSED,
     RUNS,
     RUNTIMES,
-    STEM,
     ask_python,
     measure,
     render,
@@ -126,7 +125,7 @@ def test_a_file_that_ends_the_runtime_is_found_and_the_rest_is_asked(
 ) -> None:
     script = tmp_path / "loader.py"
     script.write_text(LOADER)
-    monkeypatch.setattr(loading_matrix, "LOADER", script)
+    monkeypatch.setattr(matrix, "LOADER", script)
     names = ("one", "crash", "two", "refuse", "crash again", "three")
     paths = [tmp_path / name for name in names]
     answers, refused = ask_python(
@@ -145,13 +144,13 @@ def test_a_runtime_that_does_not_start_was_not_tried(
 ) -> None:
     script = tmp_path / "loader.py"
     script.write_text("raise SystemExit(1)")
-    monkeypatch.setattr(loading_matrix, "LOADER", script)
+    monkeypatch.setattr(matrix, "LOADER", script)
     with pytest.raises(OSError, match="x did not start"):
         ask_python(sys.executable, "x", [tmp_path], np.zeros((1, 2, 2, 3), "u1"), tmp_path)
 
 
 def test_verdicts() -> None:
-    verdict = loading_matrix._verdict
+    verdict = matrix._verdict
     p = np.array([[0.25, 0.75]])
     assert verdict("float32", p, p, None) == RUNS
     assert verdict("QAT, float32", p, p + 0.01, None) == OTHERWISE

@@ -1,15 +1,7 @@
-"""Which runtime runs which file: every variant, loaded and asked in each runtime.
-
-    python -m bloodedge.benchmarks.loading_matrix [--out benchmarks/results]
-
-Writes `loading_matrix.md` and `.json`. tflite-runtime 2.14, which wants NumPy 1 and Python up to
-3.11, gets an environment of its own from the package index; LiteRT.js is fetched with npm and runs
-in a headless Chromium. A runtime that cannot be had is `not tried`, with the reason.
-"""
+"""What each runtime makes of each file."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -25,13 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodedge.benchmarks import loading_browser
-from bloodedge.benchmarks.comparison import exit_code
-from bloodedge.benchmarks.loading_files import COMPAT, Row, make_files
-from bloodedge.benchmarks.recorded import RESULTS, record
+from bloodedge.benchmarks.loading_matrix import COMMAND, browser
+from bloodedge.benchmarks.loading_matrix.files import COMPAT, Row
 
-STEM = "loading_matrix"
-COMMAND = f"python -m bloodedge.benchmarks.{STEM}"
 LOADER = Path(__file__).with_name("loader.py")
 REFERENCE, JS = "ai-edge-litert", "LiteRT.js"
 RUNTIMES = (REFERENCE, "tflite-runtime", "tf.lite", "tflite-micro", JS)
@@ -106,10 +94,10 @@ def _ask(
         OSError: it cannot be had here.
     """
     if runtime == JS:
-        if reason := loading_browser.missing():
+        if reason := browser.missing():
             raise OSError(reason)
-        answers, refused = loading_browser.answer_in_browser(paths, images)
-        matrix.versions[runtime] = loading_browser.VERSION
+        answers, refused = browser.answer_in_browser(paths, images)
+        matrix.versions[runtime] = browser.VERSION
         return {path: np.asarray(rows) for path, rows in answers.items()}, refused
     python = sys.executable
     if runtime == "tflite-runtime":
@@ -230,17 +218,3 @@ def render(found: Mapping[str, Any]) -> str:
     lines += [f"- {reason} ({'; '.join(names)})" for reason, names in reasons.items()]
     lines += [f"- {r} was not tried: {why}." for r, why in found["not_tried"].items()]
     return "\n".join(lines) + "\n"
-
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Measure and write both files."""
-    parser = argparse.ArgumentParser(prog=COMMAND)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    out = parser.parse_args(words).out
-    with tempfile.TemporaryDirectory(prefix="bloodedge-loading-") as folder:
-        found = to_json(measure(*make_files(Path(folder))))
-    record(out, STEM, found, render)
-
-
-if __name__ == "__main__":
-    sys.exit(exit_code(main))

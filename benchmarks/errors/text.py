@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bloodedge.benchmarks.errors_found import CONFIDENT, MIN_MODELS
+from bloodedge.benchmarks.errors.found import CONFIDENT, MIN_MODELS
 from bloodedge.benchmarks.report.text import md
 from bloodedge.data.dataset import Images
 from bloodedge.deploy.gallery import MAX_CELLS, contact_sheet

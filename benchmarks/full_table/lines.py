@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from bloodedge.benchmarks.full_table_facts import Facts
+from bloodedge.benchmarks.full_table.facts import Facts
 from bloodedge.benchmarks.report.data import Row, Scores, Section
 from bloodedge.benchmarks.report.text import accuracy, micros, percent
 from bloodedge.text import kilobytes
