@@ -22,6 +22,7 @@ from bloodedge.benchmarks.start import silence
 from bloodedge.errors import ConfigError, DataError
 
 RUNNER = Path(__file__).with_name("runner.py")
+_REPEATS, _SECONDS = 5, 2.0
 _MAX_SECONDS = 86400.0
 MAX_THREADS = 1024
 # What the runner takes at most to kill its worker and write after Ctrl-C.
@@ -56,8 +57,8 @@ class BenchmarkConfig:
     sample: Path | None
     out: Path
     threads: tuple[int, ...] = (1, 0)
-    repeats: int = 5
-    seconds: float = 2.0
+    repeats: int = _REPEATS
+    seconds: float = _SECONDS
     seed: int = 0
     quick: bool = False
     force: bool = False
@@ -69,11 +70,7 @@ class BenchmarkConfig:
         """Refuse what the runner could not do, before anything starts."""
         if not self.models or len(set(self.models)) < len(self.models):
             raise ConfigError(f"models {_names(self.models)}", expected="one or more, each once")
-        check_threads(self.threads)
-        if not 1 <= self.repeats <= REPEATS_LIMIT:
-            raise ConfigError(f"repeats {self.repeats}", expected=f"1 to {REPEATS_LIMIT}")
-        if not 0 < self.seconds <= _MAX_SECONDS:
-            raise ConfigError(f"seconds {self.seconds}", expected="more than 0, at most 86400")
+        check_timing(self.threads, self.repeats, self.seconds)
         if self.seed < 0:
             raise ConfigError(f"seed {self.seed}", expected="0 or more")
         fields = type(self)
@@ -103,6 +100,21 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
     if code not in (0, 1):
         raise DataError(f"the benchmark runner died with exit code {code}")
     return load_result(config.out)
+
+
+def check_timing(
+    threads: Sequence[int], repeats: int = _REPEATS, seconds: float = _SECONDS
+) -> None:
+    """Refuse what the runner would not measure.
+
+    Raises:
+        ConfigError: a thread count, a number of repeats or of seconds out of range.
+    """
+    check_threads(threads)
+    if not 1 <= repeats <= REPEATS_LIMIT:
+        raise ConfigError(f"repeats {repeats}", expected=f"1 to {REPEATS_LIMIT}")
+    if not 0 < seconds <= _MAX_SECONDS:
+        raise ConfigError(f"seconds {seconds}", expected="more than 0, at most 86400")
 
 
 def check_threads(threads: Sequence[int], most: int = MAX_THREADS) -> None:

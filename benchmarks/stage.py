@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from bloodedge.benchmarks.host import BenchmarkConfig, run_benchmark
+from bloodedge.benchmarks.host import BenchmarkConfig, check_timing, run_benchmark
 from bloodedge.benchmarks.model_work import known_work
 from bloodedge.benchmarks.profile.files import try_profiles
 from bloodedge.benchmarks.profile.litert import measured, profile_here
@@ -51,6 +51,7 @@ class BenchmarkStageConfig:
 
     Raises:
         ConfigError: a value out of range, or repeats or seconds of a quick look.
+        RunError: the name cannot be a run's.
     """
 
     models: tuple[str, ...]
@@ -67,6 +68,7 @@ class BenchmarkStageConfig:
 
     def __post_init__(self) -> None:
         check_asked(self.models, self.name, self.images)
+        check_timing(self.threads, **self.timing())
         if self.quick and self.timing():
             given = " and ".join(f"--{key}" for key in self.timing())
             raise ConfigError(

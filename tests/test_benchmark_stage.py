@@ -340,7 +340,17 @@ def test_a_keras_run_is_refused_with_the_command_that_helps(colours: Dataset):
         benchmark(BenchmarkStageConfig(("small",), "bench"), colours)
 
 
-@pytest.mark.parametrize("bad", [{"models": ()}, {"images": -1}, {"quick": True, "repeats": 5}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"models": ()},
+        {"images": -1},
+        {"quick": True, "repeats": 5},
+        {"threads": (1, 1)},
+        {"repeats": 0},
+        {"seconds": 0.0},
+    ],
+)
 def test_bad_settings_are_refused_when_built(bad):
     with pytest.raises(ConfigError):
         BenchmarkStageConfig(**{"models": ("a",), "name": "b", **bad})
