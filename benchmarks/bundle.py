@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bloodedge.benchmarks.host import RUNNER
 from bloodedge.benchmarks.model_work import known_work
-from bloodedge.benchmarks.stage import balanced_indices, told_apart, write_sample
+from bloodedge.benchmarks.stage import sample_indices, told_apart, write_sample
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset, images_licence
 from bloodedge.deploy.evaluate import check_fit
@@ -138,7 +138,7 @@ def bundle(config: BundleConfig, data: Dataset) -> Path:
         BloodedgeError: the bundle cannot be written.
     """
     models = bundle_models(config.models, data)
-    index = balanced_indices(data["test"].labels, config.images or len(data["test"]), config.seed)
+    index = sample_indices(data, config.images, config.seed)
     files = bundle_files(models, data, index, config.seed)
     say(f"{config.out}: {len(models)} models, {len(index)} test images of {data.title}")
     if config.out.suffix == ".zip":

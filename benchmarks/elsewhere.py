@@ -21,9 +21,9 @@ from bloodedge.benchmarks.result import SCHEMA, BenchmarkResult, load_result
 from bloodedge.benchmarks.runner import combine, summarize
 from bloodedge.benchmarks.stage import (
     RESULT_FILE,
-    balanced_indices,
     benchmark_manifest,
     check_asked,
+    sample_indices,
 )
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
@@ -143,7 +143,7 @@ def benchmark_elsewhere(
     """
     models = bundle_models(config.models, data)
     test = data["test"]
-    index = balanced_indices(test.labels, config.images or len(test), config.seed)
+    index = sample_indices(data, config.images, config.seed)
     paths = {name: model.path for name, model in models.items()}
     fixed = data.class_names, data.title, data.synthetic
     pack = partial(bundle_files, models, data, index, config.seed)

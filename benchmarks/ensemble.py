@@ -61,7 +61,7 @@ def over_views(
         views: how many flips and turns, the image as it is the first of them.
     """
     turned = (np.ascontiguousarray(view_of(images, view)) for view in range(views))
-    return np.mean([ask(each) for each in turned], axis=0)
+    return np.stack([ask(each) for each in turned]).mean(axis=0, dtype=np.float32)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -6,15 +6,18 @@ A run's history, figures and model card go with it.
     python -m bloodedge.benchmarks.publish student cnn_se-tflite/cnn_se-int8.tflite --name cnn_se \\
         --out bloodedge/zoo
     python -m bloodedge.benchmarks.publish tested bloodedge/zoo/cnn_se RUN/manifest.json
+    python -m bloodedge.benchmarks.publish licensed bloodedge/zoo/cnn_se
 
 An export reads no test image, so its card has no figure of the file on test: `tested` puts that of
-`bloodedge evaluate` into the shipped card.
+`bloodedge evaluate` into the shipped card. `licensed`, which `student` does as well, says there and
+in the manifest whose model and images they are, and names in the card the file that ships.
 
 Models go in rarely, so this is a script for maintainers and no command of the tool.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -25,6 +28,8 @@ import typer
 
 from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.benchmarks.report.read import entry, read_scores
+from bloodedge.data.dataset import images_licence
+from bloodedge.data.npz import KNOWN_SETS
 from bloodedge.deploy.card import CARD
 from bloodedge.errors import ModelError
 from bloodedge.files import read_json, sha256_of, write_json, write_text
@@ -33,6 +38,8 @@ from bloodedge.runs import MANIFEST, check_name, runs_root
 
 # What a run tells beside its manifest, where it is there.
 _COMPANIONS = ("history.csv", "learning_curves.png", "confusion_val.png", CARD)
+# What the package is under.
+AUTHOR, LICENCE = "the bloodedge authors", "Apache-2.0"
 # Where the card tells of test, and where its next section begins.
 _TEST, _NEXT = "## Test\n\n", "\n\n## "
 
@@ -67,6 +74,45 @@ def student(reference: str, name: Name, out: Out) -> None:
     path = folder / f"{name}.tflite"
     shutil.copyfile(found.path, path)
     _write_manifest(folder, path, found)
+    if (folder / CARD).is_file():
+        licensed(folder)
+
+
+@app.command()
+def licensed(
+    folder: Path,
+    author: Annotated[str, typer.Option("--author", help="Of the model.")] = AUTHOR,
+    licence: Annotated[str, typer.Option("--license", help="Of the model.")] = LICENCE,
+) -> None:
+    """Say in a shipped card and manifest whose they are; the card names the file that ships."""
+    manifest, (path, card) = read_json(folder / MANIFEST), _shipped(folder)
+    known = KNOWN_SETS.get(manifest["data"]["fingerprint"])
+    if known:
+        manifest["data"]["licence"] = known.licence
+    manifest["config"] |= {"author": author, "licence": licence}
+    whose = {
+        "Licence of the images: ": f"{images_licence(manifest['data'])}.",
+        "Author of the model: ": f"{author}. Licence of the model: {licence}.",
+    }
+    lines = card.read_text().splitlines()
+    for start, rest in whose.items():
+        places = [i for i, line in enumerate(lines) if line.startswith(start)]
+        if len(places) != 1:
+            raise ModelError(f"{card} has {len(places)} lines {start!r}", expected="one")
+        lines[places[0]] = start + rest
+    text = "\n".join(lines) + "\n"
+    _write_card(folder, manifest, _with_the_file(text, manifest, path))
+
+
+def _with_the_file(text: str, manifest: Mapping[str, Any], path: Path) -> str:
+    """Return a card whose table of files has the one that ships, by the name it has here."""
+    for made in manifest["metrics"]["variants"].values():
+        row = rf"^\| `{re.escape(made['file'])}` (.*)\n"
+        ships = made["bytes"] == path.stat().st_size
+        text = re.sub(row, rf"| `{path.name}` \1\n" if ships else "", text, flags=re.MULTILINE)
+    if f"| `{path.name}` " not in text:
+        raise ModelError(f"{path}: its card tells of no file of {path.stat().st_size} bytes")
+    return text
 
 
 @app.command()
@@ -76,9 +122,7 @@ def tested(
 ) -> None:
     """Put into a shipped card what the shipped file itself reaches on test."""
     manifest, found = read_json(folder / MANIFEST), read_json(evaluation)
-    path, card = folder / f"{folder.name}{TFLITE_SUFFIX}", folder / CARD
-    if not path.is_file() or not card.is_file():
-        raise ModelError(f"{folder} holds no {path.name} with a {CARD}")
+    path, card = _shipped(folder)
     if found.get("parents") != {"model": sha256_of(path)}:
         raise ModelError(f"{evaluation} is not of {path}", expected="an evaluation of this file")
     text = _on_test(found)
@@ -86,10 +130,24 @@ def tested(
     _, following, rest = rest.partition(_NEXT)
     if not here or not following:
         raise ModelError(f"{card} has no section on test with another behind it")
-    write_text(card, f"{head}{here}{text}{following}{rest}")
+    _write_card(folder, manifest, f"{head}{here}{text}{following}{rest}")
+    print(f"{card}: {text}")
+
+
+def _shipped(folder: Path) -> tuple[Path, Path]:
+    """Return the model that ships in a folder of the zoo, and its card."""
+    path, card = folder / f"{folder.name}{TFLITE_SUFFIX}", folder / CARD
+    if not path.is_file() or not card.is_file():
+        raise ModelError(f"{folder} holds no {path.name} with a {CARD}")
+    return path, card
+
+
+def _write_card(folder: Path, manifest: dict[str, Any], text: str) -> None:
+    """Write a shipped card, and the manifest that tells its digest."""
+    card = folder / CARD
+    write_text(card, text)
     manifest["files"][CARD] = {"bytes": card.stat().st_size, "sha256": sha256_of(card)}
     write_json(folder / MANIFEST, manifest)
-    print(f"{card}: {text}")
 
 
 def _on_test(evaluation: Mapping[str, Any]) -> str:

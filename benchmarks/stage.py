@@ -25,6 +25,7 @@ from bloodedge.errors import ConfigError, ModelError
 from bloodedge.files import atomic_path, read_json, write_json
 from bloodedge.references import ModelReference, find_models
 from bloodedge.runs import Manifest, Run, RunFolder, Stopwatch, check_name, open_resumable
+from bloodedge.text import some
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -266,8 +267,7 @@ def _tflite_models(name: str) -> list[ModelReference]:
 
 
 def _write_sample(path: Path, data: Dataset, images: int, seed: int) -> None:
-    test = data["test"]
-    index = balanced_indices(test.labels, images or len(test), seed)
+    test, index = data["test"], sample_indices(data, images, seed)
     with atomic_path(path) as temporary:
         write_sample(temporary, test.images[index], test.labels[index], data.class_names)
 
@@ -287,6 +287,24 @@ def write_sample(
         class_names: `(C,)`.
     """
     np.savez(file, images=images, labels=labels, class_names=np.array(class_names, dtype=np.str_))
+
+
+def sample_indices(data: Dataset, images: int, seed: int) -> NDArray[np.int64]:
+    """Return which test images a device is to classify, sorted, and say which classes have none.
+
+    Args:
+        data: whose test images.
+        images: how many, from all classes alike; 0 for all.
+        seed: fixes the draw.
+    """
+    labels = data["test"].labels
+    index = balanced_indices(labels, images or len(labels), seed)
+    lacking = set(np.unique(labels).tolist()) - set(labels[index].tolist())
+    if lacking:
+        names = some([data.class_names[i] for i in sorted(lacking)], 5)
+        least = len(np.unique(labels))
+        say(f"--images {images} leaves out {names}: {least} or more show every class")
+    return index
 
 
 def balanced_indices(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:

@@ -24,9 +24,7 @@ def check_backend(name: str | None = None) -> str:
     if name not in BACKENDS:
         raise ConfigError(f"unknown backend {name!r}", expected=", ".join(BACKENDS))
     if util.find_spec(name) is None:
-        raise ConfigError(
-            f"the backend {name} is not installed", fix=f"pip install 'bloodedge[{name}]'"
-        )
+        raise ConfigError(f"the backend {name} is not installed", fix=f"pip install {name}")
     return name
 
 

@@ -18,6 +18,8 @@ KERAS_SUFFIX = ".keras"
 TFLITE_SUFFIX = ".tflite"
 # Weights of a registered model in half precision: how the zoo keeps large teachers.
 WEIGHTS_SUFFIX = ".f16.npz"
+# Too large for the package.
+_OF_A_CHECKOUT = ("vgg16",)
 _SUFFIXES = (KERAS_SUFFIX, TFLITE_SUFFIX, WEIGHTS_SUFFIX)
 
 
@@ -245,5 +247,7 @@ def _suggest(reference: str) -> str:
     left = replaced(runs_root(), reference)
     if is_name(reference) and (left / MANIFEST).is_file():
         return f"its replacement was cut short: mv {left} {runs_root() / reference}"
+    if reference in _OF_A_CHECKOUT:
+        return f"bloodedge train --model {reference}; a checkout has it in zoo/, a package does not"
     near = difflib.get_close_matches(reference, known_names(), n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else ""

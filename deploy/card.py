@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bloodedge.data.dataset import images_licence
+from bloodedge.data.npz import BLOODMNIST_CLASSES
 from bloodedge.errors import RunError
 from bloodedge.files import write_text
 from bloodedge.metrics import wilson_interval
@@ -16,24 +17,40 @@ from bloodedge.runs import MANIFEST, Manifest, load_run, runs_root
 CARD = "MODEL_CARD.md"
 # Longer than any way of compressing; a chain that closes on itself ends here.
 _MAX_STEPS = 12
-_LIMITS = """\
-Research and teaching: sorting images of single, centred, stained white blood cells and platelets
+_USE = """\
+Research and teaching: sorting images {kind}
 into the types below, on the device. **Not a diagnostic device**: not validated for any clinical
 use, and no result may decide about a patient.
 
 - It knows one laboratory's stain, microscope and camera, unless the data below says otherwise;
   expect it to be worse elsewhere, without a warning.
-- The split is by image: images of one person may lie on both sides, so figures are optimistic.
-- It wants pictures framed as its own were, with one cell filling most of each: BloodMNIST's are
-  the central 200x200 of 360x363 pixels, which `bloodedge predict --crop 200` cuts out.
-- It always answers with one of its types, also for an artefact, two cells, or a type it never saw.
+- {split}
+- {framing}
+- It always answers with one of its types, also for {strange}.
 - A probability is calibrated at best for images like these."""
+# Of BloodMNIST's eight types, and of any others, of which nobody told how they were taken.
+_BLOOD = {
+    "kind": "of single, centred, stained white blood cells and platelets",
+    "split": "The split is by image: images of one person may lie on both sides, so figures are "
+    "optimistic.",
+    "framing": "It wants pictures framed as its own were, with one cell filling most of each: "
+    "BloodMNIST's are\n  the central 200x200 of 360x363 pixels, which `bloodedge predict --crop "
+    "200` cuts out.",
+    "strange": "an artefact, two cells, or a type it never saw",
+}
+_OTHER = {
+    "kind": "like those it was trained on",
+    "split": "Unless the data was split by person, images of one may lie on both sides, so figures "
+    "are\n  optimistic.",
+    "framing": "It wants pictures framed as its own were.",
+    "strange": "what is none of them",
+}
 
 
 def write_card(folder: Path, manifest: Manifest, parent: ModelReference) -> None:
     """Write the card of an export, whose files are in `folder` already."""
     sections = (
-        ("Intended use and limits", _LIMITS),
+        ("Intended use and limits", _use(manifest.data["class_names"])),
         ("Data and licence", _data(manifest)),
         ("Figures on val", _figures(manifest)),
         ("Recall of each type on val, 95 % interval", _recalls(manifest)),
@@ -47,6 +64,11 @@ def write_card(folder: Path, manifest: Manifest, parent: ModelReference) -> None
         title += "\n\n**Some of these files failed their gate; see the figures.**"
     body = "\n\n".join(f"## {head}\n\n{text}" for head, text in sections if text)
     write_text(folder / CARD, f"{title}\n\n{body}\n")
+
+
+def _use(class_names: Sequence[str]) -> str:
+    blood = tuple(class_names) == BLOODMNIST_CLASSES
+    return _USE.format_map(_BLOOD if blood else _OTHER)
 
 
 def _table(heads: Sequence[str], rows: Iterator[Sequence[str]]) -> str:

@@ -22,7 +22,13 @@ from bloodedge.benchmarks.profile import files
 from bloodedge.benchmarks.profile.files import read_profiles
 from bloodedge.benchmarks.result import SCHEMA, BenchmarkResult, load_result
 from bloodedge.benchmarks.runner import QUICK_IMAGES
-from bloodedge.benchmarks.stage import BenchmarkStageConfig, _roles, balanced_indices, benchmark
+from bloodedge.benchmarks.stage import (
+    BenchmarkStageConfig,
+    _roles,
+    balanced_indices,
+    benchmark,
+    sample_indices,
+)
 from bloodedge.cli.app import app
 from bloodedge.cli.benchmarking import _short, _table
 from bloodedge.data.dataset import Dataset
@@ -44,6 +50,17 @@ def test_a_balanced_draw_leaves_no_class_out_while_others_have_more(labels, coun
     short = taken < available
     if short.any():
         assert taken.max() - taken[short].min() <= 1
+
+
+def test_classes_that_few_images_leave_out_are_named(
+    colours: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(sample_indices(colours, 2, 0)) == 2
+    assert capsys.readouterr().err.count(": 3 or more show every class") == 1
+    for images in (3, 0):
+        index = sample_indices(colours, images, 0)
+        assert len(index) == (images or len(colours["test"]))
+        assert not capsys.readouterr().err
 
 
 def test_the_run_holds_a_valid_result_and_the_models_digest(

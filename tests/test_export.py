@@ -362,6 +362,22 @@ def test_the_card_tells_the_latest_evaluation_on_the_same_data(
     assert "41.00" not in card
 
 
+def test_a_card_of_other_images_says_nothing_of_blood(tmp_path: Path) -> None:
+    (tmp_path / "own.tflite").write_bytes(b"x")
+    parent, manifest = find_model(str(tmp_path / "own.tflite")), recorded()
+    cards = []
+    for names in (manifest.model["class_names"], [f"type {i}" for i in range(8)]):
+        data = {**manifest.data, "class_names": names, "title": "set"}
+        write_card(tmp_path, replace(manifest, data=data), parent)
+        cards.append((tmp_path / CARD).read_text().partition("## Data")[0])
+    blood, other = cards
+    assert "white blood cells" in blood
+    assert "--crop 200" in blood
+    assert not {"blood", "cell", "BloodMNIST"} & set(re.findall(r"\w+", other.partition("## ")[2]))
+    for words in ("Not a diagnostic device", "images of one may lie on both sides"):
+        assert words in " ".join(other.split()), words
+
+
 @pytest.mark.parametrize("files", [{"a": 5}, {"a": {"sha256": []}}])
 def test_a_damaged_run_elsewhere_does_not_keep_a_card_from_being_written(
     files: dict[str, object], isolated_runs: Path, tmp_path: Path

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bloodedge.data import npz
-from bloodedge.data.dataset import MAX_CLASSES, SPLITS, fingerprint
-from bloodedge.data.npz import load_npz, read_arrays
+from bloodedge.data.dataset import MAX_CLASSES, SPLITS, fingerprint, images_licence
+from bloodedge.data.npz import KnownSet, load_npz, read_arrays
 from bloodedge.errors import DataError
 
 Arrays = dict[str, NDArray[Any]]
@@ -41,21 +41,36 @@ def file(tmp_path: Path) -> Path:
     return write(tmp_path / "cells.npz", arrays())
 
 
-def test_reads_what_was_written(file: Path) -> None:
+def test_reads_what_was_written(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = load_npz(file)
     for split in SPLITS:
         np.testing.assert_array_equal(data[split].images, arrays()[f"{split}_images"])
         np.testing.assert_array_equal(data[split].labels, arrays()[f"{split}_labels"][:, 0])
         assert data[split].labels.dtype == np.int64
     assert data.class_names == ("class 0", "class 1", "class 2")
+    assert "holds no class_names: its classes are called class 0 to class 2" in (
+        capsys.readouterr().err
+    )
     assert (data.origin, data.size, data.synthetic) == ("npz", 8, False)
+
+
+def test_a_known_set_has_its_names_and_licence(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = KnownSet("ours", ("x", "y", "z"), "CC BY 4.0, somebody")
+    monkeypatch.setitem(npz.KNOWN_SETS, load_npz(file).fingerprint, known)
+    capsys.readouterr()
+    data = load_npz(file)
+    assert (data.title, data.class_names) == ("ours", ("x", "y", "z"))
+    assert images_licence(data.describe()) == "CC BY 4.0, somebody"
+    assert not capsys.readouterr().err
 
 
 def test_a_wrong_label_that_makes_empty_classes_is_noticed(
     tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     load_npz(file)
-    assert capsys.readouterr().err == ""
+    assert "has no image of" not in capsys.readouterr().err
     content = arrays()
     content["train_labels"][0] = 9
     path = write(tmp_path / "odd.npz", content)

@@ -108,9 +108,22 @@ def test_an_extra_brings_what_the_package_asks_for_and_does_not_have():
     used = imported() | set(BACKENDS)
     assert all(declared(lines) <= used for name, lines in extras.items() if name != "dev")
     assert not {line for lines in extras.values() for line in lines} & set(PROJECT["dependencies"])
-    # The README names extras, and so does the error that a backend is missing.
-    shown = set(re.findall(r"bloodedge\[(\w+)\]", (ROOT / "README.md").read_text()))
+    # The README names extras, of the checkout: the package is on no index.
+    readme = (ROOT / "README.md").read_text()
+    assert not re.search(r"install '?bloodedge", readme)
+    shown = set(re.findall(r"install '\.\[(\w+)\]", readme))
+    assert shown >= {"gpu", "micro"}
     assert shown | (set(BACKENDS) - declared(PROJECT["dependencies"])) <= extras.keys()
+
+
+def test_all_say_the_same_of_python():
+    """TensorFlow has no wheels for a newer one, and pip would say so by a resolver's error."""
+    low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
+    makefile, readme = ((ROOT / name).read_text() for name in ("Makefile", "README.md"))
+    assert f"not (3, {low}) <= sys.version_info < (3, {high})" in makefile
+    assert f"needs Python 3.{low} to 3.{int(high) - 1};" in makefile
+    versions = [f"3.{minor}" for minor in range(int(low), int(high))]
+    assert f"Python {', '.join(versions[:-1])} or {versions[-1]}" in readme
 
 
 @pytest.mark.slow

@@ -87,4 +87,34 @@ def test_a_shipped_card_tells_what_its_file_reaches_on_test(tmp_path: Path) -> N
 def test_what_ships_is_what_its_manifest_says(folder: Path) -> None:
     for name, entry in read_json(folder / MANIFEST)["files"].items():
         assert sha256_of(folder / name) == entry["sha256"], name
-    assert "The file itself: " in (folder / CARD).read_text()
+    card = (folder / CARD).read_text()
+    for told in (
+        "The file itself: ",
+        "Licence of the images: CC BY 4.0, A. Acevedo et al.",
+        f"Licence of the model: {publish.LICENCE}.",
+        f"| `{folder.name}.tflite` | ",
+    ):
+        assert told in card, told
+
+
+def test_a_shipped_card_says_whose_it_is_and_names_the_file_that_ships(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(ZOO / "cnn_se_pico", tmp_path / "cnn_se_pico"))
+    card, manifest = (folder / CARD).read_text(), read_json(folder / MANIFEST)
+    (made,) = manifest["metrics"]["variants"].values()
+    as_exported = card.replace("`cnn_se_pico.tflite`", f"`{made['file']}`")
+    other = "| `other-float32.tflite` | 1.0 | 1.0 | 1 | 1 | 1 | -1 (within) |\n"
+    at = as_exported.index(f"| `{made['file']}`")
+    (folder / CARD).write_text(as_exported[:at] + other + as_exported[at:])
+    float32 = {**made, "file": "other-float32.tflite", "bytes": made["bytes"] + 1}
+    manifest["metrics"]["variants"]["float32"] = float32
+    write_json(folder / MANIFEST, manifest)
+    publish.licensed(folder, "A. Nother", "MIT")
+    now = (folder / CARD).read_text()
+    whose = f"{publish.AUTHOR}. Licence of the model: {publish.LICENCE}."
+    assert now == card.replace(whose, "A. Nother. Licence of the model: MIT.") != card
+    told = read_json(folder / MANIFEST)
+    assert (told["config"]["author"], told["config"]["licence"]) == ("A. Nother", "MIT")
+    assert told["files"][CARD]["sha256"] == sha256_of(folder / CARD)
+    (folder / CARD).write_text(card.replace("Author of the model", "By"))
+    with pytest.raises(ModelError, match="0 lines 'Author of the model"):
+        publish.licensed(folder)

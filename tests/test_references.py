@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from bloodedge import references
 from bloodedge.backend import use_backend
 from bloodedge.cli.app import app
 from bloodedge.errors import ModelError, RunError
@@ -124,6 +125,14 @@ def test_a_run_whose_replacement_was_cut_short_is_said_to_be_there(isolated_runs
     for nothing in ("/", "", ".."):
         with pytest.raises(ModelError, match="no run, file or zoo model"):
             find_model(nothing)
+
+
+def test_what_only_a_checkout_has_is_said_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(references, "zoo_folders", lambda: [references.packaged_zoo()])
+    for command in (["compress", "--recipe", "kd+qat", "--dry-run"], ["evaluate", "vgg16"]):
+        done = CliRunner().invoke(app, [*command, "--data", "synthetic:1"])
+        assert isinstance(done.exception, ModelError)
+        assert "bloodedge train --model vgg16; a checkout has it in zoo/" in str(done.exception)
 
 
 def test_a_bare_file_has_no_manifest(tmp_path: Path):

@@ -101,6 +101,7 @@ def compress(
     from bloodedge.data.sources import load_data
     from bloodedge.deploy.recipe.stage import compress as run
     from bloodedge.deploy.recipe.stage import links, lint_recipe, lint_result, plan
+    from bloodedge.references import find_all
     from bloodedge.variants import Recipe
 
     config = RecipeConfig(
@@ -125,10 +126,12 @@ def compress(
         per_class=per_class,
         seed=seed,
     )
-    # Settings that no step takes are refused before anything heavy is imported.
+    # Settings that no step takes, and models that are not there, are refused before anything heavy
+    # is imported.
     links(config)
     _refuse_others(context, config)
     anyway = yes_really or dry_run
+    find_all([config.source, *config.teachers])
     _heed(lint_recipe(config, runtime), anyway=anyway)
     refuse_other_data(context, [config.source, *config.teachers])
     images = load_data(data, size=size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,31 @@ BLOODMNIST_CLASSES = (
     "platelet",
 )
 
-# Files in MedMNIST's layout that carry no class names but are known by their contents.
-_RESPLIT = "PBC re-split (BloodMNIST protocol)"
-KNOWN_SETS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "0ff1a9b6633c6c747e2e7c8bb0552947933b1121f90b70837d09a15c7cfaeaf3": (
-        _RESPLIT,
-        BLOODMNIST_CLASSES,
-    ),
-    "2b6bc326ee80bee1fc09d69e12d750b00c0939d256f89a1cd8e83c1cea3f52bb": (
-        _RESPLIT,
-        BLOODMNIST_CLASSES,
-    ),
+
+@dataclass(frozen=True)
+class KnownSet:
+    """What a file in MedMNIST's layout does not say of its images.
+
+    Attributes:
+        title: what the set is called.
+        class_names: the names of the classes.
+        licence: of the images, with whom to name.
+    """
+
+    title: str
+    class_names: tuple[str, ...]
+    licence: str
+
+
+_RESPLIT = KnownSet(
+    "PBC re-split (BloodMNIST protocol)",
+    BLOODMNIST_CLASSES,
+    "CC BY 4.0, A. Acevedo et al., Data in Brief 30 (2020) 105474",
+)
+# By their fingerprints.
+KNOWN_SETS = {
+    "0ff1a9b6633c6c747e2e7c8bb0552947933b1121f90b70837d09a15c7cfaeaf3": _RESPLIT,
+    "2b6bc326ee80bee1fc09d69e12d750b00c0939d256f89a1cd8e83c1cea3f52bb": _RESPLIT,
 }
 
 
@@ -78,16 +93,17 @@ def load_npz(path: Path, class_names: tuple[str, ...] | None = None) -> Dataset:
     for name, split in splits.items():
         check_split(name, split, MAX_CLASSES, str(path))
     _check_same_size(splits, path)
-    title = f"{path.name} (MedMNIST layout)"
+    title, details = f"{path.name} (MedMNIST layout)", {"file": path.name}
     names = class_names or _own_names(arrays, path)
-    if names is None:
-        title, names = KNOWN_SETS.get(fingerprint(splits)) or (title, _numbered(splits, path))
+    if names is None and (known := KNOWN_SETS.get(fingerprint(splits))):
+        title, names, details["licence"] = known.title, known.class_names, known.licence
+    names = names or _numbered(splits, path)
     for name, split in splits.items():
         check_split(name, split, len(names), str(path))
     _tell_of_unlearnt(splits["train"], names, path)
     drawn = _text(arrays["synthetic"], path) if "synthetic" in arrays else ""
     origin = "synthetic" if drawn else "npz"
-    return Dataset(path.stem, origin, drawn or title, names, splits, {"file": path.name})
+    return Dataset(path.stem, origin, drawn or title, names, splits, details)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -187,6 +203,7 @@ def _numbered(splits: Mapping[str, Split], path: Path) -> tuple[str, ...]:
     highest = max(int(split.labels.max()) for split in splits.values())
     if highest == 0:
         raise DataError(f"{path}: every label is 0", expected="two classes or more")
+    say(f"{path} holds no class_names: its classes are called class 0 to class {highest}")
     return tuple(f"class {i}" for i in range(highest + 1))
 
 
