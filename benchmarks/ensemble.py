@@ -61,7 +61,8 @@ def over_views(
         views: how many flips and turns, the image as it is the first of them.
     """
     turned = (np.ascontiguousarray(view_of(images, view)) for view in range(views))
-    return np.stack([ask(each) for each in turned]).mean(axis=0, dtype=np.float32)
+    said: Probabilities = np.stack([ask(each) for each in turned]).mean(axis=0)
+    return said
 
 
 def main(words: Sequence[str] | None = None) -> None:
