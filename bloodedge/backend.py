@@ -38,7 +38,8 @@ def use_backend(name: str | None = None, *, side_by_side: bool = False) -> Modul
             effect on what has started already.
 
     Raises:
-        ConfigError: the backend is unknown or not installed, or another one is already in use.
+        ConfigError: the backend is unknown, not installed or cannot be loaded, or another one is
+            already in use.
     """
     name = check_backend(name)
     os.environ["KERAS_BACKEND"] = name
@@ -50,11 +51,17 @@ def use_backend(name: str | None = None, *, side_by_side: bool = False) -> Modul
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(usable_cores()))
     loaded = sys.modules.get("keras")
-    with quiet():
-        import keras
+    try:
+        with quiet():
+            import keras
 
-        # The first operation starts the devices, which logs as much as the import.
-        keras.ops.zeros(())
+            # The first operation starts the devices, which logs as much as the import.
+            keras.ops.zeros(())
+    except (ImportError, MemoryError) as error:
+        raise ConfigError(
+            f"{name} cannot be loaded: {str(error) or 'no memory is left'}",
+            fix=f"free memory, or install {name} again",
+        ) from error
 
     if loaded is not None and keras.backend.backend() != name:
         raise ConfigError(

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from bloodedge.errors import BloodedgeError, DataError
+from bloodedge.errors import BloodedgeError, ConfigError, DataError
 
 _CHUNK = 1 << 20
 _PARTIAL = ".partial-"
@@ -39,6 +39,22 @@ def gzip_size(path: Path) -> int:
         while chunk := file.read(_CHUNK):
             size += len(packer.compress(chunk))
     return size + len(packer.flush())
+
+
+def user_folder(variable: str, otherwise: str) -> Path:
+    """Return the folder that a variable names, or one in the user's home folder.
+
+    Raises:
+        ConfigError: the variable is not set, and nobody knows where the home folder is.
+    """
+    if named := os.environ.get(variable):
+        return Path(named)
+    try:
+        return Path.home() / otherwise
+    except RuntimeError as error:
+        raise ConfigError(
+            f"~/{otherwise} is nowhere: you have no home folder", fix=f"set HOME, or {variable}"
+        ) from error
 
 
 def fsync_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bloodedge.errors import BloodedgeError, ModelError
 from bloodedge.files import read_json, sha256_of
-from bloodedge.runs import MANIFEST, is_name, load_run, replaced, runs_root
+from bloodedge.runs import MANIFEST, is_name, load_run, replaced, run_folders, runs_root
 
 KERAS_SUFFIX = ".keras"
 TFLITE_SUFFIX = ".tflite"
@@ -169,7 +169,7 @@ def find_all(references: Iterable[str]) -> list[ModelReference]:
 def known_names() -> list[str]:
     """Return the names of all finished runs and zoo models."""
     folders = [runs_root(), *zoo_folders()]
-    return sorted({p.parent.name for f in folders for p in f.glob(f"[!.]*/{MANIFEST}")})
+    return sorted({run.name for folder in folders for run in run_folders(folder)})
 
 
 def zoo_models() -> list[ModelReference]:
@@ -181,9 +181,9 @@ def zoo_models() -> list[ModelReference]:
     """
     found: dict[str, ModelReference] = {}
     for zoo in zoo_folders():
-        for manifest in sorted(zoo.glob(f"[!.]*/{MANIFEST}")):
-            (model,) = _from_folder(manifest.parent)[:1]
-            found.setdefault(manifest.parent.name, model)
+        for folder in run_folders(zoo):
+            (model,) = _from_folder(folder)[:1]
+            found.setdefault(folder.name, model)
     return [found[name] for name in sorted(found)]
 
 
@@ -193,7 +193,7 @@ def latest_run(kinds: tuple[str, ...]) -> str:
     Raises:
         ModelError: there is none.
     """
-    runs = [load_run(p.parent) for p in runs_root().glob(f"[!.]*/{MANIFEST}")]
+    runs = [load_run(folder) for folder in run_folders(runs_root())]
     ours = [run for run in runs if run.manifest["kind"] in kinds]
     if not ours:
         raise ModelError(f"no {' or '.join(kinds)} run in {runs_root()}", fix="name a model")

@@ -188,7 +188,7 @@ def load_run(folder: Path, name: str = MANIFEST) -> Run:
     try:
         manifest = read_json(folder / name)
     except DataError as error:
-        raise RunError(f"{folder} is not a finished run ({error})") from error
+        raise RunError(f"{folder} is not a finished run ({error})", fix="move it away") from error
     found = manifest.get("schema_version")
     if found != SCHEMA_VERSION:
         newer = isinstance(found, int) and found > SCHEMA_VERSION
@@ -204,6 +204,22 @@ def load_run(folder: Path, name: str = MANIFEST) -> Run:
     if wrong:
         raise RunError(f"{folder / name} is damaged: {', '.join(wrong)} is no JSON object")
     return Run(folder, manifest)
+
+
+def run_folders(root: Path) -> list[Path]:
+    """Return the folders with a finished run, by name; not those whose manifest is another tool's.
+
+    Damaged ones are among them, so that reading them says what is wrong.
+    """
+    manifests = sorted(path for path in root.glob(f"[!.]*/{MANIFEST}") if path.is_file())
+    return [path.parent for path in manifests if _is_ours(path)]
+
+
+def _is_ours(manifest: Path) -> bool:
+    try:
+        return "schema_version" in read_json(manifest)
+    except DataError:
+        return True
 
 
 class RunFolder:

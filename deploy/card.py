@@ -12,7 +12,7 @@ from bloodedge.errors import RunError
 from bloodedge.files import write_text
 from bloodedge.metrics import wilson_interval
 from bloodedge.references import ModelReference
-from bloodedge.runs import MANIFEST, Manifest, load_run, runs_root
+from bloodedge.runs import Manifest, load_run, run_folders, runs_root
 
 CARD = "MODEL_CARD.md"
 # Longer than any way of compressing; a chain that closes on itself ends here.
@@ -174,9 +174,9 @@ def _test(export: Manifest, parent_sha256: str) -> str:
 
 
 def _manifests() -> Iterator[Mapping[str, Any]]:
-    for path in sorted(runs_root().glob(f"[!.]*/{MANIFEST}")):
+    for folder in run_folders(runs_root()):
         try:
-            yield load_run(path.parent).manifest
+            yield load_run(folder).manifest
         except RunError:
             continue
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from typing import Any
 
@@ -14,7 +15,7 @@ from bloodedge.deploy.converter_errors import unknown_operation
 from bloodedge.deploy.flat.faster import faster
 from bloodedge.deploy.post_training import calibrated, to_int8, to_mixed
 from bloodedge.deploy.ranges import MINMAX, RangeConfig
-from bloodedge.errors import ConfigError, ModelError
+from bloodedge.errors import ConfigError, ModelError, in_words
 from bloodedge.quiet import quiet
 
 # What each variant stores; all take pixel values 0..255 and end in softmax.
@@ -30,7 +31,8 @@ ON_REQUEST = {
     "mixed": "int8 with the layers that it harms most left in float32, uint8 in and out",
 }
 ALL_VARIANTS = VARIANTS | ON_REQUEST
-
+# More than TensorFlow writes while it converts.
+_TEMPORARY_BYTES = 1 << 16
 
 # What the inputs and outputs of int8 may be.
 IO_TYPES = ("uint8", "int8", "float32")
@@ -103,10 +105,23 @@ def convert(
                 expected="layers made of operations that TFLite has",
                 fix="replace it; TF Select would support it, on runtimes that carry TensorFlow",
             ) from error
+        _check_temporary_folder()
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
             f"the conversion to {variant} failed: {lines[0][:300]}",
             fix=f"leave {variant} out of --variants",
+        ) from error
+
+
+def _check_temporary_folder() -> None:
+    """Refuse a full one: TensorFlow writes into it, and fails by errors that name nothing of it."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(_TEMPORARY_BYTES))
+    except OSError as error:
+        raise ConfigError(
+            f"TensorFlow cannot write its temporary files: {in_words(error)}",
+            fix="free space there, or set TMPDIR to another folder",
         ) from error
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bloodedge.backend import use_backend
 from bloodedge.data.dataset import Dataset
+from bloodedge.errors import ConfigError
 from bloodedge.hardware import usable_cores
 from bloodedge.train.checkpoint import FILES
 
@@ -196,3 +198,9 @@ def test_devices_that_are_not_there_are_refused():
     if util.find_spec("jax"):
         assert "--devices all" in refusal(*meet, "--backend", "jax")
         assert "expected all, or 1 to 1" in refusal("--devices", "2", "--backend", "jax")
+
+
+def test_a_backend_that_cannot_be_loaded_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(ConfigError, match=r"^tensorflow cannot be loaded: .*install tensorflow"):
+        use_backend("tensorflow")

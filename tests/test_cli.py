@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import typer
@@ -134,10 +137,33 @@ def test_bad_input_is_one_clear_line(arguments: tuple[str, ...], words: str):
 def test_names_that_the_terminal_cannot_show_are_printed_all_the_same(monkeypatch):
     terminal = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(cli, "app", lambda: print("caf\udce9"))
+    monkeypatch.setattr("bloodedge.cli.app.app", lambda: print("caf\udce9"))
     cli.main()
     terminal.flush()
     assert terminal.buffer.getvalue() == b"caf\\udce9\n"  # type: ignore[attr-defined]
+
+
+def test_ctrl_c_while_the_commands_are_still_loading_is_one_line(monkeypatch, capsys):
+    class Loading(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "bloodedge.cli.app", Loading("app"))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("bloodedge: interrupted; no finished result was changed")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_a_process_without_its_streams_works_all_the_same(closed: str, tmp_path: Path):
+    """As a daemon may be started; its files must not get the streams' numbers either."""
+    cv2.imwrite(str(tmp_path / "cell.png"), np.full((64, 64, 3), 200, np.uint8))
+    command = f"{shlex.quote(sys.executable)} -m bloodedge predict cnn_se cell.png --csv out.csv"
+    done = subprocess.run(["sh", "-c", f"{command} {closed}"], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "out.csv").read_text().count("\n") == 2
 
 
 @pytest.mark.slow

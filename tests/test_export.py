@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import re
 from dataclasses import dataclass, fields, replace
@@ -360,6 +361,26 @@ def test_the_card_tells_the_latest_evaluation_on_the_same_data(
     card = (tmp_path / CARD).read_text()
     assert "The parent: 98.00 % [90.00, 99.00] on 100 images (run `c-latest`)." in card
     assert "41.00" not in card
+
+
+def test_a_full_temporary_folder_is_not_blamed_on_the_format(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import keras
+
+    def fails(*_: object) -> None:
+        raise TypeError("'NoneType' object is not callable")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp")
+
+    model, image = keras.Sequential([keras.Input((8, 8, 3))]), np.zeros((1, 8, 8, 3), np.uint8)
+    monkeypatch.setattr("bloodedge.deploy.convert.export_twin", fails)
+    with pytest.raises(ModelError, match="leave float32 out of --variants"):
+        convert(model, "float32", image)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(ConfigError, match=r"No space left on device.*set TMPDIR"):
+        convert(model, "float32", image)
 
 
 def test_a_card_of_other_images_says_nothing_of_blood(tmp_path: Path) -> None:

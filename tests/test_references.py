@@ -17,11 +17,12 @@ from bloodedge.references import (
     find_keras,
     find_model,
     find_models,
+    known_names,
     latest_run,
     packaged_zoo,
     zoo_models,
 )
-from bloodedge.runs import Manifest, open_run
+from bloodedge.runs import MANIFEST, Manifest, open_run
 from bloodedge.train.modelio import save_model
 from bloodedge.train.restore import restore
 
@@ -125,6 +126,28 @@ def test_a_run_whose_replacement_was_cut_short_is_said_to_be_there(isolated_runs
     for nothing in ("/", "", ".."):
         with pytest.raises(ModelError, match="no run, file or zoo model"):
             find_model(nothing)
+
+
+def test_another_tools_manifest_is_no_run(
+    isolated_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run("mine")
+    for root in (isolated_runs, tmp_path / "zoo"):
+        (root / "site").mkdir(parents=True)
+        (root / "site" / MANIFEST).write_text('{"name": "a web app", "icons": []}')
+        (root / "odd" / MANIFEST).mkdir(parents=True)
+    monkeypatch.setenv("BLOODEDGE_ZOO", str(tmp_path / "zoo"))
+    assert latest_run(("train",)) == "mine"
+    assert "cnn_se" in [model.path.parent.name for model in zoo_models()]
+    assert not {"site", "odd"} & set(known_names())
+    with pytest.raises(
+        ModelError, match=r"no run, file or zoo model 'odd'(?!.*did you mean 'odd')"
+    ):
+        find_model("odd")
+    (isolated_runs / "cut").mkdir()
+    (isolated_runs / "cut" / MANIFEST).write_text('{"schema_version": 1')
+    with pytest.raises(RunError, match=r"cut is not a finished run .*; to mend it: move it away"):
+        latest_run(("train",))
 
 
 def test_what_only_a_checkout_has_is_said_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,22 @@ def test_cache_that_cannot_be_written_is_no_failure(
     assert len(load_data("synthetic:1", size=16)["train"]) == 8
 
 
+def test_without_a_home_folder_synthetic_sets_are_drawn_and_others_end_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    for variable in ("XDG_CACHE_HOME", "MEDMNIST_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(synthetic_set, "_CACHE_ABOVE", 0)
+    assert len(load_data("synthetic:1", size=16)["train"]) == 8
+    assert "set HOME, or XDG_CACHE_HOME; the set is drawn, and not kept" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="set HOME, or MEDMNIST_ROOT"):
+        load_data("bloodmnist")
+
+
 def test_written_sets_read_back_the_same(tmp_path: Path) -> None:
     data = load_synthetic(2, 16, seed=3)
     write_npz(tmp_path / "a.npz", data)

@@ -23,6 +23,7 @@ from bloodedge.benchmarks.emulator import tools
 from bloodedge.benchmarks.emulator.wheels import fetch, unpack
 from bloodedge.console import say
 from bloodedge.errors import ConfigError
+from bloodedge.files import user_folder
 
 PYTHON = "python3.11"
 _BASE = (PYTHON, f"{PYTHON}-venv", "libstdc++6", "libatomic1")
@@ -109,9 +110,12 @@ class Userland:
 
 
 def default_folder() -> Path:
-    """Return where userlands are kept, in the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "bloodedge" / "emulator"
+    """Return where userlands are kept, in the user's cache.
+
+    Raises:
+        ConfigError: nobody knows the user's folders.
+    """
+    return user_folder("XDG_CACHE_HOME", ".cache") / "bloodedge" / "emulator"
 
 
 def make_userland(name: str, root: Path | None = None, mirror: str = "") -> Userland:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import runpy
 import warnings
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.data.download import download, md5_of
 from bloodedge.data.npz import BLOODMNIST_CLASSES, load_npz
 from bloodedge.errors import ConfigError, DataError
+from bloodedge.files import user_folder
 
 SIZES = (28, 64, 128, 224)
 
@@ -78,8 +78,12 @@ def medmnist_info() -> Mapping[str, Mapping[str, Any]]:
 
 
 def root() -> Path:
-    """Return the folder that holds the files: `MEDMNIST_ROOT`, or medmnist's `~/.medmnist`."""
-    return Path(os.environ.get("MEDMNIST_ROOT") or Path.home() / ".medmnist")
+    """Return the folder that holds the files: `MEDMNIST_ROOT`, or medmnist's `~/.medmnist`.
+
+    Raises:
+        ConfigError: nobody knows the user's folders.
+    """
+    return user_folder("MEDMNIST_ROOT", ".medmnist")
 
 
 def unsupported(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from bloodedge.console import say
 from bloodedge.data.dataset import SPLITS, Dataset, Labels, Split, check_split
 from bloodedge.data.npz import BLOODMNIST_CLASSES, MAX_BYTES, load_npz
 from bloodedge.errors import BloodedgeError, ConfigError, DataError
-from bloodedge.files import atomic_path
+from bloodedge.files import atomic_path, user_folder
 
 PER_CLASS = 250
 HELD_OUT_PER_CLASS = 60
@@ -69,8 +68,12 @@ def synthetic_counts(per_class: int) -> dict[str, int]:
 
 
 def cache_folder() -> Path:
-    """Return where drawn sets are kept: `bloodedge` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bloodedge"
+    """Return where drawn sets are kept: `bloodedge` in the user's cache folder.
+
+    Raises:
+        ConfigError: nobody knows the user's folders.
+    """
+    return user_folder("XDG_CACHE_HOME", ".cache") / "bloodedge"
 
 
 def write_npz(path: Path, data: Dataset, *, compress: bool = True) -> None:
@@ -108,7 +111,11 @@ def _read_or_draw(
     if sum(counts.values()) * len(BLOODMNIST_CLASSES) <= _CACHE_ABOVE:
         return _draw(counts, size, seed)
     key = "-".join(str(v) for v in (*counts.values(), size, seed, generator))
-    path = cache_folder() / f"synthetic-{key}.npz"
+    try:
+        path = cache_folder() / f"synthetic-{key}.npz"
+    except ConfigError as error:
+        say(f"{error}; the set is drawn, and not kept")
+        return _draw(counts, size, seed)
     if path.is_file():
         try:
             return load_npz(path).splits

@@ -92,9 +92,13 @@ def file_case(path: Path, runtime: str, form: str = "", *, load: bool = True) ->
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ModelError(f"{path} is larger than 2 GiB", expected="a .tflite model")
-        facts = read_facts(path.name, path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        facts = read_facts(path.name, content)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     if load and is_here(runtime):
         refusal, outside = outside_of(path, runtime)
         facts = replace(facts, refusal=refusal, outside=outside)
