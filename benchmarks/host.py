@@ -7,26 +7,20 @@ loaded here is in the measured process.
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bloodedge.benchmarks.result import BenchmarkResult, load_result
 from bloodedge.benchmarks.runner import REPEATS_LIMIT
-from bloodedge.benchmarks.start import silence
+from bloodedge.children import run_child
 from bloodedge.errors import ConfigError, DataError
 
 RUNNER = Path(__file__).with_name("runner.py")
 _REPEATS, _SECONDS = 5, 2.0
 _MAX_SECONDS = 86400.0
 MAX_THREADS = 1024
-# What the runner takes at most to kill its worker and write after Ctrl-C.
-_STOP_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -89,10 +83,13 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
         ConfigError: `out` exists and `force` was not asked for, or the runner refused its
             arguments or the sample (its message on stderr says why).
         DataError: a model or the sample is missing, or the runner died.
-        KeyboardInterrupt: Ctrl-C, after the runner has written what is complete to `out`.
+        ChildError: a signal ended the runner.
+        KeyboardInterrupt: Ctrl-C, a kill or a closed terminal, after the runner has written what is
+            complete to `out`.
     """
     _check_files(config)
-    code = _wait(subprocess.Popen(_command(config), stdin=subprocess.DEVNULL))
+    fix = "give the same command with --resume"
+    code = run_child(_command(config), "the benchmark runner", fix=fix, tied=True)
     if code == 130:
         raise KeyboardInterrupt
     if code == 2:
@@ -151,70 +148,23 @@ def _check_files(config: BenchmarkConfig) -> None:
 
 
 def _command(config: BenchmarkConfig) -> list[str]:
-    command = [sys.executable, str(RUNNER), "--out", str(config.out), "--seed", str(config.seed)]
+    # After `=`, as after `--` below, a path that starts with a dash is no option.
+    command = [sys.executable, str(RUNNER), f"--out={config.out}", f"--seed={config.seed}"]
     # Killed, we can tell it nothing any more.
     command += ["--tied"]
-    command += ["--threads", ",".join(str(count) for count in config.threads)]
+    command += [f"--threads={','.join(str(count) for count in config.threads)}"]
     if config.quick:
         command += ["--quick"]
     else:
-        command += ["--repeats", str(config.repeats), "--seconds", str(config.seconds)]
+        command += [f"--repeats={config.repeats}", f"--seconds={config.seconds}"]
     if config.sample:
-        command += ["--sample", str(config.sample)]
+        command += [f"--sample={config.sample}"]
     if config.facts:
-        command += ["--facts", str(config.facts)]
+        command += [f"--facts={config.facts}"]
     if config.force:
         command += ["--force"]
     if config.resume:
         command += ["--resume"]
     if config.keep_journal:
         command += ["--keep-journal"]
-    # After `--` a file whose name starts with a dash is no option.
     return [*command, "--", *(str(model) for model in config.models)]
-
-
-def _wait(runner: subprocess.Popen[bytes]) -> int:
-    """Return the runner's exit code; whatever tells us to stop, let it write what it has."""
-    with _stoppable():
-        try:
-            return runner.wait()
-        except KeyboardInterrupt:
-            # A terminal has sent it the signal too; the runner takes only the first.
-            runner.send_signal(signal.SIGINT)
-            try:
-                runner.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                runner.kill()
-                runner.wait()
-            raise
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let a kill, such as that of `timeout`, and a closed terminal do what Ctrl-C does.
-
-    Left alone they would end us and not the runner, which would go on measuring for nobody. What
-    is ignored, as a closed terminal is under nohup, stays so.
-    """
-    # Python takes signals in its main thread alone.
-    here = threading.current_thread() is threading.main_thread()
-    ways = {"SIGTERM": signal.default_int_handler, "SIGHUP": _hang_up} if here else {}
-    # Windows has but the first.
-    known = {getattr(signal, name): way for name, way in ways.items() if hasattr(signal, name)}
-    usual = {number: signal.getsignal(number) for number in known}
-    taken = [number for number in known if usual[number] != signal.SIG_IGN]
-    for number in taken:
-        signal.signal(number, known[number])
-    try:
-        yield
-    finally:
-        for number in taken:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, usual[number] or signal.SIG_DFL)
-
-
-def _hang_up(signum: int, frame: object) -> None:
-    """Stop once, for the shell may say so again, and write to nobody from here on."""
-    signal.signal(signum, signal.SIG_IGN)
-    silence()
-    raise KeyboardInterrupt

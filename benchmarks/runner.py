@@ -1170,8 +1170,6 @@ def measure(
         if key not in errors:
             answer = known.get((job.model, job.threads, job.repeat))
             if answer is None:
-                if args.tied and os.getppid() != args.parent:
-                    raise KeyboardInterrupt
                 fresh += 1
                 spec = worker_spec(args, module, job, passed, len(jobs) - done + 1)
                 answer = run_job(spec, patience(spec))
@@ -1419,7 +1417,7 @@ def mean_and_std(text: str) -> list[float]:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check the arguments and add `names` (model name to path), `images` and `parent` to them.
+    """Check the arguments and add `names` (model name to path) and `images` to them.
 
     Raises:
         RunnerError: a value is out of range, a file missing, damaged, or in the way of `out`.
@@ -1435,7 +1433,6 @@ def check(args: argparse.Namespace) -> None:
             raise RunnerError(f"model {path} does not exist")
     if len({path.resolve() for path in args.models}) < len(args.models):
         raise RunnerError("a model is given twice")
-    args.parent = os.getppid()
     files = [path.name for path in args.models]
     args.names = {str(p) if files.count(p.name) > 1 else p.name: p for p in args.models}
     for name in args.names:
@@ -1478,7 +1475,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--runtime", choices=names, help="which runtime, where there are several")
     scaling = "float32 inputs take (pixel - MEAN) / STD, for models without preprocessing [0,1]"
     add("--scaling", type=mean_and_std, default=[0.0, 1.0], metavar="MEAN,STD", help=scaling)
-    add("--tied", action="store_true", help="stop when the process that started this is gone")
+    add("--tied", action="store_true", help="stop as after Ctrl-C when standard input ends")
     kept = "keep the record of a complete run, too: with --resume it gives the result again"
     add("--keep-journal", action="store_true", help=kept)
     add("--facts", type=Path, help="a bundle.json: what the models cost [the one beside this file]")
@@ -1509,6 +1506,26 @@ def on_stop(handler: Any) -> None:
         signal.signal(signal.SIGHUP, handler)
 
 
+def stop_with_stdin() -> None:
+    """Do what Ctrl-C does as soon as standard input ends.
+
+    Who asks for it gave a pipe and holds its other end, which the system closes when they are gone.
+    """
+    main = threading.main_thread().ident or 0
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):  # closed, which is an end as well
+            while os.read(0, 1 << 10):
+                pass
+        # Sent to the process, it could find this thread, and the main one would go on waiting.
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(main, signal.SIGINT)
+        else:  # on Windows, which looks for it between two workers
+            signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main(argv: list[str]) -> int:
     """Run the command line and return its exit code."""
     if argv[:1] == ["--worker"]:
@@ -1516,6 +1533,8 @@ def main(argv: list[str]) -> int:
     args = parse(argv)
     on_stop(interrupt)
     try:
+        if args.tied:
+            stop_with_stdin()
         check(args)
         return benchmark(args)
     except (RunnerError, OSError) as error:

@@ -79,6 +79,9 @@ CANDIDATES: dict[str, dict[str, Plan]] = {
         "nano-wide": Plan(16, (Conv(24, 2), Conv(32), Conv(24, 2))),
         "nano-wide-16x16": Plan(16, (Conv(24, 2), Conv(32), Conv(24))),
         "nano-se": Plan(16, (Conv(16, 2), Conv(24), Conv(24, 2, True), Conv(24))),
+        "nano-se-wide": Plan(8, (Conv(24, 2), Conv(24), Conv(24, 2, True), Conv(24))),
+        "nano-se-last": Plan(8, (Conv(24, 2), Conv(24), Conv(24), Conv(24, 2, True))),
+        "nano-se-first": Plan(16, (Conv(16, 2, True), Conv(24), Conv(24, 2), Conv(24))),
     },
     "cnn_se_pico": {
         "cnn_se_pico": replace(PLANS["cnn_se_pico"], dropout=Plan.dropout),

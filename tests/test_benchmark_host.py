@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 
 from bloodedge.benchmarks import runner
-from bloodedge.benchmarks.host import BenchmarkConfig, check_threads, run_benchmark
+from bloodedge.benchmarks.host import BenchmarkConfig, _command, check_threads, run_benchmark
 from bloodedge.benchmarks.model_work import Work
 from bloodedge.benchmarks.result import SCHEMA, load_result
 from bloodedge.errors import ConfigError, DataError
@@ -292,12 +294,15 @@ def test_missing_files_are_named_before_anything_starts(tmp_path: Path) -> None:
         run_benchmark(BenchmarkConfig((tmp_path / "absent.tflite",), None, tmp_path / "r.json"))
 
 
-def measuring(model: Path, out: Path, hang_up: str = "SIG_DFL") -> subprocess.Popen[str]:
-    """Return a process that measures, after its first job; SIGHUP is to it what is said here."""
+def measuring(
+    model: Path, out: Path, hang_up: str = "SIG_DFL", seconds: float = 0.1, until: str = "[1/50]"
+) -> subprocess.Popen[str]:
+    """Return a process that measures and has said something; SIGHUP is to it what is said here."""
     code = (
         "import signal, sys; from pathlib import Path; from bloodedge.benchmarks.host import *;"
         f"signal.signal(signal.SIGHUP, signal.{hang_up}); m, o = map(Path, sys.argv[1:]);"
-        "run_benchmark(BenchmarkConfig((m,), None, o, threads=(1,), repeats=50, seconds=0.1))"
+        "run_benchmark(BenchmarkConfig((m,), None, o, threads=(1,), repeats=50,"
+        f"seconds={seconds}))"
     )
     command = [sys.executable, "-c", code, str(model), str(out)]
     # In the repository's root, which `python -c` would import from, `bloodedge` has no stages.
@@ -305,7 +310,7 @@ def measuring(model: Path, out: Path, hang_up: str = "SIG_DFL") -> subprocess.Po
     process = subprocess.Popen(command, start_new_session=True, **options)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("[1/50]"):
+        if line.startswith(until):
             break
     return process
 
@@ -319,7 +324,7 @@ def test_ctrl_c_and_a_kill_wait_for_the_runner_to_write(
     with measuring(model, out) as process:
         assert process.stderr is not None
         process.send_signal(number)
-        assert process.stderr.read().rstrip().endswith("KeyboardInterrupt")
+        assert process.stderr.read().rstrip().endswith(f"Stopped: {number.name}")
     result = load_result(out)
     assert result.complete is False
     assert len(result.rows) == 1
@@ -353,6 +358,42 @@ def test_the_runner_ends_when_nobody_waits_for_it(model: Path, tmp_path: Path) -
     assert load_result(out).complete is False
     # What --resume goes on from.
     assert out.with_name("r.json.partial").exists()
+
+
+def workers_of(model: Path) -> list[Path]:
+    """Return the processes, in /proc, that measure a model."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        # It may end meanwhile.
+        with suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"--worker" in words and str(model).encode() in words[-2]:
+                found.append(folder)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
+def test_the_runner_does_not_finish_a_long_job_for_nobody(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    with measuring(model, out, seconds=40, until="the machine's own peaks") as process:
+        assert process.stderr is not None
+        while not workers_of(model):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+        killed = time.monotonic()
+        # Until the runner is gone.
+        process.stderr.read()
+    assert time.monotonic() - killed < 30
+    assert not workers_of(model)
+    assert load_result(out).complete is False
+
+
+def test_paths_that_start_with_a_dash_are_no_options() -> None:
+    model, sample, out, facts = (Path("-runs") / name for name in "mslf")
+    config = BenchmarkConfig((model,), sample, out, (1,), facts=facts)
+    told = runner.parse(_command(config)[2:])
+    assert (told.models, told.sample, told.out, told.facts) == ([model], sample, out, facts)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGHUP")

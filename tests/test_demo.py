@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -18,11 +19,13 @@ def add_run(name: str, folder: Path, *, synthetic: bool, monkeypatch: pytest.Mon
 
 
 def test_the_demo_replaces_its_own_runs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    class Done:
-        returncode = 3
-
     ran: list[list[str]] = []
-    monkeypatch.setattr("subprocess.run", lambda line, **_: ran.append(line) or Done())
+
+    def run(command: list[str], called: str, **_: Any) -> int:
+        ran.append(command)
+        return 3
+
+    monkeypatch.setattr("bloodedge.cli.steps.run_child", run)
     add_run("vgg16", tmp_path, synthetic=True, monkeypatch=monkeypatch)
     assert CliRunner().invoke(app, ["demo", "--out", str(tmp_path)]).exit_code == 3
     assert ran[0][-3:] == ["data", "info", "synthetic"]

@@ -308,11 +308,11 @@ def test_another_backend_trains_and_leaves_the_files_to_tensorflow(
         lambda preset, data, force: asked.append((preset.prefix, data, force)),
     )
 
-    def run(command: list[str], check: bool) -> Any:
+    def run(command: list[str], called: str, **_: Any) -> int:
         asked.append(command)
-        return SimpleNamespace(returncode=3)
+        return 3
 
-    monkeypatch.setattr(pipelining.subprocess, "run", run)
+    monkeypatch.setattr("bloodedge.cli.steps.run_child", run)
     words = ["--preset", "quick", "--data", "a b", "--name", "own", "--seeds", "2"]
     done = RUNNER.invoke(app, ["pipeline", *words, "--devices", "all"])
     assert done.exit_code == 3

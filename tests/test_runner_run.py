@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -270,6 +272,51 @@ def test_a_complete_result_is_not_done_again(
     assert device.run("--threads", "1", "--repeats", "1", "--resume") == 2
     assert "it is complete" in capsys.readouterr().err
     assert len(device.jobs) == 2
+
+
+WORKING = """
+import sys, time
+from bloodedge.benchmarks import runner
+
+seconds, *words = sys.argv[1:]
+
+def work(spec, timeout):
+    if "peaks" in spec:
+        return {"cpus": [0], "loop": {"median_us": 100.0, "jitter": 0.01}}
+    print("working", flush=True)
+    time.sleep(float(seconds))
+    return {"error": "done"}
+
+runner.run_job = work
+sys.exit(runner.main(words))
+"""
+
+
+def working(folder: Path, seconds: float, *options: str, stdin: int) -> subprocess.Popen[bytes]:
+    """Return a runner whose only job, which has begun, takes some seconds and fails."""
+    model = folder / "m.tflite"
+    model.write_bytes(b"m")
+    command = [sys.executable, "-c", WORKING, str(seconds), str(model), "--threads=1"]
+    command += ["--repeats=1", f"--out={folder / 'r.json'}", *options]
+    process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, cwd=folder)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"working\n"
+    return process
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there it ends after the job")
+def test_a_tied_runner_stops_amid_a_job_when_its_stdin_ends(tmp_path: Path) -> None:
+    with working(tmp_path, 40, "--tied", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(30) == 130
+    assert json.loads((tmp_path / "r.json").read_text())["complete"] is False
+
+
+def test_a_runner_that_a_person_starts_needs_no_stdin(tmp_path: Path) -> None:
+    with working(tmp_path, 0.2, stdin=subprocess.DEVNULL) as process:
+        assert process.wait(60) == 1
+    assert json.loads((tmp_path / "r.json").read_text())["complete"] is True
 
 
 # ---- how long ----

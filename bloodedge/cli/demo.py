@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from bloodedge.cli.steps import run_step
 
 _DATA = "--data synthetic"
 # A quarter of VGG-16's channels: the full width would take hours on two cores.
@@ -46,11 +46,9 @@ def demo(
     for number, step in enumerate(_STEPS, start=1):
         command = step.format(runs=shlex.quote(str(folder)))
         print(f"\n[{number}/{len(_STEPS)}] bloodedge {command}", flush=True)
-        done = subprocess.run(
-            [sys.executable, "-m", "bloodedge", *shlex.split(command)], env=environment, check=False
-        )
-        if done.returncode:
-            raise typer.Exit(done.returncode)
+        called = f"step {number} of {len(_STEPS)}"
+        fix = "give the same command again, which starts anew"
+        run_step(shlex.split(command), called, fix=fix, environment=environment)
     minutes = (time.monotonic() - started) / 60
     report = folder / "report" / "report.html"
     print(f"\nAll on synthetic images, in {minutes:.1f} minutes. Open {report}")
@@ -59,13 +57,13 @@ def demo(
 def _refuse_others(folder: Path) -> None:
     """Refuse a folder with runs on real images: the demo replaces runs of the names it uses."""
     from bloodedge.errors import ConfigError
-    from bloodedge.runs import MANIFEST, load_run
+    from bloodedge.runs import load_run, run_folders
 
-    for path in sorted(folder.glob(f"[!.]*/{MANIFEST}")):
-        data = load_run(path.parent).manifest["data"]
+    for run in run_folders(folder):
+        data = load_run(run).manifest["data"]
         if not (isinstance(data, dict) and data.get("synthetic")):
             raise ConfigError(
-                f"{folder} holds {path.parent.name}, a run on other images than the demo's",
+                f"{folder} holds {run.name}, a run on other images than the demo's",
                 expected="a new folder, or an earlier demo's",
                 fix="choose another --out",
             )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bloodedge.cli import options
 from bloodedge.cli.chain_figures import duration, print_plan
+from bloodedge.cli.steps import run_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,11 +78,8 @@ def pipeline(
 
 def _finish_elsewhere(words: Sequence[str]) -> None:
     """Go on in a process of its own: Keras cannot change its backend."""
-    command = [sys.executable, "-P", "-m", "bloodedge", "pipeline", *words, f"--backend={_NEEDS}"]
-    code = subprocess.run(command, check=False).returncode
-    if code:
-        # It has said why.
-        raise typer.Exit(code if code > 0 else 1)
+    called, fix = f"the part on {_NEEDS}", "give the same command again, which goes on"
+    run_step(["pipeline", *words, f"--backend={_NEEDS}"], called, fix=fix)
 
 
 def print_timed(steps: Sequence[Planned]) -> None:
