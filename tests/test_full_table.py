@@ -134,6 +134,17 @@ def test_latency_is_of_the_seed_that_was_timed_and_scores_of_the_first(tmp_path:
     assert cells == ["2.00", "12.3", "3.0", "66.1"]
 
 
+def test_the_first_seed_is_not_the_first_name(tmp_path: Path):
+    """The first seed's name often tells none, and `a-s10` stands before `a-s2`."""
+    for run, right in (("pico-slim", 270), ("pico-s10-slim", 279), ("pico-s2-slim", 276)):
+        about = {"reference": run, "variant": "keras", "file": {"name": f"{run}.keras"}}
+        about["file"] |= {"bytes": 9, "gzip_bytes": 9, "sha256": digest(run)}
+        write(tmp_path, f"{run}-test", "evaluate", model=about, metrics={"test": figures(right)})
+    (line,) = shown(tmp_path)
+    assert line["model"] == "pico-slim"
+    assert line[r"test accuracy % \[95 %\]"].startswith("90.00 ")
+
+
 def test_a_model_whose_channels_were_cut_has_no_count_of_the_whole_one(tmp_path: Path):
     student(tmp_path, 0, 270)
     model = {"config": PICO, "parameters": 3_000}

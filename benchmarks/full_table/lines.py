@@ -12,7 +12,7 @@ from bloodedge.benchmarks.report.data import Row, Scores, Section
 from bloodedge.benchmarks.report.text import accuracy, micros, percent
 from bloodedge.text import kilobytes
 
-_SEED = re.compile(r"-s(eed)?\d+(?=-|$)")
+_SEED = re.compile(r"-s(?:eed)?(\d+)(?=-|$)")
 _SPLIT = "test"
 UNMEASURED = "not measured"
 
@@ -38,7 +38,7 @@ def lines_of(section: Section) -> list[Line]:
     """Return the lines of a section: what was evaluated on test or timed, the largest first."""
     found = []
     for model, rows in _groups(section):
-        rows.sort(key=lambda row: row.model)
+        rows.sort(key=lambda row: (_seed(row.model), row.model))
         # One file of each seed, which has a row for each device.
         tested = {row.model: scores for row in reversed(rows) if (scores := _on_test(row))}
         scored = list(tested.values())[::-1]
@@ -50,6 +50,12 @@ def lines_of(section: Section) -> list[Line]:
         accuracies = tuple(scores.accuracy for scores in scored)
         found += [Line(model, row, first, accuracies) for row in places.values()]
     return found
+
+
+def _seed(model: str) -> int:
+    """Return the seed that a run's name tells; the first one's often does not."""
+    found = _SEED.search(model)
+    return int(found[1]) if found else 0
 
 
 def _groups(section: Section) -> list[tuple[str, list[Row]]]:
