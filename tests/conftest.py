@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -232,6 +233,19 @@ def colours() -> Dataset:
     return Dataset(
         "colours", "synthetic", "synthetic colours", ("red", "green", "blue"), splits, {}
     )
+
+
+class WithoutTest(Dataset):
+    """A data set whose test images count for its fingerprint, and which no stage may take."""
+
+    def __getitem__(self, split: str) -> Split:
+        assert split != "test"
+        return super().__getitem__(split)
+
+
+@pytest.fixture
+def colours_without_test(colours: Dataset) -> Dataset:
+    return WithoutTest(**vars(replace(colours)))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,10 @@ from bloodedge.train.augment import (
     shrink,
     view_of,
 )
-from bloodedge.train.augment_ops import augment, mix_targets, shrink_by
+from bloodedge.train.augment_ops import STAINS, augment, mix_targets, shrink_by
+from bloodedge.train.config import FitConfig
+from bloodedge.train.learner import make_learner
+from bloodedge.train.targets import HardLabels
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -140,6 +143,19 @@ def test_stain_jitter_of_one_changes_nothing_and_more_haematoxylin_darkens_the_n
     assert 1.18 < drawn.max() <= 1.2
 
 
+def test_stain_jitter_changes_the_density_of_its_own_stain_alone():
+    density = STAINS / np.linalg.norm(STAINS, axis=1, keepdims=True)
+    pure = np.rint(255 * np.exp(-0.8 * density)).astype(np.uint8)[:, None, None]
+    config = AugmentConfig(views=1, shift=0, brightness=0, colour=0, stain=0.5)
+    for stain in range(3):
+        change = np.ones((3, 3), np.float32)
+        change[:, stain] = 1.5
+        found = augmented(pure, config, stain=change)[:, 0, 0]
+        expected = 255 * np.exp(-0.8 * change[:, [stain]] * density)
+        expected = np.where(np.eye(3)[stain][:, None] > 0, expected, pure[:, 0, 0])
+        np.testing.assert_allclose(found, expected, atol=1.5)
+
+
 def test_mixup_blends_images_and_targets_alike():
     images = some_images(4)
     config = AugmentConfig(views=1, shift=0, brightness=0, colour=0, mixup=1.0)
@@ -156,6 +172,23 @@ def test_mixup_blends_images_and_targets_alike():
         draws["share"][draws["partner"] != np.arange(4)],
         atol=1e-6,
     )
+
+
+def test_the_loss_is_of_targets_mixed_as_the_images_were():
+    import keras
+
+    net = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(4)])
+    config = AugmentConfig(views=1, shift=0, brightness=0, colour=0, mixup=1.0)
+    learner = make_learner(net, FitConfig(1, 4, augment=config), 1, None)
+    labels = HardLabels(np.arange(4), 4)
+    learner.compile(loss=labels.loss)
+    share, partner = np.float32([0.7, 0.6, 0.9, 0.8]), np.array([1, 2, 3, 0], np.int32)
+    logits = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    rows = labels.for_batch(np.arange(4), np.zeros(4, np.int64))
+    found = learner.compute_loss({"share": share, "partner": partner}, rows, logits)
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    mixed = share[:, None] * np.eye(4) + (1 - share[:, None]) * np.eye(4)[partner]
+    assert float(found) == pytest.approx(-(mixed * log_p).sum(1).mean(), rel=1e-5)
 
 
 def test_cutmix_pastes_the_share_that_the_targets_lose():

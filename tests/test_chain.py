@@ -22,7 +22,12 @@ from bloodedge.compress.chain.recipe import RecipeConfig
 from bloodedge.compress.chain.run import State, run_chain
 from bloodedge.compress.chain.steps import training_links
 from bloodedge.compress.channels.stage import PruneConfig, prune_channels
+from bloodedge.compress.clustering import ClusterConfig
+from bloodedge.compress.distill import DistillConfig
+from bloodedge.compress.quantize import QatConfig
+from bloodedge.compress.sparsity import SparsityConfig
 from bloodedge.compress.targets import KdConfig
+from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy import variant
 from bloodedge.deploy.lint.rule import Severity
@@ -35,7 +40,7 @@ from bloodedge.runs import runs_root
 from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.cost import count_macs
 from bloodedge.train.modelio import save_model
-from bloodedge.train.recipes import fine_tuning
+from bloodedge.train.recipes import cluster_tuning, fine_tuning, fit_config, qat_tuning
 from bloodedge.train.restore import restore
 from bloodedge.variants import FORMATS, Recipe, Step
 
@@ -121,6 +126,41 @@ def test_a_recipe_is_a_row_of_runs_each_made_from_the_one_before(source: Path, c
     more = replace(config, recipe=Recipe.parse(config.recipe.text + "+float16"))
     assert len(compress(more, colours, allow_failing=True)[0]) == len(again) + 1
     assert {p: s for p, s in digests(runs_root()).items() if p in made} == made
+
+
+def test_every_setting_reaches_the_steps_it_is_for():
+    """Each setting is another than the default of its step."""
+    config = asked(
+        "kd+slim75+sparse60+2of4+cluster8+qat",
+        width=0.5,
+        epochs={"": 5, "2of4": 6, "qat": 7},
+        rates={"": 1e-4, "sparse": 2e-4, "kd": 3e-4},
+        batch=8,
+        views=2,
+        importance="bn",
+        floor=0.3,
+        per_class=5,
+        seed=4,
+    )
+    names = [link.name for link in training_links(config)]
+    teaching = TeachingConfig(("big",), views=2)
+    given: dict[str, Any] = {"batch": 8, "seed": 4}
+    usual = {"epochs": 5, "learning_rate": 1e-4, **given}
+    kd = fit_config("strong", "cnn_se", epochs=5, learning_rate=3e-4, **given)
+    sparse = fine_tuning(epochs=5, learning_rate=2e-4, **given)
+    fours = fine_tuning(epochs=6, learning_rate=1e-4, **given)
+    qat = qat_tuning(epochs=7, learning_rate=1e-4, **given)
+    slim: dict[str, Any] = {"macs": 0.75, "importance": "bn", "floor": 0.3}
+    pattern: dict[str, Any] = {"pattern": "2:4", "sparsity": 0.5}
+    assert [link.config for link in training_links(config)] == [
+        DistillConfig(teaching, "cnn_se", kd, names[0], 0.5),
+        PruneConfig(names[0], names[1], fine_tuning(**usual), teaching=teaching, **slim),
+        SparsityConfig(names[1], names[2], sparse, teaching, sparsity=0.6),
+        SparsityConfig(names[2], names[3], fours, teaching, **pattern),
+        ClusterConfig(names[3], names[4], cluster_tuning(**usual), teaching, clusters=8),
+        QatConfig(names[4], qat, names[5], teaching, per_class=5),
+    ]
+    assert [link.parent for link in training_links(config)] == ["", *names[:-1]]
 
 
 TAKEN = ("slim0.5", "slim99.9", "slim0.5kb", "slim0.5ch", "slim99.9ch", "sparse1", "sparse99")
@@ -221,6 +261,24 @@ def test_a_chain_interrupted_in_every_step_goes_on_to_its_end(
         assert run.manifest["parents"]["parent"] == sha256_of(parent.path / "model.keras")
 
 
+def test_a_step_is_continued_unless_it_is_to_be_made_anew(source: Path, colours: Dataset):
+    (link,) = training_links(asked("slim75"))
+    made: list[PruneConfig] = []
+    tried = replace(link, stage=lambda config, data: made.append(config))
+    for force in (False, True):
+        tried.made(colours, force=force)
+    assert [(config.resume, config.force) for config in made] == [(True, False), (False, True)]
+    assert replace(made[0], resume=False) == link.config
+
+
+def test_a_finished_step_that_had_a_teacher_is_another(source: Path):
+    (link,) = training_links(asked("slim75"))
+    before = {"parents": {"parent": sha256_of(source / "model.keras")}}
+    assert link.parents_that_differ(before) == []
+    before["parents"]["teacher"] = "0" * 64
+    assert link.parents_that_differ(before) == ["it had a teacher"]
+
+
 def test_a_fit_of_batches_in_parts_is_another(
     source: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
 ):
@@ -278,6 +336,7 @@ def test_a_finished_step_that_was_made_otherwise_is_an_error_that_says_how(
     [
         ("slim+qat", {"macs": 0.001}, r"step slim0\.1: --macs .* smallest reachable is [0-9.]+ of"),
         ("kd+slim+qat", {"kb": 1.0, "width": 0.5}, r"step slim1kb: .*smallest reachable .* KB"),
+        ("kd+slim20+qat", {"floor": 0.6}, r"step slim20: --macs .*smallest reachable"),
         ("slim30+slim30", {}, r"step slim30: --macs .*smallest reachable"),
         ("slim900kb+qat", {}, "already; expected --kb below"),
     ],

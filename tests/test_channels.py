@@ -203,6 +203,13 @@ def twice(keras: Any, x: Any) -> Any:
     return shared(shared(x))
 
 
+def twice_alone(keras: Any, x: Any) -> Any:
+    """Layers without a mix of channels, called again: their weights are one channel for both."""
+    other = conv(keras, x, 16, "other")
+    each = keras.layers.DepthwiseConv2D(3, padding="same", name="each")
+    return keras.layers.Concatenate()([each(x), each(other)])
+
+
 def factorised(keras: Any, x: Any) -> Any:
     x = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise")(x)
     x = keras.layers.LeakyReLU(name="leaky")(x)
@@ -242,6 +249,7 @@ def channel_sum(keras: Any, x: Any) -> Any:
             {"stem": (("stem", "wide"), 16), "branch": (("branch", "wide"), 24)},
         ),
         (twice, {"stem": (("stem", "shared"), 16)}),
+        (twice_alone, {"stem": (("stem", "other"), 16)}),
         (factorised, {"stem": (("stem",), 16), "separable": (("separable",), 24)}),
         (rearranged, {"stem": (("stem",), 16), "dense": (("dense",), 12)}),
         (spatial_mean, {"stem": (("stem",), 16), "dense": (("dense",), 12)}),
@@ -303,6 +311,23 @@ def bent_mean(keras: Any, x: Any) -> Any:
     return keras.layers.Multiply()([x, mean])
 
 
+def with_its_mean(keras: Any, x: Any) -> Any:
+    mean = keras.ops.mean(x, axis=-1, keepdims=True)
+    return keras.layers.Concatenate()([x, mean])
+
+
+def filtered_mean(keras: Any, x: Any) -> Any:
+    return keras.layers.DepthwiseConv2D(3, name="each")(with_its_mean(keras, x))
+
+
+def separated_mean(keras: Any, x: Any) -> Any:
+    return keras.layers.SeparableConv2D(12, 3, name="separable")(with_its_mean(keras, x))
+
+
+def normed_mean(keras: Any, x: Any) -> Any:
+    return keras.layers.BatchNormalization(name="bn")(with_its_mean(keras, x))
+
+
 def mixed_rows(keras: Any, x: Any) -> Any:
     return keras.layers.Reshape((8, 16, 8), name="mixed")(x)
 
@@ -328,6 +353,9 @@ def scaled_each(keras: Any, x: Any) -> Any:
         (grouped, "grouped is a grouped convolution"),
         (with_array, "array of fixed length"),
         (bent_mean, "another mean over fewer channels"),
+        (filtered_mean, "each would see another mean over fewer"),
+        (separated_mean, "separable would see another mean over fewer"),
+        (normed_mean, "bn would see another mean over fewer"),
         (mixed_rows, "mixed spreads channels"),
         (normed_rows, "rows normalises another axis"),
         (flat_mean, "drops the axis of channels"),

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from bloodedge.backend import use_backend
 from bloodedge.cli.app import app
+from bloodedge.compress.channels.importance import criterion
 from bloodedge.compress.channels.stage import PruneConfig, plan_channels, prune_channels
 from bloodedge.compress.distill import DistillConfig, distill
 from bloodedge.compress.teaching import TeachingConfig
@@ -50,7 +51,8 @@ def parent(student_named: Callable[[str], Path]) -> Path:
 def pruned(data: Dataset, name: str = "small", **options: Any) -> Any:
     budget = options.keys() & {"macs", "kb", "ratio"}
     options = options if budget else {"ratio": 0.7, **options}
-    return prune_channels(PruneConfig(options.pop("model", "parent"), name, FIT, **options), data)
+    options = {"model": "parent", "fit": FIT, **options}
+    return prune_channels(PruneConfig(name=name, **options), data)
 
 
 def test_a_pruned_run_is_a_run_like_any_other(parent: Path, colours: Dataset):
@@ -149,7 +151,7 @@ def stopped_after_the_plan(data: Dataset, name: str, **options: Any) -> Path:
 
 
 def test_a_plan_of_other_settings_is_not_continued(
-    parent: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+    parent: Path, tiny_file: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
 ):
     path = stopped_after_the_plan(colours, "broken", macs=0.7, importance="l1")
     written = path.read_bytes()
@@ -159,6 +161,8 @@ def test_a_plan_of_other_settings_is_not_continued(
         ("floor", {"macs": 0.7, "importance": "l1", "floor": 0.3}),
         ("renorm", {"macs": 0.7, "importance": "l1", "renorm": False}),
         ("importance", {"macs": 0.7, "importance": "bn", "fine_tune": False}),
+        ("seed", {"macs": 0.7, "importance": "l1", "fit": replace(FIT, seed=1)}),
+        ("parent", {"macs": 0.7, "importance": "l1", "model": str(tiny_file)}),
     ):
         with pytest.raises(RunError, match=f"started with another {changed};.*--force"):
             pruned(colours, "broken", resume=True, **options)
@@ -172,6 +176,16 @@ def test_a_plan_of_other_settings_is_not_continued(
     assert (run.path / "plan.json").read_bytes() == written
     # The manifest has the settings once, beside the plan.
     assert not {"kept", "settings"} & run.manifest["config"]["plan"].keys()
+
+
+def test_a_plan_that_is_continued_is_cut_as_it_would_have_been(parent: Path, colours: Dataset):
+    stopped_after_the_plan(colours, "broken", importance="l1")
+    # The plan holds no statistics of batch norm: they are taken anew here as well.
+    pruned(colours, "broken", importance="l1", fine_tune=False, resume=True)
+    pruned(colours, "whole", importance="l1", fine_tune=False)
+    first, second = (restore(find_model(name)).get_weights() for name in ("whole", "broken"))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def without_settings(path: Path) -> None:
@@ -246,6 +260,22 @@ def test_a_damaged_plan_is_not_continued(parent: Path, colours: Dataset, content
     (folder / FILES[0]).touch()
     with pytest.raises(RunError, match=r"plan\.json does not fit.*--force"):
         pruned(colours, resume=True)
+
+
+def test_channels_are_ranked_on_train_drawn_by_the_fits_seed(
+    parent: Path, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    ranked: list[Any] = []
+
+    def rank(graph: Any, *given: Any) -> Any:
+        ranked.append(given)
+        return criterion("l1")(graph, *given)
+
+    monkeypatch.setattr("bloodedge.compress.channels.stage.criterion", lambda name: rank)
+    plan_channels(PruneConfig("parent", "small", replace(FIT, seed=7), ratio=0.7), colours)
+    ((train, seed),) = ranked
+    assert train is colours["train"]
+    assert seed == 7
 
 
 def test_planning_writes_nothing(parent: Path, colours: Dataset):

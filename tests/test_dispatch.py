@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from importlib import util
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -156,3 +157,50 @@ def test_a_trainer_tells_what_its_step_costs(monkeypatch):
     # As a run builds it: for images of any size.
     Trainer(Registered(config).build(), split, HardLabels(split.labels, 3), FIT)
     assert seen == [(STEPS, 3 * BATCH * count_macs(build(config, size=16)))]
+
+
+def test_every_epoch_trains_on_its_own_batches(monkeypatch):
+    import keras
+
+    from bloodedge.train import trainer
+
+    seen = []
+
+    def fit(data, **options):
+        seen.append([({k: np.asarray(v) for k, v in x.items()}, np.asarray(y)) for x, y in data])
+        return SimpleNamespace(history={"finite_steps": [STEPS], "loss": [1], "accuracy": [1]})
+
+    learner = SimpleNamespace(fit=fit, compile=lambda *given, **options: None)
+    monkeypatch.setattr(trainer, "has_accelerator", lambda: False)
+    monkeypatch.setattr(trainer, "steps_per_dispatch", lambda *given: 1)
+    monkeypatch.setattr(trainer, "make_learner", lambda *given, **options: learner)
+    monkeypatch.setattr(trainer, "_make_watch", lambda *given: None)
+    net = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    split = images_and_labels()
+    training = trainer.Trainer(net, split, HardLabels(split.labels, 3), FIT)
+    for epoch in range(2):
+        training.train_epoch(epoch, 8)
+        for found, expected in zip(seen[epoch], feed().epoch(epoch), strict=True):
+            assert_same(found, expected)
+    assert (seen[0][0][0]["images"] != seen[1][0][0]["images"]).any()
+
+
+def test_a_phase_on_smaller_images_shows_the_net_smaller_images():
+    import keras
+
+    from bloodedge.train.trainer import Trainer
+
+    sizes = set()
+
+    class Watching(keras.layers.Layer):
+        def call(self, x):
+            sizes.add(x.shape[1:3])
+            return x
+
+    layers = [keras.Input((None, None, 3)), Watching(), keras.layers.GlobalAveragePooling2D()]
+    net = keras.Sequential([*layers, keras.layers.Dense(3)])
+    split = images_and_labels()
+    training = Trainer(net, split, HardLabels(split.labels, 3), replace(FIT, progressive=((1, 4),)))
+    sizes.clear()
+    training.train_epoch(0, 4)
+    assert sizes == {(4, 4)}

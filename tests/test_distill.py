@@ -26,13 +26,14 @@ from bloodedge.compress.distill import DistillConfig, distill
 from bloodedge.compress.features import with_features
 from bloodedge.compress.targets import METHODS, KdConfig, LiveTeachers, SoftLabels
 from bloodedge.compress.teaching import TeachingConfig, parents, teach
-from bloodedge.data.dataset import Dataset
+from bloodedge.data.dataset import Dataset, Split
 from bloodedge.errors import ConfigError, DataError, ModelError, RunError
 from bloodedge.references import find_model
 from bloodedge.runs import load_run
 from bloodedge.train.augment import NO_AUGMENTATION, AugmentConfig, view_of
 from bloodedge.train.checkpoint import Checkpoints
 from bloodedge.train.config import FitConfig
+from bloodedge.train.feed import Feed
 from bloodedge.train.loop import predict_logits
 from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.restore import restore
@@ -80,6 +81,24 @@ def test_a_bank_of_fewer_views_drops_the_transpose_first():
     bank = np.arange(4, dtype=np.float16)[None, :, None] * np.ones((1, 4, 2), np.float16)
     rows = SoftLabels(np.array([0]), bank, KdConfig()).for_batch(np.zeros(8, int), np.arange(8))
     np.testing.assert_array_equal(rows[:, 2], [0, 1, 2, 3, 0, 1, 2, 3])
+
+
+def test_the_student_gets_the_answers_to_the_views_that_it_sees():
+    labels = np.arange(16) % 3
+    numbers = np.arange(16)[:, None] * 8 + np.arange(8)
+    bank = np.repeat(numbers[..., None], 3, axis=2).astype(np.float16)
+    split = Split(np.zeros((16, 8, 8, 3), np.uint8), labels)
+    feed = Feed(split, SoftLabels(labels, bank, KdConfig()), FitConfig(1, 16), by_index=True)
+    ((inputs, rows),) = feed.epoch(0)
+    assert len(set(inputs["view"])) > 1
+    np.testing.assert_array_equal(rows[:, 3], numbers[inputs["index"], inputs["view"]])
+
+
+def test_without_a_teacher_the_labels_are_smoothed(colours: Dataset):
+    targets = teach(None, colours, replace(QUICK, label_smoothing=0.3))
+    rows = targets.for_batch(np.arange(4), np.zeros(4, np.int64))
+    expected = 0.7 * np.eye(3)[colours["train"].labels[:4]] + 0.1
+    np.testing.assert_allclose(rows, expected, atol=1e-6)
 
 
 def test_the_bank_holds_the_teachers_logits_of_each_view(colours: Dataset, monkeypatch):

@@ -135,6 +135,16 @@ def test_a_fused_norm_in_half_precision_keeps_its_statistics_in_single(channels:
     np.testing.assert_allclose(slope, 2 * (whitened**2).sum((0, 1, 2)), rtol=1e-2)
 
 
+def test_a_norm_along_another_axis_is_left_to_keras():
+    image = keras.Input((6, 8, 3))
+    norm = keras.layers.BatchNormalization(axis=1)
+    net = keras.Model(image, norm(image))
+    fused = with_fused_norms(net)
+    assert norm in fused.layers
+    x = IMAGES[:, :6, :8]
+    np.testing.assert_allclose(fused(x, training=True), net(x, training=True), rtol=1e-5, atol=1e-5)
+
+
 def test_a_fused_norm_leaves_a_frozen_one_as_it_is():
     net = fresh()
     for layer in net.layers:

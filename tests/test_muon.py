@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,15 @@ def backend():
     use_backend()
 
 
-def steps(optimizer: str, shape: tuple[int, ...], gradients: list[np.ndarray]) -> np.ndarray:
-    """Return how a weight moves in each step, the first of which has a rate of 0."""
+def steps(
+    optimizer: str, shape: tuple[int, ...], gradients: list[np.ndarray], decay: float = 0.0
+) -> np.ndarray:
+    """Return how a weight of 8 moves in each step, the first of which has a rate of 0."""
     import keras
 
-    weight = keras.Variable(np.zeros(shape, np.float32), name="weight")
-    by: Any = make_optimizer(FitConfig(**{**vars(FIT), "optimizer": optimizer}), 10)
+    weight = keras.Variable(np.full(shape, 8, np.float32), name="weight")
+    fit = replace(FIT, optimizer=optimizer, weight_decay=decay)
+    by: Any = make_optimizer(fit, 10)
     by.build([weight])
     found = []
     for gradient in gradients:
@@ -70,4 +74,12 @@ def test_a_step_looks_ahead_of_the_averaged_gradient():
 @pytest.mark.parametrize("shape", [(16,), (8, 16), (3, 3, 16, 1)])
 def test_all_else_goes_by_adamw(shape: tuple[int, ...]):
     given = gradients(shape) if len(shape) > 1 else [np.ones(shape, np.float32)] * 3
-    np.testing.assert_allclose(steps("muon", shape, given), steps("adamw", shape, given), rtol=1e-5)
+    muon, adamw = (steps(name, shape, given, decay=0.2) for name in ("muon", "adamw"))
+    np.testing.assert_allclose(muon, adamw, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 16), (3, 3, 8, 16)])
+def test_every_kind_of_weight_decays_at_the_rate_of_the_step(shape: tuple[int, ...]):
+    none = [np.zeros(shape, np.float32)] * 2
+    moved = steps("muon", shape, none, decay=0.2)[1] - steps("muon", shape, none)[1]
+    np.testing.assert_allclose(moved, -RATE * 0.2 * 8, rtol=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -112,6 +113,11 @@ def test_fine_tuning_writes_an_ordinary_model_with_the_figures_of_int8(
     accuracy = (logits.argmax(axis=1) == colours["val"].labels).mean()
     assert accuracy == pytest.approx(manifest["metrics"]["val_int8"]["accuracy"], abs=0.02)
     assert manifest["metrics"]["val_int8"]["accuracy"] > 0.9
+    # The epoch was chosen, and its loss measured, with the ranges of its own weights.
+    picked = softmax(logits)[np.arange(len(logits)), colours["val"].labels]
+    rows = list(csv.DictReader((run.path / "history.csv").open()))
+    best = rows[manifest["metrics"]["best_epoch"] - 1]
+    assert float(best["val_loss"]) == pytest.approx(-np.log(picked).mean(), rel=1e-3)
     assert not [p for p in run.path.iterdir() if p.name.startswith(".")]
 
 

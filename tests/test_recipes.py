@@ -14,10 +14,10 @@ from bloodedge.benchmarks.recorded import RESULTS
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
 from bloodedge.errors import ConfigError, ModelError, RunError
-from bloodedge.train.augment import NO_AUGMENTATION
+from bloodedge.train.augment import NO_AUGMENTATION, draw
 from bloodedge.train.config import FitConfig
 from bloodedge.train.feed import Feed
-from bloodedge.train.recipes import RECIPES, fit_config
+from bloodedge.train.recipes import RECIPES, cluster_tuning, fine_tuning, fit_config
 from bloodedge.train.registry import models
 from bloodedge.train.targets import HardLabels
 
@@ -32,9 +32,16 @@ def test_the_study_recipe_is_what_the_study_says():
     fit = fit_config("study", "study_vgg16")
     assert (fit.epochs, fit.learning_rate, fit.weight_decay) == (20, 1e-3, 0.0)
     assert fit.augment == NO_AUGMENTATION
-    assert fit_config("study", "study_resnet").optimizer == "sgd"
+    assert fit.clip is None
+    resnet = fit_config("study", "study_resnet")
+    assert (resnet.optimizer, resnet.learning_rate) == ("sgd", 0.1)
     assert (fit.batch, fit_config("study", "study_vgg16_cbam").batch) == (128, 128)
     assert fit_config("study", "study_cnn_se").batch == 32
+
+
+def test_weights_that_share_values_are_tuned_at_a_smaller_rate():
+    assert cluster_tuning().learning_rate == 3e-4 < fine_tuning().learning_rate
+    assert cluster_tuning(learning_rate=1e-2).learning_rate == 1e-2
 
 
 def test_only_what_is_given_changes_a_recipe():
@@ -86,12 +93,18 @@ def test_what_is_drawn_by_odds_does_not_decide_how_the_images_vary():
     assert abs(same.mean() - 0.5) < 0.1
 
 
-def test_the_order_without_balance_is_that_of_the_recorded_runs():
+def test_order_and_draws_without_balance_are_those_of_the_recorded_runs():
     labels = np.repeat([0, 1], [70, 30])
     split = Split(np.zeros((100, 4, 4, 3), np.uint8), labels)
-    batches = list(Feed(split, HardLabels(labels, 2), FitConfig(1, 50), by_index=True).epoch(3))
-    drawn = np.concatenate([inputs["index"] for inputs, _ in batches])
-    np.testing.assert_array_equal(drawn, np.random.default_rng([0, 3]).permutation(100))
+    config = FitConfig(1, 25, seed=5)
+    batches = list(Feed(split, HardLabels(labels, 2), config, by_index=True).epoch(3))
+    order = np.concatenate([inputs.pop("index") for inputs, _ in batches])
+    np.testing.assert_array_equal(order, np.random.default_rng([5, 3]).permutation(100))
+    for step, (inputs, _) in enumerate(batches):
+        expected = draw(config.augment, 25, 4, np.random.default_rng([5, 3, step]))
+        assert inputs.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(inputs[name], values, err_msg=name)
 
 
 def test_every_ablation_variant_changes_the_recipe():

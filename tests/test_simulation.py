@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bloodedge.backend import use_backend
+from bloodedge.compress.fake_quant import fake_quant_weights
 from bloodedge.compress.fold import fold
 from bloodedge.compress.simulate import Simulation
 from bloodedge.deploy.convert import convert
@@ -63,6 +64,57 @@ def int8_logits(content: bytes, x: NDArray[np.uint8]) -> tuple[NDArray[np.float3
         runner.invoke()
         rows.append(runner.get_tensor(index)[0])
     return (np.stack(rows).astype(np.float32) - zero) * scale, scale
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_kernels_are_rounded_as_the_file_stores_them():
+    import keras
+
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, name="conv")(image)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise")(x)
+    model = keras.Model(image, layers.Dense(4, name="logits")(layers.Flatten()(x)))
+    for layer in model.layers:
+        for kernel in layer.trainable_weights[:1]:
+            # Channels, of the inputs as well as of the outputs, that no common scale would suit.
+            sizes = (np.resize([0.1, 1, 3, 10], n) for n in kernel.shape[-2:])
+            kernel.assign(kernel * np.outer(*sizes))
+    stored = stored_kernels(convert(model, "int8", images(4)[:, :8, :8]))
+    twin = Simulation(fold(model))
+    for name, shape in (("conv", (3, 3, 3, 4)), ("depthwise", (3, 3, 4, 2)), ("logits", (128, 4))):
+        (place, axes), *others = twin.net.get_layer(name).kernels.items()
+        assert not others
+        kernel = twin.model.get_layer(name).trainable_variables[place]
+        assert kernel.shape == shape
+        found = np.asarray(fake_quant_weights(kernel, axes))
+        np.testing.assert_allclose(found, stored[shape], rtol=1e-4, atol=1e-7)
+
+
+def stored_kernels(content: bytes) -> dict[tuple[int, ...], NDArray[np.float32]]:
+    """Return the kernels of an int8 file as numbers, with Keras' axes, by their shapes there."""
+    with quiet():
+        runner = find_runtime().interpreter(model_content=content)
+        runner.allocate_tensors()
+    kinds = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    details = {d["index"]: d for d in runner.get_tensor_details()}
+    found = {}
+    for op in runner._get_ops_details():
+        if op["op_name"] not in kinds:
+            continue
+        index = op["inputs"][1]
+        grid = details[index]["quantization_parameters"]
+        codes = runner.get_tensor(index)
+        shape = [1] * codes.ndim
+        shape[grid["quantized_dimension"]] = -1
+        values = codes * grid["scales"].reshape(shape)
+        if op["op_name"] == "DEPTHWISE_CONV_2D":
+            # Two for each channel that goes in.
+            values = values.reshape(*values.shape[1:3], -1, 2)
+        else:
+            values = np.moveaxis(values, 0, -1)
+        found[values.shape] = values.astype(np.float32)
+    return found
 
 
 @pytest.mark.slow

@@ -210,6 +210,20 @@ def test_gates_stem_and_head_are_left_alone(name: str, attention: str, gates: se
     assert other == ({"DepthwiseConv2D"} if name.startswith("mobilenet") else set())
 
 
+@pytest.mark.parametrize("first", ["gated", "gate"])
+def test_a_gate_is_one_in_either_order_of_the_product(first: str):
+    keras = use_backend()
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="stem")(image)
+    x = keras.layers.Conv2D(4, 3, name="gated")(x)
+    gate = keras.layers.Conv2D(4, 1, activation="sigmoid", name="gate")(x)
+    product = keras.layers.Multiply()([x, gate] if first == "gated" else [gate, x])
+    logits = keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(product))
+    choices = choose_layers(keras.Model(image, logits), (), stage._any_shape)
+    reasons = {"stem": STEM, "gated": "", "gate": SMALL_GATE, "logits": HEAD}
+    assert {c.name: c.reason for c in choices} == reasons
+
+
 def test_layers_can_be_asked_for(tiny_file: Path):
     use_backend()
     model = load_model(tiny_file)

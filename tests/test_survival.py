@@ -80,7 +80,9 @@ def test_a_damaged_checkpoint_is_detected_and_the_previous_one_continued(
         np.testing.assert_array_equal(found, expected)
 
 
-def test_a_checkpoint_gives_back_best_weights_random_states_and_the_settings_of_now(tmp_path):
+def test_a_checkpoint_gives_back_best_weights_their_score_random_states_and_the_settings_of_now(
+    tmp_path,
+):
     import keras
 
     def parts():
@@ -92,13 +94,14 @@ def test_a_checkpoint_gives_back_best_weights_random_states_and_the_settings_of_
     optimizer.build(net.trainable_variables)
     state.assign([5, 7])
     best = [weight + 1 for weight in net.get_weights()]
-    progress = Progress({"epochs": 3}, best_weights=best, resumed=2)
+    progress = Progress({"epochs": 3}, best_score=(0.9, -0.4), best_weights=best, resumed=2)
     Checkpoints(tmp_path, net, optimizer).save(progress)
 
     again, optimizer, state = parts()
     settings = {"epochs": 3, "later": False}
     found = Checkpoints(tmp_path, again, optimizer).load(settings)
     assert (found.settings, found.resumed) == (settings, 3)
+    assert found.best_score == (0.9, -0.4)
     assert keras.ops.convert_to_numpy(state).tolist() == [5, 7]
     for expected, loaded in (
         (best, found.best_weights),

@@ -15,7 +15,7 @@ import pytest
 from bloodedge.backend import use_backend
 from bloodedge.compress.distill import DistillConfig
 from bloodedge.compress.teaching import TeachingConfig
-from bloodedge.data.dataset import Dataset
+from bloodedge.data.dataset import Dataset, Split
 from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.references import find_model
 from bloodedge.runs import load_run
@@ -24,7 +24,7 @@ from bloodedge.train.checkpoint import Checkpoints, Progress
 from bloodedge.train.config import FitConfig, parse_phases
 from bloodedge.train.device import conditions, resolve_precision
 from bloodedge.train.finished import settings_that_differ
-from bloodedge.train.loop import _keep_best, _write_history, predict_logits
+from bloodedge.train.loop import _keep_best, _record, _validate, _write_history, predict_logits
 from bloodedge.train.optimize import make_optimizer, use_averages
 from bloodedge.train.renorm import IMAGES, renorm
 from bloodedge.train.restore import restore, save_half_weights
@@ -162,7 +162,13 @@ def test_an_existing_run_is_kept_unless_forced(colours: Dataset):
     assert load_run(run.path).manifest["config"]["fit"]["epochs"] == 1
 
 
-def test_progressive_phases_choose_the_best_epoch_at_the_full_size(colours: Dataset):
+def test_progressive_phases_choose_the_best_epoch_at_the_full_size(
+    colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    def validate(net: Any, val: Split, size: int) -> dict[str, float]:
+        return {"val_loss": 0.1, "val_accuracy": 0.9 if size == 8 else 0.8}
+
+    monkeypatch.setattr("bloodedge.train.loop._validate", validate)
     fit = FitConfig(epochs=3, batch=16, learning_rate=5e-3, progressive=((2, 8),))
     run = quick_train(colours, fit=fit)
     sizes = [row.split(",")[1] for row in (run.path / "history.csv").read_text().splitlines()[1:]]
@@ -193,6 +199,26 @@ def test_of_epochs_alike_in_accuracy_the_one_of_the_least_loss_is_kept(losses: t
         _keep_best(net, progress, row, phase_starts=row["epoch"] == 0)
     best = 1 + losses.index(min(losses))
     assert (progress.best_epoch, progress.best_weights) == (best, [best])
+
+
+def test_val_loss_is_the_cross_entropy_and_accuracy_the_share_of_right_answers(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    logits = np.array([[2, 1, 0], [0, 0.5, 1], [3, 0, 1]], np.float32)
+    labels = np.array([0, 1, 0])
+    monkeypatch.setattr("bloodedge.train.loop.predict_logits", lambda *given, **options: logits)
+    found = _validate(None, Split(np.zeros((3, 8, 8, 3), np.uint8), labels), 8)
+    each = np.log(np.exp(logits).sum(1)) - logits[np.arange(3), labels]
+    assert found["val_loss"] == pytest.approx(each.mean(), rel=1e-5)
+    assert found["val_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_the_seconds_of_all_epochs_add_up(tmp_path: Path):
+    progress = Progress({}, seconds=1.5)
+    figures = dict.fromkeys(("train_loss", "train_accuracy", "val_loss", "val_accuracy"), 0.5)
+    for epoch, seconds in ((1, 2.0), (2, 4.0)):
+        _record(progress, {"epoch": epoch, **figures, "seconds": seconds}, tmp_path)
+    assert (progress.seconds, progress.epoch) == (7.5, 2)
 
 
 def test_a_history_ends_its_lines_as_every_other_table(tmp_path: Path):

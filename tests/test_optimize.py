@@ -1,0 +1,43 @@
+"""The schedule and the rules of the optimizers that are Keras' own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bloodedge.backend import use_backend
+from bloodedge.train.config import FitConfig
+from bloodedge.train.optimize import learning_rate, make_optimizer
+
+
+@pytest.fixture(autouse=True, scope="module")
+def backend():
+    use_backend()
+
+
+def test_the_warm_up_takes_its_fraction_of_the_steps_of_all_epochs():
+    fit = FitConfig(epochs=4, learning_rate=0.2, warmup=0.5)
+    assert learning_rate(fit, 10, 10) == pytest.approx(0.1)
+    assert learning_rate(fit, 10, 20) == pytest.approx(0.2)
+    assert learning_rate(fit, 10, 30) == pytest.approx(0.1)
+
+
+def test_sgd_looks_ahead_as_nesterov_does():
+    import keras
+
+    rate, momentum = 0.1, 0.9
+    fit = FitConfig(100, learning_rate=rate, final_rate=1.0, warmup=0.0, optimizer="sgd", clip=None)
+    by: Any = make_optimizer(fit, 10)
+    # Without decay, as a bias.
+    weight = keras.Variable(np.zeros(2, np.float32), name="bias")
+    by.build([weight])
+    # The first step of the warm-up has a rate of 0.
+    by.apply([keras.ops.zeros(2)], [weight])
+    speed, expected = np.zeros(2), np.zeros(2)
+    for gradient in (np.array([1.0, -2.0]), np.array([0.5, 3.0]), np.array([-1.0, 1.0])):
+        by.apply([keras.ops.convert_to_tensor(gradient, "float32")], [weight])
+        speed = momentum * speed - rate * gradient
+        expected = expected + momentum * speed - rate * gradient
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), expected, rtol=1e-5)
