@@ -29,11 +29,12 @@ from bloodedge.benchmarks.stage import (
     benchmark,
     sample_indices,
 )
+from bloodedge.children import ChildError
 from bloodedge.cli.app import app
 from bloodedge.cli.benchmarking import _short, _table
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.synthetic_set import write_npz
-from bloodedge.errors import ConfigError, DataError, ModelError, RunError
+from bloodedge.errors import ConfigError, ModelError, RunError
 from bloodedge.files import read_json, sha256_of, write_json
 from bloodedge.runs import Manifest, Run, open_run
 
@@ -237,15 +238,16 @@ def test_what_a_killed_benchmark_measured_is_not_measured_again(
         config = BenchmarkStageConfig((str(path),), "bench", **{**usual, **settings})
         return benchmark(config, colours)
 
-    def killed(runner: subprocess.Popen[bytes]) -> int:
+    def kill_runner(runner: subprocess.Popen[bytes]) -> int:
         while not (journal.exists() and '"answer"' in journal.read_text()):
             time.sleep(0.01)
         runner.kill()
-        return runner.wait()
+        return wait(runner)
 
+    wait = subprocess.Popen.wait
     with monkeypatch.context() as patched:
-        patched.setattr("bloodedge.benchmarks.host._wait", killed)
-        with pytest.raises(DataError, match="died"):
+        patched.setattr(subprocess.Popen, "wait", kill_runner)
+        with pytest.raises(ChildError, match=r"runner was ended by SIGKILL; .* with --resume"):
             start()
     measured = journal.read_text()
     assert list(journal.parent.iterdir()) == [journal]

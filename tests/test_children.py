@@ -19,7 +19,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no signals to o
 STOPS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 # `bloodedge`, with another program in the place of Python where it starts children.
 COMMAND = """
-import sys
+import signal, sys
+# Under nohup it would inherit that a closed terminal is ignored.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.executable = sys.argv.pop(1)
 from bloodedge.cli import app, main, pipelining
 app.app.command("rest")(lambda: pipelining._finish_elsewhere([]))

@@ -317,8 +317,8 @@ def test_a_file_that_is_not_the_measured_one_is_not_looked_at(tmp_path: Path) ->
     damaged = row("int8", place(1.0), sha256=sha256_of(path))
     said = ModelFiles({damaged.sha256: path}).case(damaged, place(1.0))
     assert said == (
-        f"the int8 file {damaged.sha256[:12]}: no TFLite model; expected the identifier TFL3 at "
-        "byte 4"
+        f"the int8 file {damaged.sha256[:12]}: net-int8.tflite: no TFLite model; expected the "
+        "identifier TFL3 at byte 4"
     )
     unnameable = ModelFiles({"int8": tmp_path / ("x" * 5000)})
     assert "too long" in str(unnameable.case(row("int8", place(1.0)), place(1.0)))

@@ -98,7 +98,7 @@ def file_case(path: Path, runtime: str, form: str = "", *, load: bool = True) ->
     try:
         facts = read_facts(path.name, content)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(f"{path.name}: {error}") from error
     if load and is_here(runtime):
         refusal, outside = outside_of(path, runtime)
         facts = replace(facts, refusal=refusal, outside=outside)
