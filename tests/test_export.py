@@ -309,7 +309,7 @@ def test_the_card_tells_use_limits_data_and_figures(exported: Exported, cells: D
         "## Intended use and limits",
         "Not a diagnostic device",
         "one laboratory's stain",
-        "split is by image",
+        "split by person",
         "Synthetic",
         cells.fingerprint,
         "Licence of the images: nobody's",
