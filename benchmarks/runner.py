@@ -1083,15 +1083,18 @@ def run_job(spec: dict[str, Any], timeout: float) -> dict[str, Any]:
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(names, str(spec["threads"]))}
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=none, stdout=pipe, stderr=pipe, env=environment) as child:
-        try:
-            out, err = child.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            child.kill()
+    child = None
+    try:
+        with stop_put_off():
+            child = subprocess.Popen(command, stdin=none, stdout=pipe, stderr=pipe, env=environment)
+        out, err = child.communicate(timeout=timeout)
+    except BaseException as error:  # Ctrl-C as well: leave no worker behind
+        if child is not None:
+            with child:
+                child.kill()
+        if isinstance(error, subprocess.TimeoutExpired):
             return {"error": f"no answer within {timeout:.0f} s"}
-        except BaseException:  # Ctrl-C: leave no worker behind
-            child.kill()
-            raise
+        raise
     if child.returncode == 0 and out:
         answer: dict[str, Any] = json.loads(out.decode("utf-8").splitlines()[-1])
         return {**answer, "xnnpack": b"XNNPACK delegate" in err}
@@ -1488,10 +1491,35 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
+class Stop:
+    """Whether a stop has to wait, and whether one came meanwhile."""
+
+    waits = came = False
+
+
+@contextlib.contextmanager
+def stop_put_off() -> Iterator[None]:
+    """Let a stop wait for the end of the block: a worker that is starting cannot be ended yet.
+
+    Raises:
+        KeyboardInterrupt: at the end, where one came.
+    """
+    Stop.waits = True
+    try:
+        yield
+    finally:
+        Stop.waits = False
+        if Stop.came:
+            Stop.came = False
+            raise KeyboardInterrupt
+
+
 def interrupt(signum: int, frame: object) -> None:
     """Raise KeyboardInterrupt once: a second Ctrl-C must not cut the writing short."""
     on_stop(signal.SIG_IGN)
-    raise KeyboardInterrupt
+    Stop.came = Stop.waits
+    if not Stop.waits:
+        raise KeyboardInterrupt
 
 
 def on_stop(handler: Any) -> None:

@@ -304,6 +304,29 @@ def working(folder: Path, seconds: float, *options: str, stdin: int) -> subproce
     return process
 
 
+def test_a_worker_that_is_starting_when_a_stop_comes_is_ended(monkeypatch: pytest.MonkeyPatch):
+    started: list[subprocess.Popen[bytes]] = []
+    kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    usual = {kind: signal.getsignal(kind) for kind in kinds}
+
+    class Starting(subprocess.Popen):
+        def __init__(self, command: list[str], **options: Any) -> None:
+            super().__init__(["sleep", "40"], **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", Starting)
+    runner.on_stop(runner.interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            runner.run_job({"threads": 1}, 60)
+    finally:
+        for kind, way in usual.items():
+            signal.signal(kind, way)
+    (child,) = started
+    assert child.returncode == -signal.SIGKILL
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there it ends after the job")
 def test_a_tied_runner_stops_amid_a_job_when_its_stdin_ends(tmp_path: Path) -> None:
     with working(tmp_path, 40, "--tied", stdin=subprocess.PIPE) as process:
