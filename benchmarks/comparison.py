@@ -21,6 +21,7 @@ from bloodedge.benchmarks.quantile import student_t
 from bloodedge.compress.chain.link import Link
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import BloodedgeError, ConfigError, RunError, in_words
+from bloodedge.interrupts import keep_interrupts
 from bloodedge.runs import is_finished, load_run, runs_root
 
 _LAST_EPOCHS = 3
@@ -183,6 +184,7 @@ def chosen(names: str, known: Sequence[str], what: str) -> list[str]:
 
 def exit_code(script: Callable[[], int | None]) -> int:
     """Run a script and return its exit code; an error or Ctrl-C is one line, not a traceback."""
+    keep_interrupts()
     try:
         return script() or 0
     except BloodedgeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import io
 import json
@@ -12,14 +13,15 @@ import stat
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 from bloodedge.errors import BloodedgeError, ConfigError, DataError
 
 _CHUNK = 1 << 20
-_PARTIAL = ".partial-"
+# Our own name, because what has it is deleted when nobody writes it any more.
+_PARTIAL = ".bloodedge-partial-"
 _JSON_LIMIT = 16 << 20
 # What begins a formula (OWASP, "CSV Injection"); some programs first drop white space.
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -70,17 +72,17 @@ def fsync_folder(folder: Path) -> None:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends without error.
 
-    The temporary name keeps the suffix, because Keras and OpenCV choose a format by it.
+    The temporary name keeps the suffix, because Keras and OpenCV choose a format by it. What a
+    writer that was killed left in the folder goes first.
 
     Raises:
         BloodedgeError: the disk is full or the folder cannot be written.
     """
-    temporary = None
+    handle, temporary = None, None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_PARTIAL, suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        remove_partial_files(path.parent)
+        handle, temporary = _locked_file(path)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -96,12 +98,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if temporary:
             temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _locked_file(path: Path) -> tuple[int, Path]:
+    """Make a temporary file beside `path` that is locked for as long as its handle is open."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=_PARTIAL, suffix=path.suffix, dir=path.parent)
+        try:
+            _lock(handle)
+        except BlockingIOError:
+            pass
+        except OSError:
+            # The file system knows no locks, so that nobody deletes there either.
+            return handle, Path(name)
+        # Between the two, another process may have taken it for one that nobody writes.
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Delete what writers left in a folder when they were killed."""
+    """Delete what writers left in a folder when they were killed; a living one holds a lock."""
     for path in folder.glob(f"{_PARTIAL}*"):
-        path.unlink(missing_ok=True)
+        with suppress(OSError), path.open("rb") as file:
+            _lock(file.fileno())
+            path.unlink(missing_ok=True)
+
+
+def _lock(handle: int) -> None:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _umask() -> int:

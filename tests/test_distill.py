@@ -387,7 +387,7 @@ def test_kept_logits_teach_without_the_teacher(colours: Dataset, tmp_path):
     )
     assert read_bank(tmp_path / "logits.bin", colours).teachers == ("teacher",)
     assert [path.name for path in tmp_path.glob("*logits*")] == ["logits.bin"]
-    assert not list(tmp_path.glob(".partial-*"))
+    assert not list(tmp_path.glob(".bloodedge-partial-*"))
     other = {n: type(s)(s.images[::-1].copy(), s.labels) for n, s in colours.splits.items()}
     with pytest.raises(DataError, match="belong to other images"):
         teach(TeachingConfig((), logits=kept), replace(colours, splits=other), QUICK)

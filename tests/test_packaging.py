@@ -111,8 +111,8 @@ def test_an_extra_brings_what_the_package_asks_for_and_does_not_have():
     # The README names extras, of the checkout: the package is on no index.
     readme = (ROOT / "README.md").read_text()
     assert not re.search(r"install '?bloodedge", readme)
-    shown = set(re.findall(r"install '\.\[(\w+)\]", readme))
-    assert shown >= {"gpu", "micro"}
+    shown = set(re.findall(r"install '\.\[([\w-]+)\]", readme))
+    assert shown >= {"gpu", "jax-cuda", "micro"}
     assert shown | (set(BACKENDS) - declared(PROJECT["dependencies"])) <= extras.keys()
 
 

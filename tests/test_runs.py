@@ -98,7 +98,7 @@ def test_an_interrupted_run_is_continued_only_when_asked(isolated_runs: Path):
     with pytest.raises(KeyboardInterrupt), open_run("a", resumable=True) as run:
         (run.path / "checkpoint").write_text("1")
         # As a writer leaves it that is killed.
-        (run.path / ".partial-x.csv").write_text("half")
+        (run.path / ".bloodedge-partial-x.csv").write_text("half")
         raise KeyboardInterrupt
     with pytest.raises(RunError, match="--resume"):
         make_run("a", resumable=True)

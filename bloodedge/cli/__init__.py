@@ -8,6 +8,7 @@ import sys
 from typing import NoReturn
 
 from bloodedge.errors import BloodedgeError, in_words
+from bloodedge.interrupts import keep_interrupts
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -16,6 +17,7 @@ EXIT_INTERRUPTED = 130
 def main() -> None:
     """Run `bloodedge` and exit with its code."""
     _open_closed_streams()
+    keep_interrupts()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # The name of a file or folder may hold bytes that are no character of the terminal's.
         sys.stdout.reconfigure(errors="backslashreplace")
