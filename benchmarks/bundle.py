@@ -39,6 +39,7 @@ from bloodedge.errors import (
 )
 from bloodedge.files import atomic_path, read_json
 from bloodedge.references import ModelReference, find_models
+from bloodedge.swap import end_swap, swap_in
 from bloodedge.text import some
 
 SCHEMA = "bloodedge-bundle/1"
@@ -298,8 +299,13 @@ def check_replaceable(folder: Path) -> None:
     Files that the old bundle's sums do not list are somebody's own, or were measured with it.
 
     Raises:
-        ConfigError: a file, another folder, or a bundle with further files in it.
+        ConfigError: a file, another folder, a bundle with further files in it, or a disk's own.
     """
+    if folder.is_mount():
+        raise ConfigError(
+            f"{folder} is a disk's own folder, which cannot be replaced",
+            fix="choose a folder in it as --out",
+        )
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
@@ -339,7 +345,10 @@ def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def _write(files: Mapping[str, bytes], folder: Path) -> None:
+    # What a link points to is replaced, not the link.
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
+    end_swap(folder)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder.parent) as temporary:
         made = Path(temporary) / "made"
         for name, content in files.items():
@@ -349,9 +358,7 @@ def _write(files: Mapping[str, bytes], folder: Path) -> None:
             path.chmod(_mode(name))
         # Again: since the first look somebody may have measured with what was there.
         check_replaceable(folder)
-        if folder.exists():
-            folder.rename(Path(temporary) / "replaced")
-        made.rename(folder)
+        swap_in(made, folder)
 
 
 def _mode(name: str) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 
 from bloodedge.errors import BloodedgeError, ModelError
 from bloodedge.files import read_json, sha256_of
-from bloodedge.runs import MANIFEST, is_name, load_run, replaced, run_folders, runs_root
+from bloodedge.runs import MANIFEST, is_name, load_run, run_folders, runs_root
+from bloodedge.swap import replaced
 
 KERAS_SUFFIX = ".keras"
 TFLITE_SUFFIX = ".tflite"
@@ -244,7 +245,7 @@ def _keras_of(model: ModelReference) -> str:
 
 
 def _suggest(reference: str) -> str:
-    left = replaced(runs_root(), reference)
+    left = replaced(runs_root() / reference)
     if is_name(reference) and (left / MANIFEST).is_file():
         return f"its replacement was cut short: mv {left} {runs_root() / reference}"
     if reference in _OF_A_CHECKOUT:

@@ -29,6 +29,7 @@ from bloodedge._version import __version__
 from bloodedge.errors import BloodedgeError, DataError, RunError, in_words
 from bloodedge.files import fsync_folder, read_json, remove_partial_files, sha256_of, write_json
 from bloodedge.hardware import describe_hardware
+from bloodedge.swap import end_swap, replaced, swap_in
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -247,40 +248,18 @@ class RunFolder:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         fsync_folder(self.path)
-        _swap_in(self.path, self.final)
+        swap_in(self.path, self.final)
         for name in scratch:
             (self.final / name).unlink(missing_ok=True)
         return load_run(self.final)
 
 
-def _swap_in(partial: Path, final: Path) -> None:
-    """Rename the new folder into place; a run it replaces is deleted only after that."""
-    old = replaced(final.parent, final.name)
-    if final.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        final.rename(old)
-    partial.rename(final)
-    fsync_folder(final.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def replaced(root: Path, name: str) -> Path:
-    """Return where a run is while another takes its place; a power cut may leave it there."""
-    return root / f".{name}.replaced"
-
-
 def _end_replacement(partial: Path, final: Path) -> None:
     """Go on where a power cut ended the replacement of a run, between its two renames or after."""
-    old = replaced(final.parent, final.name)
-    if not (old / MANIFEST).is_file():
-        return
-    if (partial / MANIFEST).is_file() and not final.exists():
-        # The manifest is written last: the successor is whole.
+    whole = (partial / MANIFEST).is_file()  # it is written last
+    if os.path.lexists(replaced(final)) and whole and not os.path.lexists(final):
         partial.rename(final)
-    if final.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        old.rename(final)
+    end_swap(final)
 
 
 @contextmanager
@@ -395,7 +374,8 @@ def _opened(
 
 
 def _refuse_existing(final: Path, force: bool) -> None:
-    if final.exists() and not force:
+    # A link to a disk that is not there is one, too.
+    if os.path.lexists(final) and not force:
         raise RunError(f"the run {final} exists", fix="choose another --name, or add --force")
 
 

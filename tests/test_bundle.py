@@ -314,6 +314,24 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> N
         write_folder({"a": b"b"}, tmp_path / "file" / "device")
 
 
+def test_a_bundle_behind_a_link_is_replaced_there(tmp_path: Path) -> None:
+    (tmp_path / "large").mkdir()
+    link = tmp_path / "device"
+    link.symlink_to(tmp_path / "large")
+    write_folder({"a": b"b"}, link)
+    assert link.is_symlink()
+    assert (tmp_path / "large" / "a").read_bytes() == b"b"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "large"]
+
+
+def test_a_disks_own_folder_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
+    with pytest.raises(ConfigError, match="disk's own folder"):
+        BundleConfig(("m",), tmp_path, force=True)
+
+
 @pytest.mark.parametrize("description", [None, "no JSON", "{}", '{"schema": "another/1"}'])
 def test_a_folder_that_is_no_bundle_is_never_replaced(
     description: str | None, tmp_path: Path

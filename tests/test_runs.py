@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bloodedge import files, runs
+from bloodedge import files, runs, swap
 from bloodedge.errors import BloodedgeError, DataError, RunError
 from bloodedge.runs import Manifest, check_name, load_run, open_run, usual_name
 
@@ -49,7 +49,7 @@ def test_a_run_appears_whole_with_the_digest_of_every_file(isolated_runs: Path):
     assert sorted(p.name for p in isolated_runs.iterdir()) == ["a"]
 
 
-@pytest.mark.parametrize("last", ["write_json", "_swap_in"])
+@pytest.mark.parametrize("last", ["write_json", "swap_in"])
 def test_scratch_files_survive_until_nothing_can_fail(last: str, isolated_runs: Path, monkeypatch):
     with open_run("a", resumable=True) as run:
         (run.path / ".checkpoint").write_text("hours of work")
@@ -176,6 +176,46 @@ def test_a_run_whose_replacement_a_power_cut_ended_comes_back(isolated_runs: Pat
         make_run("a", "new")
     assert (isolated_runs / "a" / "model.txt").read_text() == "old"
     assert sorted(p.name for p in isolated_runs.iterdir()) == ["a"]
+
+
+def test_a_run_that_is_a_link_is_replaced_as_often_as_asked(isolated_runs: Path, tmp_path: Path):
+    """Somebody moved it to a larger disk; what is there stays."""
+    moved = make_run("a", "old").path.rename(tmp_path / "large")
+    (isolated_runs / "a").symlink_to(moved)
+    for content in ("new", "newer", "newest"):
+        make_run("a", content, force=True)
+        assert (isolated_runs / "a" / "model.txt").read_text() == content
+        assert [p.name for p in isolated_runs.iterdir()] == ["a"]
+    assert (moved / "model.txt").read_text() == "old"
+
+
+def test_a_link_to_nothing_is_a_run_that_exists(isolated_runs: Path, tmp_path: Path):
+    isolated_runs.mkdir(exist_ok=True)
+    (isolated_runs / "a").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(RunError, match="exists"):
+        make_run("a")
+    make_run("a", "new", force=True)
+    assert (isolated_runs / "a" / "model.txt").read_text() == "new"
+
+
+def test_what_would_be_in_the_way_of_a_replacement_is_refused_before_the_work(
+    isolated_runs: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make_run("a", "new")
+    make_run("b", "another user's").path.rename(isolated_runs / ".a.replaced")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(swap, "delete", refuse)
+    reached = []
+    with (
+        pytest.raises(BloodedgeError, match=r"\.a\.replaced, which .* cannot be deleted"),
+        open_run("a", force=True),
+    ):
+        reached.append(1)
+    assert not reached
+    assert (isolated_runs / "a" / "model.txt").read_text() == "new"
 
 
 def test_a_run_does_not_take_the_place_of_what_it_is_made_from(isolated_runs: Path):
