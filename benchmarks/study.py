@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from bloodedge.benchmarks.comparison import evaluated_otherwise
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
-from bloodedge.errors import ConfigError, RunError
+from bloodedge.errors import BloodedgeError, ConfigError, RunError
 from bloodedge.references import find_model
 from bloodedge.runs import Run, is_finished, load_run, partial_folder, runs_root
 from bloodedge.train.checkpoint import NotContinuedError
@@ -80,15 +81,30 @@ def run_name(model: str, recipe: str, seed: int) -> str:
 def reproduce(config: StudyConfig, data: Dataset) -> None:
     """Train and evaluate what is missing, one run after the other.
 
+    A row that fails is named and left for the next time: this may run unattended for days.
+
     Raises:
-        TrainingError, RunError, ConfigError: see `bloodedge.train.stage.train`.
-        RunError: a finished or interrupted run of a row's name has other settings or other data, or
-            one of its evaluation's name is of another training, other images or another split.
+        BloodedgeError: rows failed; of a single row, its own error: see
+            `bloodedge.train.stage.train`; or a finished or interrupted run of a row's name has
+            other settings or other data, or one of its evaluation's name is of another training,
+            other images or another split.
     """
-    for recipe in config.recipes:
-        for model in config.models:
-            for seed in config.seeds:
-                _one(model, recipe, seed, config, data)
+    failed: list[str] = []
+    rows = list(product(config.recipes, config.models, config.seeds))
+    for recipe, model, seed in rows:
+        name = run_name(model, recipe, seed)
+        try:
+            _one(model, recipe, seed, config, data)
+        except BloodedgeError as error:
+            if len(rows) == 1:
+                raise
+            failed.append(name)
+            say(f"{name} failed: {error}")
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(rows)} rows failed, as said above: {', '.join(failed)}",
+            fix="mend that and repeat the command, which does what is missing",
+        )
 
 
 def _one(model: str, recipe: str, seed: int, config: StudyConfig, data: Dataset) -> None:

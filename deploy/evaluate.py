@@ -15,7 +15,7 @@ from bloodedge.data.dataset import SPLITS, Dataset
 from bloodedge.data.names import check_names, check_shapes
 from bloodedge.deploy.predict import LoadedModel, embedded, open_model
 from bloodedge.errors import ConfigError
-from bloodedge.figures import confusion_figure
+from bloodedge.figures import can_draw, confusion_figure
 from bloodedge.files import gzip_size
 from bloodedge.hardware import usable_cores
 from bloodedge.metrics import classification_metrics
@@ -132,15 +132,18 @@ def check_fit(model: LoadedModel, data: Dataset) -> None:
 
 
 def _write(run: RunFolder, split: str, data: Dataset, p: NDArray[np.float32]) -> dict[str, Any]:
-    """Write the predictions and the figure, and return the split's metrics."""
+    """Write the predictions, and where it can be drawn the figure, and return the metrics."""
     labels = data[split].labels
     with (run.path / "predictions.npz").open("wb") as file:
         np.savez_compressed(file, probabilities=p, labels=labels.astype(np.uint16))
     metrics = classification_metrics(labels, p)
-    note = "synthetic data, " if data.synthetic else ""
-    title = f"{run.name}: {note}{split}, {100 * metrics['accuracy']:.2f} %"
-    matrix = np.asarray(metrics["confusion"])
-    confusion_figure(matrix, data.class_names, title, run.path / f"confusion_{split}.png")
+    if can_draw():
+        note = "synthetic data, " if data.synthetic else ""
+        title = f"{run.name}: {note}{split}, {100 * metrics['accuracy']:.2f} %"
+        matrix = np.asarray(metrics["confusion"])
+        confusion_figure(matrix, data.class_names, title, run.path / f"confusion_{split}.png")
+    else:
+        say("no figure: matplotlib is not installed")
     return metrics
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,18 @@ def save(model: Any, data: Dataset, name: str, file: str) -> Run:
             save_half_weights(model, run.path / file)
         entry = model_entry(CONFIG, model, data.class_names)
         return run.commit(Manifest("train", name, {}, data.describe(), {}, entry, {}, 0, 0.0))
+
+
+def test_without_matplotlib_a_model_is_evaluated_and_no_figure_drawn(
+    trained: Run, colours: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """As on a bare GPU host, where `reproduce study` evaluates each row that it trains."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("bloodedge.deploy.evaluate.can_draw", lambda: False)
+    run = evaluate(EvaluateConfig(trained.name), colours)
+    assert "accuracy" in run.manifest["metrics"]["test"]
+    assert not list(run.path.glob("*.png"))
+    assert "no figure: matplotlib is not installed" in capsys.readouterr().err
 
 
 def predictions(run: Run) -> tuple[np.ndarray, np.ndarray]:

@@ -244,7 +244,8 @@ def test_few_images_make_one_batch_that_the_cores_must_share(monkeypatch):
         monkeypatch.setattr("bloodedge.data.sources.load_data", lambda name, size: data)
         return start_training("few", size=None, backend=None, devices="2", batch=64)
 
-    with pytest.raises(ConfigError, match=r"share a batch of 27, which is all.*--batch 26"):
+    mends = "--devices 1, .*--batch 26"
+    with pytest.raises(ConfigError, match=f"share a batch of 27, which is all.*{mends}"):
         start(27)
     with pytest.raises(ConfigError, match=r"2 devices, but 1 images in.*--devices 1"):
         start(1)

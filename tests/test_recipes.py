@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from bloodedge.benchmarks import recipe_ablation, study
 from bloodedge.benchmarks.comparison import evaluated_otherwise
 from bloodedge.benchmarks.recorded import RESULTS
+from bloodedge.cli.app import app
 from bloodedge.data.dataset import Dataset, Split
 from bloodedge.deploy.evaluate import EvaluateConfig, evaluate
-from bloodedge.errors import ConfigError, ModelError, RunError
+from bloodedge.errors import ConfigError, ModelError, RunError, TrainingError
 from bloodedge.train.augment import NO_AUGMENTATION, draw
 from bloodedge.train.config import FitConfig
 from bloodedge.train.feed import Feed
@@ -167,6 +169,37 @@ def test_a_row_that_was_interrupted_with_other_settings_names_the_folder_to_remo
         study.reproduce(replace(config, epochs=2), colours)
     assert str(isolated_runs / ".study_cnn_bn-study.partial") in str(refusal.value)
     assert "--" not in str(refusal.value)
+
+
+def test_a_row_that_fails_keeps_no_other_from_being_made(
+    colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    made = []
+
+    def one(model: str, recipe: str, seed: int, config: study.StudyConfig, data: Dataset):
+        made.append(study.run_name(model, recipe, seed))
+        if model == "study_cnn4":
+            raise TrainingError("the loss is NaN")
+
+    monkeypatch.setattr(study, "_one", one)
+    config = study.StudyConfig(("study_cnn4", "study_cnn_bn"))
+    failed = r"2 of 4 rows failed, as said above: study_cnn4-study, study_cnn4-strong; "
+    with pytest.raises(RunError, match=failed):
+        study.reproduce(config, colours)
+    assert len(made) == 4
+    with pytest.raises(TrainingError, match="NaN"):
+        study.reproduce(study.StudyConfig(("study_cnn4",), ("study",)), colours)
+
+
+def test_the_table_is_printed_where_rows_failed(monkeypatch: pytest.MonkeyPatch):
+    def fails(config: study.StudyConfig, data: Dataset):
+        raise TrainingError("the loss is NaN")
+
+    monkeypatch.setattr(study, "reproduce", fails)
+    command = ["reproduce", "study", "--data", "synthetic:5", "--model", "study_cnn4"]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, TrainingError)
+    assert "| study_cnn4 |" in done.stdout
 
 
 def evaluation(**changes: object) -> dict:

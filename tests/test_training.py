@@ -16,7 +16,7 @@ from bloodedge.backend import use_backend
 from bloodedge.compress.distill import DistillConfig
 from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.data.dataset import Dataset, Split
-from bloodedge.errors import ConfigError, ModelError, RunError
+from bloodedge.errors import ConfigError, ModelError, RunError, TrainingError
 from bloodedge.references import find_model
 from bloodedge.runs import load_run
 from bloodedge.train.augment import AugmentConfig
@@ -211,6 +211,33 @@ def test_val_loss_is_the_cross_entropy_and_accuracy_the_share_of_right_answers(
     each = np.log(np.exp(logits).sum(1)) - logits[np.arange(3), labels]
     assert found["val_loss"] == pytest.approx(each.mean(), rel=1e-5)
     assert found["val_accuracy"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "ours"),
+    [
+        ("JaxRuntimeError", "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.", True),
+        ("JaxRuntimeError", "INTERNAL: something else", False),
+        ("ResourceExhaustedError", "OOM when allocating", True),
+        ("OutOfMemoryError", "CUDA out of memory", True),
+        ("MemoryError", "", True),
+        ("ValueError", "out of memory", False),
+    ],
+)
+@pytest.mark.parametrize("where", ["loop.Trainer.train_epoch", "loop._validate"])
+def test_too_little_memory_is_an_error_of_ours_on_every_backend(
+    kind: str, text: str, ours: bool, where: str, colours: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    error = MemoryError() if kind == "MemoryError" else type(kind, (RuntimeError,), {})(text)
+
+    def fails(*_: object):
+        raise error
+
+    monkeypatch.setattr("bloodedge.train.loop.Trainer.train_epoch", lambda *_: {})
+    monkeypatch.setattr(f"bloodedge.train.{where}", fails)
+    wanted = pytest.raises(TrainingError, match=r"does not hold a step of 16 images; .*--batch")
+    with wanted if ours else pytest.raises(RuntimeError, match=text):
+        quick_train(colours)
 
 
 def test_the_seconds_of_all_epochs_add_up(tmp_path: Path):

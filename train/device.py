@@ -179,9 +179,11 @@ def _fitting(devices: str, found: int, batch: int) -> int:
 
 def _check_share(count: int, batch: int, what: str = "") -> None:
     if batch % count:
+        fewer = max(n for n in range(1, count) if batch % n == 0)
         raise ConfigError(
             f"{count} devices cannot share a batch of {batch}{what}",
-            fix=f"--batch {batch // count * count or count}",
+            fix=f"--devices {fewer}, or where the command has it --batch "
+            f"{batch // count * count or count}",
         )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bloodedge import hosts
 from bloodedge.console import Meter, say
 from bloodedge.data.dataset import Split
+from bloodedge.errors import TrainingError
 from bloodedge.files import write_csv
 from bloodedge.metrics import softmax
 from bloodedge.train.augment import shrink
@@ -73,7 +74,7 @@ def fit(
         settle: called before each validation, to bring what follows from the weights up to date.
 
     Raises:
-        TrainingError: the loss became infinite or NaN.
+        TrainingError: the loss became infinite or NaN, or the device has too little memory.
         RunError: the checkpoints there cannot be read, or were written with other settings; or
             hosts that train together were started with different ones.
         ConfigError: the devices cannot share a batch, or the images cannot be shrunk to a size of
@@ -89,8 +90,9 @@ def fit(
     for epoch in range(progress.epoch, config.epochs):
         started = time.monotonic()
         size = config.size_at(epoch, full)
-        row = trainer.train_epoch(epoch, size)
-        with _averaged(net, trainer.optimizer, seen, size):
+        with _memory(config.batch):
+            row = trainer.train_epoch(epoch, size)
+        with _memory(config.batch), _averaged(net, trainer.optimizer, seen, size):
             if settle:
                 settle()
             row |= hosts.agree(_validate(net, val, size))
@@ -102,6 +104,30 @@ def fit(
     return FitResult(
         progress.best_epoch, progress.history, round(progress.seconds, 1), progress.resumed
     )
+
+
+@contextmanager
+def _memory(batch: int) -> Iterator[None]:
+    """Turn every backend's own error about memory into one of ours."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_about_memory(error):
+            raise
+        raise TrainingError(
+            f"the memory does not hold a step of {batch} images",
+            fix="train with a smaller --batch, or share it among more --devices",
+        ) from error
+
+
+def _is_about_memory(error: Exception) -> bool:
+    """Whether JAX, TensorFlow or PyTorch, none of which is imported here, lacked memory."""
+    if isinstance(error, MemoryError):
+        return True
+    name = type(error).__name__
+    if name in ("JaxRuntimeError", "XlaRuntimeError"):
+        return "RESOURCE_EXHAUSTED" in str(error)
+    return name in ("ResourceExhaustedError", "OutOfMemoryError")
 
 
 def _some_as_trained(train: Split, config: FitConfig) -> NDArray[np.float32]:

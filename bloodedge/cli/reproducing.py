@@ -39,9 +39,10 @@ def study(
     """Train every row of the original study under its recipe and under ours.
 
     What has been run is kept and what was interrupted continues, so the command can be repeated
-    until the table is full.
+    until the table is full. A row that fails does not keep the others from being trained.
     """
     from bloodedge.benchmarks.study import PUBLISHED, StudyConfig, reproduce, table
+    from bloodedge.errors import BloodedgeError
 
     config = StudyConfig(
         tuple(models or PUBLISHED),
@@ -54,5 +55,9 @@ def study(
         images = start_training(
             data, size=size, backend=backend, devices=devices, batch=config.batch
         )
-        reproduce(config, images)
+        try:
+            reproduce(config, images)
+        except BloodedgeError:
+            print(table(config))
+            raise
     print(table(config))
