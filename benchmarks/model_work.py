@@ -1,10 +1,10 @@
 """What a .tflite has to do for one image, read from the file: multiply-accumulates and bytes.
 
-Counted are convolutions, depthwise and transposed ones included, and dense layers, as in
-`bloodedge.train.cost`. The bytes are what each operator reads and writes, weights included, one
-after the other, as runtimes for small devices do it: nothing stays in registers from one operator
-to the next. What only depends on the file, such as float16 weights made float32, is done once when
-it is loaded and costs nothing here.
+Counted are convolutions, depthwise and transposed ones included, dense layers, and attention's
+products, as in `bloodedge.train.cost`. The bytes are what each operator reads and writes, weights
+included, one after the other, as runtimes for small devices do it: nothing stays in registers from
+one operator to the next. What only depends on the file, such as float16 weights made float32, is
+done once when it is loaded and costs nothing here.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class Work:
     """What one inference takes.
 
     Attributes:
-        macs_int8: multiply-accumulates with int8 weights, whatever the type of the activations.
-        macs_float: those with weights in floating point.
+        macs_int8: multiply-accumulates with int8 weights, whatever the type of the activations;
+            in attention, whose products have no weights, with int8 activations.
+        macs_float: those in floating point.
         traffic_bytes: read and written by all operators.
         resident_bytes: all weights and the largest inputs and outputs of one operator: what a
             cache has to hold.

@@ -46,9 +46,11 @@ def weight_sizes(model: Any) -> dict[str, dict[str, int]]:
     """Return the bytes of a model's weights, raw and gzipped; `COUNTED` says of what."""
     single, eight = [], []
     for layer in model.layers:
-        for weight in layer.get_weights():
+        for variable, weight in zip(layer.weights, layer.get_weights(), strict=True):
             single.append(weight.astype(np.float32).tobytes())
-            eight.append(_int8(weight, depthwise="Depthwise" in type(layer).__name__))
+            # The first kernel of a separable convolution is one of its own.
+            by_channel = "Depthwise" in type(layer).__name__ or "depthwise" in variable.name
+            eight.append(_int8(weight, depthwise=by_channel))
     return {
         name: {"bytes": len(data), "gzip_bytes": len(zlib.compress(data, 9, 31))}
         for name, data in (("float32", b"".join(single)), ("int8", b"".join(eight)))
@@ -60,8 +62,9 @@ def _int8(weight: NDArray[Any], *, depthwise: bool) -> bytes:
     weight = weight.astype(np.float32)
     if weight.ndim < 2:
         return weight.tobytes()
-    channel = weight.ndim - (2 if depthwise else 1)
-    others = tuple(axis for axis in range(weight.ndim) if axis != channel)
+    # Of a depthwise kernel, each of a channel's outputs has its own.
+    outputs = 2 if depthwise else 1
+    others = tuple(range(weight.ndim - outputs))
     scale = np.abs(weight).max(axis=others, keepdims=True) / np.float32(127)
     values = np.round(weight / np.where(scale > 0, scale, 1)).astype(np.int8)
     packed: bytes = scale.tobytes() + values.tobytes()

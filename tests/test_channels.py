@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -21,7 +22,7 @@ from bloodedge.errors import ModelError
 from bloodedge.metrics import softmax
 from bloodedge.train.cost import count_macs
 from bloodedge.train.modelio import load_model, save_model
-from bloodedge.train.registry import ModelConfig, build, models, spec
+from bloodedge.train.registry import ModelConfig, blueprint, build, models, spec
 
 # Wide enough that something can be cut.
 WIDTHS = {
@@ -365,6 +366,155 @@ def scaled_each(keras: Any, x: Any) -> Any:
 def test_what_cannot_be_cut_exactly_is_kept_with_the_reason(keras: Any, body: Head, reason: str):
     (stem,) = [g for g in trace(net(keras, body)).groups if g.name == "stem"]
     assert reason in stem.locked
+
+
+def sigmoid(keras: Any, x: Any) -> Any:
+    return keras.layers.Activation("sigmoid", name="bend")(x)
+
+
+def softplus(keras: Any, x: Any) -> Any:
+    return keras.ops.softplus(x)
+
+
+def exponential(keras: Any, x: Any) -> Any:
+    return keras.layers.Activation("exponential")(x)
+
+
+def hard_sigmoid(keras: Any, x: Any) -> Any:
+    return keras.layers.Activation("hard_sigmoid")(x)
+
+
+def above_half(keras: Any, x: Any) -> Any:
+    return keras.ops.clip(x, 0.5, 1)
+
+
+def offset(keras: Any, x: Any) -> Any:
+    return keras.layers.Rescaling(2.0, offset=0.5)(x)
+
+
+def raised(keras: Any, x: Any) -> Any:
+    return x + 0.5
+
+
+def rest_of_one(keras: Any, x: Any) -> Any:
+    return 1 - x
+
+
+def at_least(keras: Any, x: Any) -> Any:
+    return keras.ops.maximum(x, 0.3)
+
+
+def reciprocal(keras: Any, x: Any) -> Any:
+    return 1 / (1 + x * x)
+
+
+def own_ratio(keras: Any, x: Any) -> Any:
+    return x / x
+
+
+def raised_by_a_channel(keras: Any, x: Any) -> Any:
+    return keras.layers.Add()([x, conv(keras, x, 1, "one")])
+
+
+def added_to_its_gate(keras: Any, x: Any) -> Any:
+    return keras.layers.Add()([x, sigmoid(keras, x)])
+
+
+def beside_its_gate(keras: Any, x: Any) -> Any:
+    """Flattened to rows that hold a channel both ways."""
+    both = keras.layers.Concatenate()([x, sigmoid(keras, x)])
+    return conv(keras, keras.layers.Reshape((8, 16, 16))(both), 12, "after")
+
+
+def normed_gate(keras: Any, x: Any) -> Any:
+    return keras.layers.BatchNormalization(scale=False)(sigmoid(keras, x))
+
+
+def bent_as_it_leaves(keras: Any, x: Any) -> Any:
+    return keras.layers.DepthwiseConv2D(3, activation="sigmoid")(x)
+
+
+ROWS = (softplus, exponential, hard_sigmoid, above_half, offset, raised, rest_of_one, at_least)
+ROWS += (reciprocal, own_ratio, raised_by_a_channel, added_to_its_gate, beside_its_gate)
+ROWS += (sigmoid, normed_gate, bent_as_it_leaves)
+
+
+@pytest.mark.parametrize("body", ROWS)
+def test_channels_that_would_not_be_zero_are_kept(keras: Any, body: Head):
+    (stem,) = [g for g in trace(net(keras, body)).groups if g.name == "stem"]
+    assert re.fullmatch(r"\w+ would miss what \w+ makes of zero", stem.locked)
+
+
+def separated(keras: Any, x: Any) -> Any:
+    return keras.layers.SeparableConv2D(12, 3, name="after")(x)
+
+
+def summed(keras: Any, x: Any) -> Any:
+    return conv(keras, keras.ops.sum(x, axis=-1, keepdims=True), 12, "of_sum")
+
+
+def convolved(keras: Any, x: Any) -> Any:
+    return conv(keras, x, 12, "after")
+
+
+@pytest.mark.parametrize(
+    ("taker", "name"), [(separated, "after"), (convolved, "after"), (summed, "sum")]
+)
+def test_all_that_add_up_channels_keep_those_that_would_not_be_zero(
+    keras: Any, taker: Head, name: str
+):
+    """The reason names what takes them, and what made something of their zeros."""
+    model = net(keras, lambda keras, x: taker(keras, sigmoid(keras, x)))
+    (stem,) = [g for g in trace(model).groups if g.name == "stem"]
+    assert stem.locked.startswith(name)
+    assert stem.locked.endswith("would miss what bend makes of zero")
+
+
+def gated(keras: Any, x: Any) -> Any:
+    return keras.layers.Multiply()([sigmoid(keras, conv(keras, x, 16, "gate")), x])
+
+
+def swish_by_hand(keras: Any, x: Any) -> Any:
+    return x * keras.ops.relu6(x + 3) / 6
+
+
+def squashed(keras: Any, x: Any) -> Any:
+    return x / (1 + keras.ops.absolute(x))
+
+
+def filtered_gate(keras: Any, x: Any) -> Any:
+    return keras.layers.DepthwiseConv2D(3)(sigmoid(keras, x))
+
+
+def scaled_gate(keras: Any, x: Any) -> Any:
+    return keras.layers.BatchNormalization()(sigmoid(keras, x))
+
+
+def harmless_numbers(keras: Any, x: Any) -> Any:
+    return keras.ops.maximum(keras.ops.clip(x, -0.5, 1) / 2 - 0.0, -1.0)
+
+
+@pytest.mark.parametrize(
+    "body", [gated, swish_by_hand, squashed, filtered_gate, scaled_gate, harmless_numbers]
+)
+def test_what_is_zero_again_is_cut(keras: Any, body: Head):
+    model = net(keras, body)
+    assert "stem" in groups(model)
+    check_cut(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "attention"),
+    [(n, kind) for n in models() for kind in ("", *spec(n).attention) if kind != "none"],
+)
+def test_gates_keep_no_channel_of_our_models(name: str, attention: str):
+    graph = trace(blueprint(ModelConfig(name, 8, attention=attention)))
+    locked = {group.locked for group in graph.groups} - {""}
+    if name == "vit_tiny":
+        # What else it keeps, around its heads, a test of its own says.
+        assert not any("makes of zero" in why for why in locked)
+    else:
+        assert locked == {"the logits"}
 
 
 def test_the_logits_and_the_image_are_never_cut(keras: Any):

@@ -574,9 +574,13 @@ def made(*operators: Operator, runtime: str = "litert", outside: Any = None) -> 
     return Case(runtime, file=FileFacts("made", operators, (), (), outside=outside))
 
 
-def test_empty_lanes_are_those_of_the_worst_layers_and_of_no_depthwise_one():
+def test_empty_lanes_are_those_of_the_worst_layers_and_of_no_depthwise_one_or_product():
     depthwise = layer("DEPTHWISE_CONV_2D", "INT8", 9, 1, 3, 3, 9)
     assert "vector-width" not in found_by(made(depthwise))
+    # Attention's: its channels are the tokens.
+    scores = layer("BATCH_MATMUL", "INT8", 49, 1, 8, 16, 49)
+    assert scores.macs
+    assert "vector-width" not in found_by(made(scores))
     narrow = [layer("CONV_2D", "INT8", count, count, 3, 3, 8) for count in (12, 11, 10, 9)]
     assert "in layers of 9, 10, 11 channels" in found_by(made(*narrow))["vector-width"]
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bloodedge.backend import use_backend
 from bloodedge.benchmarks.machine import Noise, Peaks, read_noise, read_peaks, read_work
-from bloodedge.benchmarks.model_work import Work, known_work, model_work
+from bloodedge.benchmarks.model_work import Work, count_work, known_work, model_work
 from bloodedge.benchmarks.report.data import Latency, Row, Section
 from bloodedge.benchmarks.report.roofline import bounds, roofline_part
 from bloodedge.benchmarks.report.roofline_figure import Roof
 from bloodedge.benchmarks.result import BenchmarkRow
+from bloodedge.deploy.convert import convert
+from bloodedge.deploy.lint.facts import Operator, Tensor, read_facts
+from bloodedge.train.cost import count_macs
+from bloodedge.train.registry import ModelConfig, build
 
 SIDE = 8
 
@@ -61,6 +67,57 @@ def test_macs_are_those_of_the_layers_in_every_variant(kind: str, files: dict[st
     assert (work.macs_int8 == 0) == (kind in ("float32", "float16"))
     if kind == "int8":
         assert work.macs_float == 0
+
+
+@pytest.mark.parametrize("kind", ["float32", "dynamic", "int8"])
+def test_macs_of_a_transformer_are_those_that_keras_counts(kind: str) -> None:
+    """Attention's products have no weights; they are int8 where the activations are."""
+    keras = use_backend()
+    layers = keras.layers
+    image = layers.Input((SIDE, SIDE, 3))
+    x = layers.Dense(40)(layers.Reshape((SIDE * SIDE, 3))(layers.Rescaling(1 / 255)(image)))
+    x = layers.MultiHeadAttention(2, 24)(x, x)
+    model = keras.Model(image, layers.Dense(8)(layers.GlobalAveragePooling1D()(x)))
+    images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
+    facts = read_facts(kind, convert(model, kind, images))
+    work = count_work(facts)
+    assert work.macs == count_macs(model)
+    products = sum(o.macs for o in facts.operators if o.kind == "BATCH_MATMUL")
+    assert products == 2 * (SIDE * SIDE) ** 2 * 2 * 24
+    # Of the dense layers, the dynamic range variant leaves those with few weights in float32.
+    least = {"float32": work.macs, "dynamic": products, "int8": 0}
+    assert least[kind] <= work.macs_float <= (0 if kind == "int8" else work.macs)
+    assert (work.macs_int8 > 0) == (kind != "float32")
+
+
+@pytest.mark.slow
+def test_macs_of_our_transformer_are_those_that_keras_counts() -> None:
+    use_backend()
+    model = build(ModelConfig("vit_tiny", 8, 64, 0.125))
+    images = np.zeros((1, 64, 64, 3), np.uint8)
+    assert model_work("vit", convert(model, "float32", images)).macs == count_macs(model)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "product", "macs"),
+    [
+        ((2, 5, 7), (2, 7, 3), (2, 5, 3), 2 * 5 * 7 * 3),
+        # The first is stored transposed, then the second; then one is shared by the whole batch.
+        ((2, 7, 5), (2, 7, 3), (2, 5, 3), 2 * 5 * 7 * 3),
+        ((2, 5, 7), (2, 3, 7), (2, 5, 3), 2 * 5 * 7 * 3),
+        ((5, 7), (4, 2, 7, 3), (4, 2, 5, 3), 4 * 2 * 5 * 7 * 3),
+        # What only damaged files have.
+        ((7,), (7, 3), (3,), 0),
+        ((2, 5, 7), (2, 7, 3), (2, 0, 3), 0),
+    ],
+)
+def test_macs_of_a_product_are_its_values_times_the_side_summed_over(
+    first: tuple[int, ...], second: tuple[int, ...], product: tuple[int, ...], macs: int
+) -> None:
+    inputs = tuple(Tensor("FLOAT32", shape, False, False) for shape in (first, second))
+    operator = Operator("BATCH_MATMUL", 126, 1, inputs, (Tensor("FLOAT32", product, False, False),))
+    assert operator.macs == macs
+    assert replace(operator, inputs=inputs[:1]).macs == replace(operator, outputs=()).macs == 0
 
 
 def test_bytes_are_what_operators_read_and_write(files: dict[str, bytes]) -> None:

@@ -16,7 +16,7 @@ import pytest
 from bloodedge.backend import use_backend
 from bloodedge.compress import sparsity as stage
 from bloodedge.compress.choice import GATE, HEAD, SMALL_GATE, STEM, choose_layers
-from bloodedge.compress.figures import weight_sizes
+from bloodedge.compress.figures import _int8, weight_sizes
 from bloodedge.compress.sparsity import Schedule, SparsityConfig, make_schedule, sparsify
 from bloodedge.compress.teaching import TeachingConfig
 from bloodedge.data.dataset import Dataset
@@ -244,6 +244,25 @@ def test_int8_sizes_count_kernels_as_bytes_and_a_scale_per_channel(tiny_file: Pa
     shapes = [w.shape for layer in model.layers for w in layer.get_weights()]
     expected = sum(np.prod(s) + 4 * s[-1] if len(s) > 1 else 4 * np.prod(s) for s in shapes)
     assert weight_sizes(model)["int8"]["bytes"] == expected
+
+
+def test_each_output_of_a_depthwise_kernel_has_its_scale():
+    keras = use_backend()
+    layers = keras.layers
+    image = keras.Input((8, 8, 8))
+    each = layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)
+    one = keras.Model(image, each(image))
+    assert weight_sizes(one)["int8"]["bytes"] == 3 * 3 * 16 + 4 * 16
+    # Outputs alike but for their size have the same codes, whose repetition gzip finds.
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 8, 1)).astype(np.float32)
+    data = _int8(np.concatenate([kernel, kernel / 64], axis=3), depthwise=True)
+    codes = np.frombuffer(data[4 * 16 :], np.int8).reshape(3, 3, 8, 2)
+    np.testing.assert_array_equal(codes[..., 0], codes[..., 1])
+    assert (np.abs(codes).max(axis=(0, 1)) == 127).all()
+    # A separable convolution has such a kernel and a pointwise one.
+    both = layers.SeparableConv2D(5, 3, depth_multiplier=2, use_bias=False)
+    two = keras.Model(image, both(image))
+    assert weight_sizes(two)["int8"]["bytes"] == 3 * 3 * 16 + 4 * 16 + 16 * 5 + 4 * 5
 
 
 @pytest.mark.parametrize(

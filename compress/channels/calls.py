@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from bloodedge.compress.channels.labels import Channels, Labels, channels
 from bloodedge.compress.channels.members import Member
 
@@ -22,7 +24,7 @@ class Call:
     """One call of a layer or operation.
 
     Attributes:
-        op: the layer or operation.
+        node: the call in the Keras graph.
         inputs: the labels of its input tensors.
         shapes: their shapes without the batch.
         shape: the output's.
@@ -31,7 +33,7 @@ class Call:
         members: what is noted of the layers so far, by name.
     """
 
-    op: Any
+    node: Any
     inputs: list[Channels]
     shapes: list[tuple[int, ...]]
     shape: tuple[int, ...]
@@ -39,10 +41,27 @@ class Call:
     labels: Labels
     members: dict[str, Member]
 
+    @property
+    def op(self) -> Any:
+        """The layer or operation."""
+        return self.node.operation
+
     def settled(self) -> Channels:
         """Return the first input, whose means over channels this layer does not scale with."""
-        self.labels.settle(self.inputs[0], self.op.name)
-        return channels(self.inputs[0].ids)
+        x = self.inputs[0]
+        self.labels.settle(x, self.op.name)
+        return channels(x.ids, shifts=x.shifts)
+
+    def keeps_zero(self) -> bool:
+        """Whether the output is zero where all input tensors are; the layer is run to see it."""
+        from keras import ops
+
+        zeros = {
+            id(tensor): ops.zeros((1, *shape), tensor.dtype)
+            for tensor, shape in zip(self.node.input_tensors, self.shapes, strict=True)
+        }
+        args, kwargs = self.node.arguments.fill_in(zeros)
+        return not np.any(ops.convert_to_numpy(self.op(*args, **kwargs)))
 
     def fixed(self, reason: str) -> Channels:
         """Lock all inputs and return new channels that are locked as well."""
@@ -56,10 +75,15 @@ class Call:
 
 
 def activated(call: Call, x: Channels) -> Channels:
-    """Lock channels that an activation mixes, as softmax does."""
-    name = getattr(getattr(call.op, "activation", None), "__name__", "linear")
+    """Lock channels that an activation mixes, as softmax does; note those that it shifts."""
+    from keras import ops
+
+    function = getattr(call.op, "activation", None)
+    name = getattr(function, "__name__", "linear")
     if name not in _ELEMENTWISE:
         call.labels.lock(x.ids, f"the activation {name} of {call.op.name} mixes channels")
+    elif function is not None and np.any(ops.convert_to_numpy(function(ops.zeros((1, 1))))):
+        return call.labels.shift(x, call.op.name, np.ones(len(x.ids), dtype=np.bool_))
     return x
 
 

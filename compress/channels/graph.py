@@ -130,7 +130,7 @@ def _walk(
     tensors = node.input_tensors
     values = (*node.arguments.args, *node.arguments.kwargs.values())
     call = Call(
-        op,
+        node,
         [known[id(tensor)] for tensor in tensors],
         [_shape(tensor) for tensor in tensors],
         _shape(node.output_tensors[0]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,15 @@ class Channels:
     Attributes:
         ids: `(C,)` labels.
         means: `(C,)` for a channel that is a mean over others, which mean; -1 for the rest.
+        shifts: `(C,)` for a channel that may not be zero where the layers that make it give zero,
+            as behind a sigmoid, the number of what made it so; -1 for the rest.
         source: the layer whose output this is and nothing else, if batch norm alone takes it;
             empty after any other layer.
     """
 
     ids: Ids
     means: Ids
+    shifts: Ids
     source: str = ""
 
     @property
@@ -32,9 +35,14 @@ class Channels:
         return bool((self.means >= 0).any())
 
 
-def channels(ids: Ids, means: Ids | None = None, source: str = "") -> Channels:
-    """Return channels that are no means, unless said otherwise."""
-    return Channels(ids, np.full(len(ids), -1) if means is None else means, source)
+def channels(
+    ids: Ids, means: Ids | None = None, shifts: Ids | None = None, source: str = ""
+) -> Channels:
+    """Return channels that are no means and stay zero, unless said otherwise."""
+    none = np.full(len(ids), -1)
+    return Channels(
+        ids, none if means is None else means, none if shifts is None else shifts, source
+    )
 
 
 class Labels:
@@ -48,6 +56,7 @@ class Labels:
         self._parent: list[int] = []
         self._locks: list[tuple[Ids, str]] = []
         self._means: list[Ids] = []
+        self._shifters: list[str] = []
         self.refused: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -81,12 +90,25 @@ class Labels:
         self._means.append(ids)
         label = self.fresh(1)
         self.lock(label, "a mean over channels is one channel")
-        return Channels(label, np.array([len(self._means) - 1]))
+        return channels(label, np.array([len(self._means) - 1]))
 
     def settle(self, x: Channels, name: str) -> None:
         """Keep the channels of every mean in `x`: the layer `name` does not scale with them."""
         for mean in set(x.means[x.means >= 0].tolist()):
             self.lock(self._means[mean], f"{name} would see another mean over fewer channels")
+
+    def shift(self, x: Channels, name: str, where: NDArray[np.bool_]) -> Channels:
+        """Return `x` with the places noted that are zero no more behind the layer `name`."""
+        self._shifters.append(name)
+        return replace(
+            x, shifts=np.where(where & (x.shifts < 0), len(self._shifters) - 1, x.shifts)
+        )
+
+    def keep_shifted(self, x: Channels, name: str) -> None:
+        """Keep the channels of `x` that would not be zero: the layer `name` adds channels up."""
+        for number in sorted(set(x.shifts[x.shifts >= 0].tolist())):
+            reason = f"{name} would miss what {self._shifters[number]} makes of zero"
+            self.lock(x.ids[x.shifts == number], reason)
 
     def means(self) -> list[Ids]:
         """Return the channels that each mean is over, as roots."""
@@ -113,8 +135,9 @@ def relabel(x: Channels, shape: tuple[int, ...], change: Any) -> Channels | None
         shape: its shape without the batch.
         change: moves the values of an array of that shape.
     """
-    ids, means = (change(np.broadcast_to(v, shape)) for v in (x.ids, x.means))
-    rows = ids.reshape(-1, ids.shape[-1])
+    moved = (change(np.broadcast_to(v, shape)) for v in (x.ids, x.means, x.shifts))
+    rows, means, shifts = (v.reshape(-1, v.shape[-1]) for v in moved)
     if (rows != rows[0]).any():
         return None
-    return Channels(rows[0].copy(), means.reshape(-1, ids.shape[-1])[0].copy())
+    # Rows of one channel may differ in this: where `x` holds it before a sigmoid and behind it.
+    return channels(rows[0].copy(), means[0].copy(), shifts.max(axis=0))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bloodedge.compress.channels import weighted
 from bloodedge.compress.channels.calls import Call, activated, note
@@ -22,12 +23,13 @@ Rule = Callable[[Call], Channels]
 def _passes(call: Call) -> Channels:
     """The output is a multiple of the input, channel by channel: padding, pooling by mean."""
     x = call.inputs[0]
-    return channels(x.ids, x.means)
+    return channels(x.ids, x.means, x.shifts)
 
 
 def _elementwise(call: Call) -> Channels:
     """One channel in, the same channel out, by any function of one value."""
-    return call.settled()
+    x = call.settled()
+    return x if call.keeps_zero() else call.labels.shift(x, call.op.name, x.shifts < 0)
 
 
 def _activation(call: Call) -> Channels:
@@ -43,7 +45,30 @@ def _merge(call: Call) -> Channels:
         call.labels.unite(wide[0].ids, x.ids)
     if call.constants:
         call.labels.lock(wide[0].ids, f"{call.op.name} takes an array of fixed length")
-    return channels(wide[0].ids)
+        return channels(wide[0].ids)
+    zero = _zero_again(call)
+    shifts = np.max([x.shifts for x in wide], axis=0)
+    out = channels(wide[0].ids, shifts=np.where(zero, -1, shifts))
+    return call.labels.shift(out, call.op.name, ~zero)
+
+
+def _zero_again(call: Call) -> NDArray[np.bool_]:
+    """Return `(C,)` which channels are zero when they are removed from all inputs that have them.
+
+    One value for all channels, as a spatial gate is, is not removed.
+    """
+    zero = np.array(
+        [
+            x.shifts < 0 if _is_wide(call, shape) else np.zeros(call.shape[-1], dtype=np.bool_)
+            for x, shape in zip(call.inputs, call.shapes, strict=True)
+        ]
+    )
+    kind = type(call.op).__name__
+    if kind == "Multiply":
+        return np.asarray(zero.any(axis=0))
+    if kind in ("Divide", "TrueDivide") and len(zero) > 1:
+        return np.asarray(zero[0] & ~zero[1])
+    return np.asarray(zero.all(axis=0) & call.keeps_zero())
 
 
 def _is_wide(call: Call, shape: tuple[int, ...]) -> bool:
@@ -53,7 +78,8 @@ def _is_wide(call: Call, shape: tuple[int, ...]) -> bool:
 def _concatenate(call: Call) -> Channels:
     if call.op.axis in (-1, len(call.shape)):
         ids = np.concatenate([x.ids for x in call.inputs])
-        return channels(ids, np.concatenate([x.means for x in call.inputs]))
+        means, shifts = ([getattr(x, n) for x in call.inputs] for n in ("means", "shifts"))
+        return channels(ids, np.concatenate(means), np.concatenate(shifts))
     return _merge(call)
 
 
@@ -82,8 +108,9 @@ def _reduce(call: Call, *, scale: bool = False) -> Channels:
     over = range(rank) if axes is None else [int(axis) % rank for axis in np.atleast_1d(axes)]
     x = call.inputs[0]
     if rank - 1 not in over:
-        return channels(x.ids, x.means) if scale else call.settled()
+        return _passes(call) if scale else call.settled()
     call.labels.settle(x, call.op.name)
+    call.labels.keep_shifted(x, call.op.name)
     if not call.op.keepdims:
         return call.fixed(f"{call.op.name} drops the axis of channels")
     if scale:
@@ -97,7 +124,7 @@ def _scale(call: Call) -> Channels:
     """Rescaling, by one number or by one for each channel."""
     if np.ndim(call.op.scale) or np.ndim(call.op.offset):
         return call.fixed(f"{call.op.name} scales each channel by its own number")
-    return call.settled()
+    return _elementwise(call)
 
 
 def _layer_norm(call: Call) -> Channels:

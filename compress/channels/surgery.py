@@ -14,8 +14,9 @@ from bloodedge.compress.channels.members import Member
 def cut(graph: ChannelGraph, mask: Mask) -> Any:
     """Return a new model without some channels; the graph's own model is not altered.
 
-    The result computes what the source would if these channels were zero where they leave the
-    layers that produce them.
+    The result computes what the source would if all that these channels have of their own were
+    zero: in the layers that make, filter or normalise them, the weights of their outputs, the
+    biases, and batch norm's scale, shift and mean.
 
     Args:
         graph: what is coupled.

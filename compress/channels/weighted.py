@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from bloodedge.compress.channels.calls import Call, activated, note
@@ -24,6 +26,7 @@ def dense(call: Call) -> Channels:
 def _produce(call: Call, key: str, *, kernel: int, axis: int, bias: int) -> Channels:
     """New channels, each a weighted sum of all inputs."""
     member, x = call.members.get(call.op.name), call.inputs[0]
+    call.labels.keep_shifted(x, call.op.name)
     if member is None:
         out = call.labels.fresh(call.shape[-1])
         slices = [Slice(kernel, axis, x.ids), Slice(kernel, axis + 1, out)]
@@ -44,7 +47,7 @@ def _produce(call: Call, key: str, *, kernel: int, axis: int, bias: int) -> Chan
 
 
 def depthwise(call: Call) -> Channels:
-    """Each channel by itself, perhaps into several."""
+    """Each channel by itself, perhaps into several; with a kernel and bias of zero, it is zero."""
     x = call.settled()
     out = np.repeat(x.ids, call.op.depth_multiplier)
     slices = [Slice(0, 2, x.ids), *([Slice(1, 0, out)] if call.op.use_bias else [])]
@@ -56,10 +59,11 @@ def depthwise(call: Call) -> Channels:
 def separable(call: Call) -> Channels:
     """A depthwise convolution, then a 1x1 convolution over its channels."""
     x = call.settled()
+    call.labels.keep_shifted(x, call.op.name)
     between = np.repeat(x.ids, call.op.depth_multiplier)
     first = call.op.name not in call.members
     out = _produce(
-        Call(call.op, [channels(between)], [], call.shape, False, call.labels, call.members),
+        replace(call, inputs=[channels(between)]),
         "filters",
         kernel=1,
         axis=2,
@@ -80,4 +84,5 @@ def batch_norm(call: Call) -> Channels:
     note(call, Member(call.op, slices, x.ids, trained))
     if call.inputs[0].source:
         call.members[call.inputs[0].source].normalised = True
-    return x
+    # A channel without its scale and shift is zero again, whatever comes in.
+    return channels(x.ids) if call.op.scale else x

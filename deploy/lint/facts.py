@@ -79,7 +79,9 @@ class Operator:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of a convolution or dense layer, 0 of others."""
+        """Multiply-accumulates of a convolution, dense layer or product of tensors, else 0."""
+        if self.kind == "BATCH_MATMUL":
+            return _product_macs(self)
         if self.kind not in _WEIGHTED or len(self.inputs) < 2 or not self.outputs:
             return 0
         kernel = self.inputs[1].shape
@@ -88,6 +90,20 @@ class Operator:
             return sum(image.size for image in self.inputs[2:3]) * prod(kernel[:3])
         each = kernel[1:3] if self.kind == "DEPTHWISE_CONV_2D" else kernel[1:]
         return self.outputs[0].size * prod(each)
+
+
+def _product_macs(operator: Operator) -> int:
+    """Return those of a batch of matrix products, as attention has; 0 if its shapes are none.
+
+    The side summed over is what the first input has beside the output's rows, whether it is stored
+    transposed or not.
+    """
+    if len(operator.inputs) < 2 or not operator.outputs:
+        return 0
+    first, product = operator.inputs[0].shape[-2:], operator.outputs[0].shape[-2:]
+    if len(first) < 2 or len(product) < 2 or product[0] < 1:
+        return 0
+    return operator.outputs[0].size * (prod(first) // product[0])
 
 
 @dataclass(frozen=True)

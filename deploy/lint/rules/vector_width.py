@@ -8,13 +8,15 @@ from bloodedge.deploy.lint.rule import Case, Rule, Severity
 
 # The narrowest that XNNPACK's matrix kernels compute at once, on ARM as on x86.
 LANES = 8
+# One works channel by channel, the other's channels are tokens, which nobody can choose.
+_OTHERWISE = ("DEPTHWISE_CONV_2D", "BATCH_MATMUL")
 # Lost work below this share of all is not worth a line.
 _SHARE = 0.05
 
 
 def _look(case: Case) -> Iterator[str]:
     operators = case.file.operators if case.file else ()
-    layers = [o for o in operators if o.macs and o.kind != "DEPTHWISE_CONV_2D"]
+    layers = [o for o in operators if o.macs and o.kind not in _OTHERWISE]
     full = {id(o): o.macs / o.channels * (-o.channels % LANES) for o in layers}
     total = sum(o.macs for o in layers) + sum(full.values())
     lost = sum(full.values())
