@@ -1006,7 +1006,9 @@ def load(interpreter_class: Any, spec: dict[str, Any]) -> tuple[Any, int]:
         RunnerError: the model takes something else than one image of a fixed size.
     """
     begin = time.perf_counter_ns()
-    interpreter = interpreter_class(model_path=spec["model"], num_threads=spec["threads"])
+    # Bytes, as a name from another disk may be no UTF-8.
+    path = os.fsencode(spec["model"])
+    interpreter = interpreter_class(model_path=path, num_threads=spec["threads"])
     interpreter.allocate_tensors()
     load_ns = time.perf_counter_ns() - begin
     details = interpreter.get_input_details()

@@ -12,7 +12,7 @@ from typing import Any
 
 from bloodedge.errors import BloodedgeError, ModelError
 from bloodedge.files import read_json, sha256_of
-from bloodedge.runs import MANIFEST, is_name, load_run, run_folders, runs_root
+from bloodedge.runs import MANIFEST, Run, is_name, load_run, run_folders, runs_root
 from bloodedge.swap import replaced
 
 KERAS_SUFFIX = ".keras"
@@ -198,7 +198,12 @@ def latest_run(kinds: tuple[str, ...]) -> str:
     ours = [run for run in runs if run.manifest["kind"] in kinds]
     if not ours:
         raise ModelError(f"no {' or '.join(kinds)} run in {runs_root()}", fix="name a model")
-    return max(ours, key=lambda run: (run.path / MANIFEST).stat().st_mtime_ns).path.name
+    return max(ours, key=_made).path.name
+
+
+def _made(run: Run) -> tuple[str, int]:
+    """Return when a run was made: copies have the files' times of the copying."""
+    return str(run.manifest.get("created", "")), (run.path / MANIFEST).stat().st_mtime_ns
 
 
 def _from_file(path: Path) -> ModelReference:

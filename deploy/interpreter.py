@@ -8,6 +8,7 @@ values mean in its scale, or where that does not reach 255 the bytes less 128.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -56,7 +57,9 @@ class Classifier:
         self.runtime = runtime or find_runtime()
         try:
             with quiet():
-                self._interpreter = self.runtime.interpreter(str(path), num_threads=1)
+                # Bytes, as a name from another disk may be no UTF-8.
+                name = os.fsencode(path)
+                self._interpreter = self.runtime.interpreter(name, num_threads=1)
                 self._interpreter.allocate_tensors()
         # tflite-runtime answers NumPy 2 with SystemError.
         except (ValueError, RuntimeError, TypeError, SystemError) as error:

@@ -16,6 +16,7 @@ from bloodedge.benchmarks import runner
 from bloodedge.deploy import interpreter
 from bloodedge.deploy.interpreter import Classifier, predict_parallel, probe
 from bloodedge.deploy.labels import append_labels
+from bloodedge.deploy.runtimes import installed_runtimes
 from bloodedge.errors import DataError, ModelError
 from bloodedge.quiet import quiet
 
@@ -79,6 +80,15 @@ def written(folder: Path, content: bytes) -> Path:
 
 
 @pytest.mark.slow
+def test_a_file_whose_name_is_no_utf_8_is_loaded(path: Path, tmp_path: Path) -> None:
+    """As old disks and zips have them; each runtime takes the name's bytes."""
+    named = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xfc.tflite"))
+    named.write_bytes(path.read_bytes())
+    for runtime in installed_runtimes():
+        assert Classifier(named, runtime).input_size == Classifier(path).input_size
+    probe(named)
+
+
 def test_probabilities_are_those_of_the_formula(path: Path) -> None:
     model = Classifier(path)
     assert (model.input_size, model.classes, model.batch) == (SIDE, CLASSES, 1)

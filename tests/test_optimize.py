@@ -24,6 +24,15 @@ def test_the_warm_up_takes_its_fraction_of_the_steps_of_all_epochs():
     assert learning_rate(fit, 10, 30) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(("warmup", "first"), [(0.0, 0.2), (1e-9, 0.0)])
+def test_without_a_warm_up_the_first_step_has_the_full_rate(warmup: float, first: float):
+    fit = FitConfig(epochs=4, learning_rate=0.2, warmup=warmup)
+    schedule = make_optimizer(fit, 10)._learning_rate
+    assert learning_rate(fit, 10, 0) == first
+    for step in (0, 1, 20, 39, 40):
+        assert float(schedule(step)) == pytest.approx(learning_rate(fit, 10, step), abs=1e-6)
+
+
 def test_sgd_looks_ahead_as_nesterov_does():
     import keras
 
@@ -33,8 +42,6 @@ def test_sgd_looks_ahead_as_nesterov_does():
     # Without decay, as a bias.
     weight = keras.Variable(np.zeros(2, np.float32), name="bias")
     by.build([weight])
-    # The first step of the warm-up has a rate of 0.
-    by.apply([keras.ops.zeros(2)], [weight])
     speed, expected = np.zeros(2), np.zeros(2)
     for gradient in (np.array([1.0, -2.0]), np.array([0.5, 3.0]), np.array([-1.0, 1.0])):
         by.apply([keras.ops.convert_to_tensor(gradient, "float32")], [weight])

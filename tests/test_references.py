@@ -266,6 +266,13 @@ def test_the_latest_run_of_a_kind():
         latest_run(("benchmark",))
 
 
+def test_the_latest_run_is_the_one_that_was_made_last_whenever_it_was_copied():
+    for name, day in (("new", "2026-02-01"), ("old", "2026-01-01")):
+        path = make_run(name) / MANIFEST
+        path.write_text(json.dumps({**json.loads(path.read_text()), "created": day}))
+    assert latest_run(("train",)) == "new"
+
+
 def test_the_latest_run_is_found_after_its_folder_was_renamed(isolated_runs: Path):
     make_run("cnn").rename(isolated_runs / "renamed")
     found = latest_run(("train",))

@@ -130,11 +130,47 @@ def test_what_a_coarse_meter_rounds_away_is_a_uniform_error(step: float) -> None
     assert found.plus_minus == pytest.approx(10 * 1.98 * step * math.sqrt(2 / 12), rel=0.02)
 
 
+def current_log(idle: float, active: float, seed: int = 0) -> PowerLog:
+    """A meter of 0.01 A at 5.1 V, whose volts jitter by some of its millivolts."""
+    watts = log(idle=idle, active=active, noise=0.0).watts
+    volts = (5.1 + np.random.default_rng(seed).normal(0, 0.004, len(watts))).round(3)
+    amperes = (watts / 5.1).round(2)
+    return PowerLog("meter.csv", log().times, volts * amperes, volts, amperes)
+
+
+def test_jitter_of_the_volts_makes_no_fine_meter_of_a_coarse_one() -> None:
+    # 0.094 and 0.096 A, which are shown as 0.09 and 0.10.
+    found = current_log(5.1 * 0.094, 5.1 * 0.096)
+    assert np.diff(np.unique(found.watts)).min() < 1e-4
+    volts, amperes = found.volts, found.amperes
+    assert volts is not None
+    assert amperes is not None
+    assert found.resolution_w == pytest.approx(volts.max() * 0.01 + amperes.max() * 0.001)
+    told = energy(found, TIMED, BUSY)
+    assert isinstance(told, Energy)
+    # (0.096 - 0.094) A * 5.1 V * 20 s / 2000 inferences
+    assert abs(told.millijoule - 0.102) <= told.plus_minus
+    assert told.plus_minus > 10 * 1.95 * found.resolution_w * math.sqrt(2 / 12)
+
+
+def test_volts_that_stay_the_same_leave_the_step_of_the_amperes() -> None:
+    times, amperes = log().times, (log(noise=0.0).watts / 5).round(1)
+    volts = np.full(len(times), 5.0)
+    products = PowerLog("m", times, volts * amperes, volts, amperes)
+    assert products.resolution_w == pytest.approx(5.0 * np.diff(np.unique(amperes)).min())
+    assert energy(products, TIMED, BUSY) == energy(
+        PowerLog("m", times, volts * amperes), TIMED, BUSY
+    )
+
+
 # ---- why not ----
 
 
 SHORT = (Timed(BEGIN + 5, BEGIN + 7, 99),)
 INSIDE = PowerLog("m", log().times[30:100], log().watts[30:100])
+# The volts, and with them the products, change all the same.
+VOLTS = 5.1 + 0.001 * (np.arange(140) % 7)
+UNLOADED = PowerLog("m", log().times, 0.4 * VOLTS, VOLTS, np.full(140, 0.4))
 
 
 @pytest.mark.parametrize(
@@ -144,6 +180,7 @@ INSIDE = PowerLog("m", log().times[30:100], log().watts[30:100])
         (log(step=1.0), SHORT, "only 2 samples, one each 1 s, lie wholly in the 2 s"),
         (INSIDE, TIMED, "before or after the benchmark"),
         (PowerLog("m", log().times, np.full(140, 2.0)), TIMED, "the meter shows 2 W all the time"),
+        (UNLOADED, TIMED, "the meter shows 0.4 A all the time"),
     ],
 )
 def test_one_line_says_why_there_is_no_energy(found: PowerLog, timed: Any, why: str) -> None:
@@ -174,6 +211,12 @@ def test_columns_and_times_are_read_as_documented(text: str, tmp_path: Path) -> 
     assert found.times.tolist() == [100.0, 101.5]
     assert found.watts.tolist() == [5.0, 6.0]
     assert found.step_s == 1.5
+    if "watts" in text.lower():
+        assert found.volts is found.amperes is None
+    else:
+        assert found.volts is not None
+        assert found.amperes is not None
+        assert (found.volts * found.amperes).tolist() == [5.0, 6.0]
 
 
 @pytest.mark.parametrize("cells", ["watts\n{},1e-170\n", "volts,amperes\n{},1e-100,1e-100\n"])

@@ -20,12 +20,12 @@ def make_optimizer(config: FitConfig, steps: int) -> Any:
     import keras
 
     total, warmup = _lengths(config, steps)
+    rises = {"warmup_target": config.learning_rate, "warmup_steps": warmup} if warmup else {}
     rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
+        0.0 if warmup else config.learning_rate,
         max(1, total - warmup),
         alpha=config.final_rate,
-        warmup_target=config.learning_rate,
-        warmup_steps=warmup,
+        **rises,
     )
     kind, options = _kind(config)
     if config.ema:
@@ -68,12 +68,13 @@ def learning_rate(config: FitConfig, steps: int, step: int) -> float:
 
 
 def _lengths(config: FitConfig, steps: int) -> tuple[int, int]:
-    """Return the steps of all epochs, and how many of them warm up.
+    """Return the steps of all epochs, and how many of them warm up: one at least, if any.
 
     The first step of a warm-up has a rate of 0: a fit's only step is none.
     """
     total = steps * config.epochs
-    return total, max(1, round(config.warmup * total)) if total > 1 else 0
+    warms_up = config.warmup and total > 1
+    return total, max(1, round(config.warmup * total)) if warms_up else 0
 
 
 def _keeping_weights(kind: Any) -> Any:

@@ -27,7 +27,7 @@ MAX_BYTES = 64 << 20
 _MAX_SAMPLES = 2_000_000
 _MAX_VALUE = 1e5
 _MAX_TIME_S = 1e10
-# No meter shows less; the square of a far smaller difference would be 0.
+# No meter tells less apart; the square of a far smaller difference would be 0.
 _LEAST_W = 1e-9
 _MAX_LINE = 10_000
 # Fewer tell too little of a mean: their 95 % interval would be more than twice as wide.
@@ -45,11 +45,15 @@ class PowerLog:
         name: of the file, for people.
         times: `(n,)` seconds since 1970, increasing.
         watts: `(n,)`.
+        volts: `(n,)` where the meter shows these and amperes instead of watts.
+        amperes: `(n,)`, likewise.
     """
 
     name: str
     times: Floats
     watts: Floats
+    volts: Floats | None = None
+    amperes: Floats | None = None
 
     @property
     def step_s(self) -> float:
@@ -58,9 +62,25 @@ class PowerLog:
 
     @property
     def resolution_w(self) -> float:
-        """The smallest difference between two powers that were shown; 0 if all are equal."""
-        steps = np.diff(np.unique(self.watts))
-        return float(steps.min()) if len(steps) else 0.0
+        """What the smallest difference between two values that were shown makes of the power.
+
+        Products of volts and amperes lie far closer together than the meter tells powers apart.
+        """
+        if self.volts is None or self.amperes is None:
+            return max(_LEAST_W, _step(self.watts))
+        volts, amperes = (float(np.abs(x).max()) for x in (self.volts, self.amperes))
+        return max(_LEAST_W, volts * _step(self.amperes) + amperes * _step(self.volts))
+
+    @property
+    def unchanging(self) -> str:
+        """What is shown all the time, such as `2 W`; empty if something tells of the load.
+
+        A load shows in the amperes: volts that alone change are the supply's.
+        """
+        for values, unit in ((self.watts, "W"), (self.amperes, "A")):
+            if values is not None and not _step(values):
+                return f"{values[0]:g} {unit}"
+        return ""
 
     def inside(self, spans: Iterable[Span]) -> Floats:
         """Return the watts `(k,)` of samples that tell of nothing but the spans.
@@ -85,6 +105,12 @@ class PowerLog:
         for begin, end in spans:
             found |= (self.times >= begin) & (self.times <= end)
         return found
+
+
+def _step(values: Floats) -> float:
+    """Return the smallest difference between two of the values; 0 if all are equal."""
+    steps = np.diff(np.unique(values))
+    return float(steps.min()) if len(steps) else 0.0
 
 
 class Energy(NamedTuple):
@@ -116,8 +142,7 @@ def read_power(path: Path) -> PowerLog:
         raise DataError(
             f"{path} is no power meter's log: {error}", expected=f"a CSV with the columns {COLUMNS}"
         ) from error
-    times, watts = np.array(samples).T
-    return PowerLog(path.name, times, watts)
+    return PowerLog(path.name, *np.array(samples).T)
 
 
 def _lines(file: Iterable[str]) -> Iterator[str]:
@@ -127,14 +152,14 @@ def _lines(file: Iterable[str]) -> Iterator[str]:
         yield line
 
 
-def _samples(rows: Iterable[Sequence[str]]) -> list[tuple[float, float]]:
+def _samples(rows: Iterable[Sequence[str]]) -> list[tuple[float, ...]]:
     lines = iter(rows)
     head = [name.strip().lower() for name in next(lines, [])]
     wanted = {name: head.index(name) for name in ("time", "watts", "volts", "amperes")
               if name in head}  # fmt: skip
     if "time" not in wanted or not ("watts" in wanted or {"volts", "amperes"} <= set(wanted)):
         raise ValueError("it lacks a column")
-    found: list[tuple[float, float]] = []
+    found: list[tuple[float, ...]] = []
     for number, row in enumerate(lines, 2):
         if not row:
             continue
@@ -152,15 +177,15 @@ def _samples(rows: Iterable[Sequence[str]]) -> list[tuple[float, float]]:
     return found
 
 
-def _sample(cells: Mapping[str, str]) -> tuple[float, float]:
+def _sample(cells: Mapping[str, str]) -> tuple[float, ...]:
+    """Return the seconds and watts, and where there is no column of watts the volts and amperes."""
     seconds = _seconds(cells["time"].strip())
     if not 0 <= seconds <= _MAX_TIME_S:
         raise ValueError("no time in range")
-    if "watts" in cells:
-        watts = _number(cells["watts"])
-    else:
-        watts = _number(cells["volts"]) * _number(cells["amperes"])
-    return seconds, watts if abs(watts) >= _LEAST_W else 0.0
+    columns = ("watts",) if "watts" in cells else ("volts", "amperes")
+    shown = [_number(cells[name]) for name in columns]
+    watts, factors = math.prod(shown), shown if len(shown) > 1 else []
+    return seconds, watts if abs(watts) >= _LEAST_W else 0.0, *factors
 
 
 def _seconds(cell: str) -> float:
@@ -210,8 +235,8 @@ def energy(log: PowerLog, timed: Sequence[Timed], busy: Sequence[Span]) -> Energ
             f"only {len(idle)} samples are from before or after the benchmark, {LEAST_SAMPLES} are "
             "needed for the idle power: let the meter record longer"
         )
-    if not log.resolution_w:
-        return f"the meter shows {active[0]:g} W all the time"
+    if log.unchanging:
+        return f"the meter shows {log.unchanging} all the time"
     each = 1000 * seconds / sum(one.invokes for one in timed)
     more, plus_minus = _difference(active, idle, log.resolution_w)
     powers = float(active.mean()), float(idle.mean())
