@@ -20,6 +20,7 @@ from bloodedge.benchmarks.robustness.corruptions import (
     Corruption,
     corrupted,
     disc,
+    without_effect,
 )
 from bloodedge.benchmarks.robustness.stage import RobustnessConfig
 from bloodedge.benchmarks.robustness.summary import ALL, accuracies, summary
@@ -139,6 +140,17 @@ def test_blur_shrinks_with_the_side_of_the_image() -> None:
     point[0, 32, 32] = 255
     expected = np.pad(255 * disc(6 * 64 / 224), (30, 29))[..., None].repeat(3, axis=-1)
     np.testing.assert_allclose(corrupted(point, BY_NAME["blur"], 5)[0], expected, atol=0.5 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "idle"),
+    [(64, {}), (28, {"blur": [1, 2, 3]}), (16, {"blur": [1, 2, 3, 4, 5], "shift": [1]})],
+)
+def test_strengths_that_change_nothing_of_a_small_image_are_known(
+    size: int, idle: dict[str, list[int]]
+) -> None:
+    found = {c.name: without_effect(c, 5, size) for c in CORRUPTIONS}
+    assert {name: strengths for name, strengths in found.items() if strengths} == idle
 
 
 def test_jpeg_leaves_colours_where_they_are() -> None:
@@ -281,6 +293,10 @@ def test_every_file_is_written_and_says_what_it_is(
     assert rows[1:] == [[str(cell) for cell in row] for row in table_rows(found)]
     assert len(rows) == 1 + 2 * (1 + 2 * len(CORRUPTIONS))
     assert f"{1 + 2 * len(CORRUPTIONS)}/{1 + 2 * len(CORRUPTIONS)} shift-2: one " in said.err
+    # The images are small.
+    idle = "mages of 16 pixels a side are as they were at strength 1, 2, and in the means"
+    assert f"blur: i{idle}\n" in said.err
+    assert f"\nI{idle}.\n" in said.out
 
 
 @pytest.mark.usefixtures("undrawn")

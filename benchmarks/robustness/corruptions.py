@@ -85,6 +85,16 @@ def corrupted(images: Images, corruption: Corruption, strength: int, seed: int =
     return out
 
 
+def without_effect(corruption: Corruption, strengths: int, size: int) -> list[int]:
+    """Return the strengths, of the first so many, that change no image of that side.
+
+    What is far less than a pixel of a small image is nothing.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+    wanted = range(1, strengths + 1)
+    return [s for s in wanted if np.array_equal(corrupted(noise, corruption, s), noise)]
+
+
 def _stain(image: Image, value: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Multiply the density of each stain, as training's augmentation does, by 1 + value * u."""
     from bloodedge.train.augment_ops import STAINS

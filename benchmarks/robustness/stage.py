@@ -12,10 +12,11 @@ from bloodedge.benchmarks.open_models import open_models
 from bloodedge.benchmarks.recorded import record
 from bloodedge.benchmarks.robustness import COMMAND
 from bloodedge.benchmarks.robustness.cells import answers, conditions
-from bloodedge.benchmarks.robustness.corruptions import CORRUPTIONS, STRENGTHS
+from bloodedge.benchmarks.robustness.corruptions import CORRUPTIONS, STRENGTHS, without_effect
 from bloodedge.benchmarks.robustness.figure import draw
 from bloodedge.benchmarks.robustness.summary import Hits, accuracies, summary
-from bloodedge.benchmarks.robustness.text import HEADER, render, table_rows
+from bloodedge.benchmarks.robustness.text import HEADER, idle_strengths, render, table_rows
+from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.sources import load_data
 from bloodedge.deploy.evaluate import file_entry
@@ -87,6 +88,10 @@ def robustness(config: RobustnessConfig) -> Mapping[str, Any]:
     data = load_data(config.data, size=config.size)
     models = open_models(config.models, data)
     wanted = conditions(CORRUPTIONS, config.strengths)
+    idle = {c.name: without_effect(c, config.strengths, data.size) for c in CORRUPTIONS}
+    for name, strengths in idle.items():
+        if strengths:
+            say(f"{name}: {idle_strengths(strengths, data.size)}")
     labels = data[config.split].labels
     hits: Hits = {name: {} for name in models}
     asked = answers(
@@ -101,7 +106,7 @@ def robustness(config: RobustnessConfig) -> Mapping[str, Any]:
     for condition, predicted in asked:
         for name, classes in predicted.items():
             hits[name][condition.name] = classes == labels
-    found = _found(config, data, models, hits)
+    found = _found(config, data, models, hits, idle)
     write_csv(config.out / f"{STEM}.csv", HEADER, table_rows(found))
     draw(found, config.out / f"{STEM}.png")
     record(config.out, STEM, found, render)
@@ -109,7 +114,11 @@ def robustness(config: RobustnessConfig) -> Mapping[str, Any]:
 
 
 def _found(
-    config: RobustnessConfig, data: Dataset, models: Mapping[str, LoadedModel], hits: Hits
+    config: RobustnessConfig,
+    data: Dataset,
+    models: Mapping[str, LoadedModel],
+    hits: Hits,
+    idle: Mapping[str, list[int]],
 ) -> dict[str, Any]:
     return {
         "schema": "bloodedge-robustness/1",
@@ -125,6 +134,7 @@ def _found(
                 "parameter": c.parameter,
                 "values": list(c.values[: config.strengths]),
                 "source": c.source,
+                **({"without_effect": idle[c.name]} if idle[c.name] else {}),
             }
             for c in CORRUPTIONS
         ],

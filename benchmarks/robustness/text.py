@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bloodedge.benchmarks.robustness.cells import CLEAN
@@ -38,6 +38,17 @@ def table_rows(found: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
                 yield model, file, corruption, strength, value, total, correct, *shares
 
 
+def idle_strengths(strengths: Sequence[int], size: int) -> str:
+    """Say which strengths of a corruption change no image of a side."""
+    named = ", ".join(map(str, strengths))
+    return f"images of {size} pixels a side are as they were at strength {named}, and in the means"
+
+
+def _note(corruption: Mapping[str, Any], size: int) -> list[str]:
+    idle = corruption.get("without_effect")
+    return ["", f"{idle_strengths(idle, size).capitalize()}."] if idle else []
+
+
 def render(found: Mapping[str, Any]) -> str:
     """Return the recorded JSON as Markdown."""
     data, first = found["data"], next(iter(found["models"]))
@@ -71,6 +82,7 @@ def render(found: Mapping[str, Any]) -> str:
             f"## {c['name']}",
             "",
             f"{values}: {c['parameter']} ({c['source']}).",
+            *_note(c, data["size"]),
             "",
             f"| model | mean | worst | drop | mean against `{first}` | drop against it |",
             "| --- | --- | --- | --- | --- | --- |",
