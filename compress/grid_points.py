@@ -32,8 +32,18 @@ _TIES: dict[str, Ties] = {
     **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "Mean", "Sum"), "even"),
 }
 _TAKES_RELU = {"Add", "Subtract", "Multiply"}
+_SCALES_PIXELS = {*_TAKES_RELU, "Divide", "TrueDivide", "Normalization", "Rescaling"}
 # These become a chain of several int8 steps, whose own roundings are not simulated.
 _INSIDE = {
+    **dict.fromkeys(
+        ("GroupNormalization", "Normalization", "RMSNormalization", "UnitNormalization"),
+        "the steps inside the normalization are not rounded",
+    ),
+    **dict.fromkeys(("Rsqrt", "Sqrt"), "a root becomes several int8 steps"),
+    **dict.fromkeys(
+        ("Clip", "Maximum", "Minimum"),
+        "what a minimum or maximum takes is rounded to the grid of what it gives",
+    ),
     "MultiHeadAttention": "the products inside attention are not rounded",
     "LayerNormalization": "the steps inside layer normalization are not rounded",
     "BatchNormalization": "a batch norm that could not be folded becomes two int8 steps",
@@ -103,8 +113,12 @@ def _not_simulated(graph: Graph, call: Call, unscaled: Mapping[str, str]) -> str
         return "silu becomes a sigmoid and a product, which are not rounded apart"
     if kind == "Concatenate" and any(_activation(maker) in FIXED for maker in makers):
         return "a value with a grid of its own is rounded anew in the concatenation"
-    if kind == "Rescaling" and makers and call.name not in unscaled.values():
+    if kind == "ReLU" and call.operation.threshold:
+        return "a ReLU with a threshold becomes several int8 steps"
+    if kind == "Rescaling" and makers:
         return "a scaling inside the net becomes a part of the step before it"
+    if call.name not in unscaled.values() and _is_folded_scaling(graph, call):
+        return "only a Rescaling by one factor and offset is simulated as the file scales pixels"
     return _INSIDE.get(kind, "")
 
 
@@ -136,11 +150,23 @@ def _fused_into(graph: Graph, call: Call) -> str:
     taker = graph.sole_taker(call)
     if taker is None:
         return ""
-    layer = is_foldable(call.operation)
-    constant = type(taker.operation).__name__ in _TAKES_RELU and len(taker.inputs) == 1
+    layer = _is_layer_step(graph, call)
     takes_relu = layer or type(call.operation).__name__ in _TAKES_RELU
     is_relu = _activation(taker) in ("relu", "relu6")
-    return taker.name if (takes_relu and is_relu) or (layer and constant) else ""
+    return taker.name if (takes_relu and is_relu) or (layer and _has_constant(taker)) else ""
+
+
+def _is_layer_step(graph: Graph, call: Call) -> bool:
+    """Whether a call is a convolution or dense layer, or constants that one takes up."""
+    if is_foldable(call.operation):
+        return True
+    maker = graph.maker(call.inputs[0]) if _has_constant(call) else None
+    return maker is not None and graph.sole_taker(maker) is call and _is_layer_step(graph, maker)
+
+
+def _has_constant(call: Call) -> bool:
+    """Whether a call adds a constant to a tensor, or multiplies it by one."""
+    return type(call.operation).__name__ in _TAKES_RELU and len(call.inputs) == 1
 
 
 def _activation(call: Call) -> str:
@@ -158,7 +184,7 @@ def _activation(call: Call) -> str:
 
 
 def _unscaled(graph: Graph) -> dict[str, str]:
-    """Return the scalings that the convolution after them takes up: one that pads nothing."""
+    """Return the scalings of pixels that the convolution after them takes up."""
     import keras
 
     found = {}
@@ -166,10 +192,31 @@ def _unscaled(graph: Graph) -> dict[str, str]:
         taker = graph.sole_taker(call)
         if (
             isinstance(call.operation, keras.layers.Rescaling)
+            and _is_of_pixels(graph, call)
+            and isinstance(call.operation.scale, int | float)
             and isinstance(call.operation.offset, int | float)
             and taker
-            and type(taker.operation) is keras.layers.Conv2D
-            and taker.operation.padding == "valid"
+            and _pads_nothing(taker)
+            and type(taker.operation) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
         ):
             found[taker.name] = call.name
     return found
+
+
+def _is_folded_scaling(graph: Graph, call: Call) -> bool:
+    """Whether a call scales pixels, as one of several steps maybe, before a layer takes it up."""
+    taker: Call | None = call
+    while taker and type(taker.operation).__name__ in _SCALES_PIXELS and len(taker.inputs) == 1:
+        taker = graph.sole_taker(taker)
+    if taker is None or taker is call:
+        return False
+    return _pads_nothing(taker) and _is_of_pixels(graph, call)
+
+
+def _is_of_pixels(graph: Graph, call: Call) -> bool:
+    return len(call.inputs) == 1 and graph.maker(call.inputs[0]) is None
+
+
+def _pads_nothing(call: Call) -> bool:
+    """Whether it is a layer that reads only what is there: zeros around scaled pixels differ."""
+    return is_foldable(call.operation) and getattr(call.operation, "padding", "valid") == "valid"

@@ -60,7 +60,9 @@ def rounding_layers() -> tuple[Any, Any]:
             shift = None
             if self.offset:
                 inputs = (inputs[0] - self.offset,)
-                shift = self.offset * ops.sum(values[0], axis=(0, 1, 2))
+                depthwise = isinstance(self.inner, keras.layers.DepthwiseConv2D)
+                summed = ops.sum(values[0], axis=(0, 1) if depthwise else (0, 1, 2))
+                shift = self.offset * ops.reshape(summed, (-1,))
             for place, axes in self.kernels.items():
                 plain = values[place]
                 values[place] = self.choose(plain, fake_quant_weights(plain, axes))

@@ -152,7 +152,8 @@ def test_simulation_and_int8_file_agree_on_blocks_of_mobilenet_v2():
     check_agreement(model)
 
 
-def check_agreement(model: Any) -> None:
+def three_answers(model: Any) -> tuple[Any, Any, Any, float]:
+    """Return the logits of the simulation, of the float model and of its int8 file, and a step."""
     folded = fold(model)
     twin = Simulation(folded)
     x = images(48)
@@ -161,6 +162,11 @@ def check_agreement(model: Any) -> None:
     simulated, plain = (
         np.asarray(m.predict_on_batch(x.astype("f4"))) for m in (twin.net, folded.model)
     )
+    return simulated, plain, found, step
+
+
+def check_agreement(model: Any) -> None:
+    simulated, plain, found, step = three_answers(model)
     error, whole = np.abs(simulated - found), np.abs(plain - found)
     # The file rounds biases as well and rescales in fixed point, which moves a value in 300.
     assert error.mean() < 0.3 * whole.mean()
@@ -325,6 +331,79 @@ def test_what_is_not_simulated_is_listed_with_the_reason():
     assert "normalization" in twin.partly["norm"]
     assert {"block1_mlp1", "block12_mlp2", "logits"} <= set(twin.layers)
     assert np.isfinite(twin.net.predict_on_batch(np.zeros((1, 16, 16, 3), "f4"))).all()
+
+
+def listed(*steps: Any) -> dict[str, str]:
+    """Return the first word of why each step is not simulated, behind a convolution of pixels."""
+    import keras
+
+    layers = keras.layers
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(4, 3, name="stem")(layers.Rescaling(1 / 255)(image))
+    for step in steps:
+        x = step(x)
+    x = layers.Conv2D(4, 3, name="last")(x)
+    x = layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D(name="mean")(x))
+    return {
+        name: reason.split()[0]
+        for name, reason in Simulation(fold(keras.Model(image, x))).partly.items()
+    }
+
+
+def test_steps_without_a_rule_of_their_own_are_listed():
+    from keras import layers, ops
+
+    assert listed(layers.GroupNormalization(2, name="x")) == {"x": "the"}
+    assert listed(layers.Normalization(mean=[0.1] * 4, variance=[2.0] * 4, name="x")) == {
+        "x": "the"
+    }
+    assert listed(layers.ReLU(threshold=0.2, name="x")) == {"x": "a"}
+    assert listed(layers.Rescaling(0.5, name="x")) == {"x": "a"}
+    assert listed(lambda x: layers.Maximum(name="x")([x, layers.Conv2D(4, 1)(x)])) == {"x": "what"}
+    assert set(listed(lambda x: ops.clip(x, 0, 1)).values()) == {"what"}
+    assert set(listed(ops.sqrt).values()) == {"a"}
+    for plain in (layers.ReLU(), layers.ReLU(6.0), layers.ELU(), layers.MaxPooling2D(2)):
+        assert listed(plain) == {}
+
+
+def scaled(how: str) -> Any:
+    import keras
+
+    layers = keras.layers
+    image = keras.Input((SIZE, SIZE, 3))
+    if how == "depthwise":
+        x = layers.Rescaling(1 / 127.5, offset=-1.0)(image)
+        x = layers.DepthwiseConv2D(3, depth_multiplier=2, name="stem")(x)
+    elif how == "constants":
+        x = layers.Conv2D(6, 3, name="stem")(layers.Rescaling(1 / 255)(image)) * 0.5 + 0.25
+    elif how == "operations":
+        x = layers.Conv2D(6, 3, name="stem")(image / 127.5 - 1)
+    else:
+        each = layers.Rescaling([1 / 58, 1 / 57, 1 / 59], offset=[-2.1, -2.0, -1.8])
+        x = layers.Conv2D(6, 3, name="stem")(each(image))
+    x = layers.Conv2D(4, 3, activation="relu", name="last")(layers.ReLU()(x))
+    x = layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D(name="mean")(x))
+    return keras.Model(image, x)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("how", ["depthwise", "constants"])
+def test_scalings_that_the_converter_folds_are_simulated(how: str):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = scaled(how)
+    assert Simulation(fold(model)).partly == {}
+    simulated, plain, found, step = three_answers(model)
+    error, whole = np.abs(simulated - found), np.abs(plain - found)
+    assert error.mean() < 0.3 * whole.mean()
+    assert error.mean() < 0.1 * step
+
+
+@pytest.mark.parametrize("how", ["operations", "channels"])
+def test_scalings_of_pixels_that_are_not_simulated_are_listed(how: str):
+    (reason,) = set(Simulation(fold(scaled(how))).partly.values())
+    assert reason.startswith("only a Rescaling by one factor")
 
 
 def test_chains_of_steps_and_values_that_are_rounded_anew_are_listed():
