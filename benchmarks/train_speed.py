@@ -4,8 +4,9 @@
         [--backend B] [--precision P] [--our-precision P]
 
 For each model, in turns, images a second of: Keras' `fit` on tf.data with the same augmentation by
-tf.image, image by image; our loop; the same with `--devices all`, on a CPU with TensorFlow; and
-`fit` on one constant batch, whose input costs nothing. The last column is the arithmetic of our
+tf.image, image by image; our loop; the same with `--devices all`, on a CPU with TensorFlow or
+several devices with JAX; and `fit` on one constant batch, whose input costs nothing, with as many
+steps a dispatch as ours. The last column is the arithmetic of our
 loop in percent of a large matrix product's. `--our-precision` changes our loop alone: Keras' is
 float32 unless one asks for another.
 """
@@ -31,7 +32,7 @@ import numpy as np
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.data.dataset import Split
-from bloodedge.hardware import usable_cores
+from bloodedge.hardware import describe_devices, usable_cores
 from bloodedge.train.augment import AugmentConfig
 from bloodedge.train.config import PRECISIONS, FitConfig
 from bloodedge.train.cost import STEP_OVER_FORWARD, count_macs
@@ -42,6 +43,7 @@ from bloodedge.train.device import (
     spread_over,
     use_jit,
 )
+from bloodedge.train.dispatch import scanning, steps_per_dispatch
 from bloodedge.train.feed import without_tuner
 from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.targets import HardLabels
@@ -79,6 +81,27 @@ def _serve(model: str, images: int, batch: int, kind: str, asked: Any) -> None:
         asked.recv()
         epoch()
         asked.send(True)
+
+
+@contextmanager
+def spread_epoch(model: str, images: int, batch: int, kind: str) -> Iterator[Epoch]:
+    """Yield the same on JAX, in this process: a second one finds the devices' memory taken."""
+    import keras
+
+    spread_over("all", batch)
+    everywhere = keras.distribution.distribution()
+    with precision(kind):
+        net = build(ModelConfig(model, CLASSES, SIDE))
+    on_all = our_epoch(net, random_split(images), batch)
+    # What else is measured runs on one.
+    spread_over("1", batch)
+    keras.distribution.set_distribution(None)
+
+    def epoch() -> None:
+        with everywhere.scope():
+            on_all()
+
+    yield epoch
 
 
 @contextmanager
@@ -127,28 +150,45 @@ def tf_data_epoch(net: Any, split: Split, batch: int) -> Epoch:
 
 
 def constant_epoch(net: Any, split: Split, batch: int) -> Epoch:
-    """Return as many steps of `fit` on one batch that is ready."""
+    """Return as many steps of `fit` on one batch that is ready, as many a dispatch as ours."""
     import keras
 
     images, labels = split.images[:batch].astype(np.float32), split.labels[:batch]
     steps = len(split) // batch
-    _compile(net)
+    macs = STEP_OVER_FORWARD * batch * count_macs(net, images.shape[1:])
+    together = steps_per_dispatch(steps, macs)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         # A generator would copy the batch at every step.
         data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
         data = without_tuner(data)
+        _compile(net, together)
         return lambda: net.fit(data, verbose=0)
-    ready = (keras.ops.convert_to_tensor(images), keras.ops.convert_to_tensor(labels))
-    return lambda: net.fit((ready for _ in range(steps)), steps_per_epoch=steps, verbose=0)
+    if together > 1:
+        # As in our loop: Keras' own way is still one dispatch a step on JAX.
+        net = scanning(keras.Model, batch)(net.inputs, net.outputs)
+    _compile(net)
+
+    def ready(count: int) -> tuple[Any, Any]:
+        pixels, truth = np.repeat(images, count, axis=0), np.repeat(labels, count, axis=0)
+        return keras.ops.convert_to_tensor(pixels), keras.ops.convert_to_tensor(truth)
+
+    whole, left = divmod(steps, together)
+    feed = [ready(together)] * whole + ([ready(left)] if left else [])
+    return lambda: net.fit((rows for rows in feed), steps_per_epoch=len(feed), verbose=0)
 
 
-def _compile(net: Any) -> None:
+def _compile(net: Any, together: int = 1) -> None:
     import keras
 
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    net.compile(keras.optimizers.AdamW(1e-3), loss, metrics=["accuracy"], jit_compile=use_jit())
+    net.compile(
+        keras.optimizers.AdamW(1e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=use_jit(),
+        steps_per_execution=together,
+    )
 
 
 def seconds_of(epoch: Epoch) -> float:
@@ -178,6 +218,8 @@ def gemm_macs_per_second(kind: str) -> float:
 
 def compare(name: str, batch: int, seconds: float, kind: str, ours: str, peak: float) -> str:
     """Measure one model, our loop in a precision of its own, and return a row of the table."""
+    import keras
+
     config = ModelConfig(name, CLASSES, SIDE)
 
     def fresh(its: str) -> Any:
@@ -195,19 +237,27 @@ def compare(name: str, batch: int, seconds: float, kind: str, ours: str, peak: f
         kinds = {label: ours if label == "ours" else kind for label in makers}
         epochs = {label: make(fresh(kinds[label]), split, batch) for label, make in makers.items()}
         if can_share(batch):
-            worker = shared_epoch(name, len(split), batch, ours)
-            epochs["shared"] = stack.enter_context(worker)
+            share = shared_epoch if keras.backend.backend() == "tensorflow" else spread_epoch
+            epochs["shared"] = stack.enter_context(share(name, len(split), batch, ours))
         taken = in_turns(epochs)
     rate = {label: len(split) / median(times) for label, times in taken.items()}
     return row(name, rate, count_macs(fresh(kind), (SIDE, SIDE, 3)), peak)
 
 
-def can_share(batch: int) -> bool:
-    """Return whether `--devices all` means the cores here, and they can share a batch."""
+def all_devices() -> int:
+    """Return how many devices `--devices all` means: with TensorFlow on a CPU, its cores."""
     import keras
 
-    on_cpu = keras.backend.backend() == "tensorflow" and not has_accelerator()
-    return on_cpu and usable_cores() > 1 and batch % usable_cores() == 0
+    if keras.backend.backend() == "jax":
+        return len(keras.distribution.list_devices())
+    on_cores = keras.backend.backend() == "tensorflow" and not has_accelerator()
+    return usable_cores() if on_cores else 1
+
+
+def can_share(batch: int) -> bool:
+    """Return whether `--devices all` means several here, and they can share a batch."""
+    count = all_devices()
+    return count > 1 and batch % count == 0
 
 
 def in_turns(epochs: dict[str, Epoch]) -> dict[str, list[float]]:
@@ -259,7 +309,8 @@ def main() -> None:
     ours = resolve_precision(args.our_precision or args.precision)
     peak = gemm_macs_per_second(ours)
     print(
-        f"{keras.backend.backend()}, {kind}, ours {ours}, batch {args.batch}; "
+        f"{keras.backend.backend()} on {describe_devices()['device']}, all devices: "
+        f"{all_devices()}; {kind}, ours {ours}, batch {args.batch}; "
         f"a large matrix product: {peak / 1e9:,.0f} GMAC/s\n\n"
         "| model | MACs | tf.data, images/s | ours | ratio | ours, all devices | ratio "
         "| constant | ours to it | of peak |\n"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import util
 from types import ModuleType
 
@@ -12,6 +15,13 @@ from bloodedge.hardware import usable_cores
 from bloodedge.quiet import quiet
 
 BACKENDS = ("tensorflow", "jax", "torch")
+# Where JAX says which devices it does without.
+_JAX_DEVICES_LOG = "jax._src.xla_bridge"
+
+
+def is_installed(name: str) -> bool:
+    """Return whether a backend is there, without importing it."""
+    return util.find_spec(name) is not None
 
 
 def check_backend(name: str | None = None) -> str:
@@ -23,13 +33,15 @@ def check_backend(name: str | None = None) -> str:
     name = name or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in BACKENDS:
         raise ConfigError(f"unknown backend {name!r}", expected=", ".join(BACKENDS))
-    if util.find_spec(name) is None:
+    if not is_installed(name):
         raise ConfigError(f"the backend {name} is not installed", fix=f"pip install {name}")
     return name
 
 
 def use_backend(name: str | None = None, *, side_by_side: bool = False) -> ModuleType:
     """Import Keras on a backend and return it.
+
+    What JAX warns of where it starts its devices, such as a GPU that it cannot use, goes to stderr.
 
     Args:
         name: one of `BACKENDS`; without it `KERAS_BACKEND`, else TensorFlow.
@@ -52,7 +64,7 @@ def use_backend(name: str | None = None, *, side_by_side: bool = False) -> Modul
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(usable_cores()))
     loaded = sys.modules.get("keras")
     try:
-        with quiet():
+        with _device_warnings() as said, quiet():
             import keras
 
             # The first operation starts the devices, which logs as much as the import.
@@ -68,5 +80,36 @@ def use_backend(name: str | None = None, *, side_by_side: bool = False) -> Modul
             f"Keras already runs on {keras.backend.backend()}, not on {name}",
             fix="start a new process to change the backend",
         )
+    for text in said:
+        # From every host: another may lack another device.
+        print(_in_one_line(text), file=sys.stderr, flush=True)
     module: ModuleType = keras
     return module
+
+
+@contextmanager
+def _device_warnings() -> Iterator[list[str]]:
+    """Yield a list that gets what JAX's start of its devices logs inside, from warnings upwards."""
+    said: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            cause = record.exc_info[1] if record.exc_info else None
+            said.append(f"{record.getMessage()}: {cause}" if cause else record.getMessage())
+
+    handler = Collector(logging.WARNING)
+    logger = logging.getLogger(_JAX_DEVICES_LOG)
+    logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+
+
+def _in_one_line(warning: str) -> str:
+    text = " ".join(warning.split()).rstrip(".")
+    package = "jax[tpu]" if "TPU" in text else "jax[cuda12]"
+    return (
+        f'JAX: {text}; to mend it: pip install "{package}" and a driver that is new enough for it, '
+        "or set JAX_PLATFORMS=cpu to do without"
+    )

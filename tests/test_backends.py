@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import signal
 import socket
@@ -16,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bloodedge import backend as starting
 from bloodedge.backend import use_backend
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError
 from bloodedge.hardware import usable_cores
+from bloodedge.train import stage
 from bloodedge.train.checkpoint import FILES
 
 COMMAND = "train --model cnn_se --width 0.25 --epochs 3 --batch 16 --data colours.npz"
@@ -204,3 +207,66 @@ def test_a_backend_that_cannot_be_loaded_is_one_line(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "keras", None)
     with pytest.raises(ConfigError, match=r"^tensorflow cannot be loaded: .*install tensorflow"):
         use_backend("tensorflow")
+
+
+# ---- which devices ----
+
+
+def on_jax(code: str, *, devices: int = 1, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python where JAX finds so many CPU devices, and looks for others unless told not to."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    usual = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**usual, "XLA_FLAGS": flags, "CUDA_VISIBLE_DEVICES": "", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@needs_jax
+def test_a_gpu_that_jax_cannot_use_is_one_line_and_only_once():
+    code = (
+        "from jax._src import hardware_utils\n"
+        "hardware_utils.has_visible_nvidia_gpu = lambda: True\n"
+        "from bloodedge.backend import use_backend\n"
+        "use_backend('jax'); use_backend('jax')\n"
+    )
+    (said,) = on_jax(code).stderr.splitlines()
+    assert said.startswith("JAX: ")
+    assert 'to mend it: pip install "jax[cuda12]"' in said
+    assert on_jax(code, JAX_PLATFORMS="cpu").stderr == ""
+
+
+def test_a_plugin_that_cannot_start_is_said_with_its_cause():
+    with starting._device_warnings() as said:
+        log = logging.getLogger("jax._src.xla_bridge")
+        log.info("started")
+        try:
+            raise RuntimeError("the driver is\ntoo old.")
+        except RuntimeError:
+            log.exception("cannot call %s", "cuda.initialize()")
+    assert said == ["cannot call cuda.initialize(): the driver is\ntoo old."]
+    line = starting._in_one_line(said[0])
+    assert line.startswith("JAX: cannot call cuda.initialize(): the driver is too old; to mend it:")
+    assert '"jax[tpu]"' in starting._in_one_line("A Google TPU may be present")
+
+
+@needs_jax
+def test_a_run_says_and_records_what_it_is_computed_on():
+    words = [*COMMAND.split(), "--backend", "jax", "--devices", "all", "--epochs", "1"]
+    code = f"import sys; sys.argv[1:] = {[*words, '--name', 'four']}\n"
+    said = on_jax(f"{code}from bloodedge.cli import main; main()", devices=4).stderr
+    assert "on jax, 4 x cpu, in float32" in said
+    manifest = json.loads((Path(os.environ["BLOODEDGE_RUNS"]) / "four/manifest.json").read_text())
+    assert {"device": "cpu", "devices": 4}.items() <= manifest["hardware"].items()
+    # What is compared when a run is continued, or used as it is, does not name them.
+    assert not {"device", "devices"} & manifest["config"].keys()
+
+
+def test_devices_are_named_as_people_know_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stage, "describe_devices", lambda: {"device": "cpu", "devices": 1})
+    assert stage._devices() == "cpu"
+    monkeypatch.setattr(stage, "describe_devices", lambda: {"device": "NVIDIA H200", "devices": 4})
+    assert stage._devices() == "4 x NVIDIA H200"

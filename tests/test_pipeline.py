@@ -330,6 +330,47 @@ def test_another_backend_trains_and_leaves_the_files_to_tensorflow(
     ]
 
 
+@pytest.fixture
+def no_tensorflow(monkeypatch: pytest.MonkeyPatch, colours: Dataset) -> list[str]:
+    """Make it missing, and return a list that gets the prefix of what is trained."""
+    trained: list[str] = []
+    monkeypatch.setattr("bloodedge.backend.is_installed", lambda name: name != "tensorflow")
+    monkeypatch.setattr("bloodedge.cli.starting.start_training", lambda *a, **k: colours)
+    monkeypatch.setattr(
+        "bloodedge.deploy.pipeline.stage.train_all",
+        lambda preset, data, force: trained.append(preset.prefix),
+    )
+    return trained
+
+
+def test_without_tensorflow_the_rest_is_left_to_where_it_is(no_tensorflow: list[str]):
+    words = ["--preset", "quick", "--backend", "jax", "--data", "a b", "--name", "own"]
+    done = RUNNER.invoke(app, ["pipeline", *words])
+    assert no_tensorflow == ["own-"]
+    assert isinstance(done.exception, ConfigError)
+    there = "bloodedge pipeline --preset=quick '--data=a b' --name=own --backend=tensorflow"
+    assert str(done.exception).endswith(f"copy {runs_root()} to where it is, and then: {there}")
+
+
+@pytest.mark.parametrize("devices", ["1", "all"])
+def test_a_dry_run_says_what_is_left_without_tensorflow(
+    devices: str, no_tensorflow: list[str], tmp_path: Path, colours: Dataset
+):
+    words = ["--preset", "quick", "--backend", "jax", "--dry-run", "--devices", devices]
+    done = RUNNER.invoke(app, ["pipeline", *words, "--data", npz(tmp_path / "c.npz", colours)])
+    assert done.exit_code == 0, done.output
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("tensorflow is not installed: here the models are trained")
+    assert last.endswith("--backend=tensorflow")
+    assert no_tensorflow == []
+
+
+def test_another_backend_that_is_missing_too_trains_nothing(no_tensorflow: list[str]):
+    done = RUNNER.invoke(app, ["pipeline", "--preset", "quick", "--backend", "tensorflow"])
+    assert str(done.exception).startswith("the backend tensorflow is not installed")
+    assert no_tensorflow == []
+
+
 def test_a_dry_run_compares_how_many_devices_share_a_batch(
     monkeypatch: pytest.MonkeyPatch, colours: Dataset
 ):

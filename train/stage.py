@@ -13,6 +13,7 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.data.names import check_names
 from bloodedge.errors import ModelError
 from bloodedge.figures import can_draw, confusion_figure, learning_curves
+from bloodedge.hardware import describe_devices, describe_hardware
 from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.references import ModelReference, find_keras
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_resumable
@@ -128,7 +129,7 @@ def fit_run(what: Fitted, data: Dataset, run: RunFolder) -> Run:
     say(
         f"{run.name}: {what.model.name}, {model.count_params():,} parameters, "
         f"{len(data['train']):,} images of {data.title}, "
-        f"on {keras.backend.backend()} in {half}"
+        f"on {keras.backend.backend()}, {_devices()}, in {half}"
     )
     result = fit(
         model,
@@ -167,9 +168,17 @@ def commit_run(what: Fitted, model: Any, result: FitResult, data: Dataset, run: 
             seed=what.fit.seed,
             duration_s=result.seconds,
             resumed=result.resumed,
+            # Of the last session: another one may have had others.
+            hardware={**describe_hardware(), **describe_devices()},
         ),
         scratch=checkpoint.FILES,
     )
+
+
+def _devices() -> str:
+    """Return what Keras computes on, in words: `cpu`, `4 x NVIDIA H200`."""
+    found = describe_devices()
+    return found["device"] if found["devices"] == 1 else f"{found['devices']} x {found['device']}"
 
 
 def _start_from(model: Any, reference: ModelReference, data: Dataset) -> None:

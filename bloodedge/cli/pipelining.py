@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bloodedge.compress.chain.run import Planned
+    from bloodedge.data.dataset import Dataset
     from bloodedge.deploy.pipeline.presets import Preset
+    from bloodedge.errors import ConfigError
 
 _NEEDS = "tensorflow"
 
@@ -46,34 +49,61 @@ def pipeline(
     """Make trained, verified and evaluated models from the data alone.
 
     The same command continues where it stopped: finished runs are used, interrupted ones continued.
+
+    Without TensorFlow another backend trains what is to be trained. The command then fails (exit
+    code 1), since the files are not there yet, and says how to go on where TensorFlow is.
     """
-    from bloodedge.backend import check_backend
+    from bloodedge.backend import check_backend, is_installed
     from bloodedge.cli.starting import start_training
+    from bloodedge.console import say
     from bloodedge.data.sources import load_data
     from bloodedge.deploy.pipeline.presets import find_preset
     from bloodedge.deploy.pipeline.stage import finish_all, plan, train_all
     from bloodedge.train.config import FitConfig
 
     wanted = find_preset(preset).changed(name=name, seeds=seeds)
+    asked = {"--preset": preset, "--data": data, "--size": size, "--seeds": seeds, "--name": name}
+    words = [f"{option}={value}" for option, value in asked.items() if value is not None]
+    words += ["--force"] if force else []
+    missing = None if is_installed(_NEEDS) else _unfinished(words)
+
+    def show(images: Dataset) -> None:
+        print_timed(plan(wanted, images))
+        if missing:
+            print(missing)
+
     if dry_run and devices == "1":
-        print_timed(plan(wanted, load_data(data, size=size)))
+        show(load_data(data, size=size))
         return
     chosen = check_backend(backend)
-    # What follows training would otherwise fail after hours.
-    check_backend(_NEEDS)
     images = start_training(data, size=size, backend=chosen, devices=devices, batch=FitConfig.batch)
     if dry_run:
         # How many devices share a batch is known now, and compared with finished runs.
-        print_timed(plan(wanted, images))
+        show(images)
         return
+    if missing:
+        # Now as well, since training takes hours.
+        say(str(missing))
+        train_all(wanted, images, force=force)
+        raise missing
     if chosen == _NEEDS:
         finish_all(wanted, images, force=force)
         print_scores(wanted, images.title)
         return
     train_all(wanted, images, force=force)
-    asked = {"--preset": preset, "--data": data, "--size": size, "--seeds": seeds, "--name": name}
-    words = [f"{option}={value}" for option, value in asked.items() if value is not None]
-    _finish_elsewhere([*words, "--force"] if force else words)
+    _finish_elsewhere(words)
+
+
+def _unfinished(words: Sequence[str]) -> ConfigError:
+    """Return what to say where the backend that the steps after training need is missing."""
+    from bloodedge.errors import ConfigError
+    from bloodedge.runs import runs_root
+
+    command = shlex.join(["bloodedge", "pipeline", *words, f"--backend={_NEEDS}"])
+    return ConfigError(
+        f"{_NEEDS} is not installed: here the models are trained, but neither exported nor tested",
+        fix=f"pip install {_NEEDS}, or copy {runs_root()} to where it is, and then: {command}",
+    )
 
 
 def _finish_elsewhere(words: Sequence[str]) -> None:
