@@ -254,6 +254,7 @@ def test_a_plugin_that_cannot_start_is_said_with_its_cause():
 
 
 @needs_jax
+@pytest.mark.slow
 def test_a_run_says_and_records_what_it_is_computed_on():
     words = [*COMMAND.split(), "--backend", "jax", "--devices", "all", "--epochs", "1"]
     code = f"import sys; sys.argv[1:] = {[*words, '--name', 'four']}\n"

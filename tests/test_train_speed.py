@@ -58,6 +58,7 @@ def test_the_constant_batch_has_as_many_steps_a_dispatch_as_ours():
 
 
 @needs_jax
+@pytest.mark.slow
 def test_several_steps_a_dispatch_on_jax_learn_what_single_ones_do():
     on_jax("""
 (first, single), (same, several) = trained(1), trained(4)
@@ -69,6 +70,7 @@ assert max(moved) > 5e-3 > 5e-4 > max(apart), (max(moved), max(apart))
 
 
 @needs_jax
+@pytest.mark.slow
 def test_all_devices_of_jax_are_measured_and_the_others_run_on_one():
     on_jax(f"""
 seen = []
