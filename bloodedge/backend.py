@@ -74,7 +74,15 @@ def use_backend(name: str | None = None, *, side_by_side: bool = False) -> Modul
             f"{name} cannot be loaded: {str(error) or 'no memory is left'}",
             fix=f"free memory, or install {name} again",
         ) from error
-
+    # What JAX raises where the platform that is asked for is not there.
+    except (AssertionError, RuntimeError) as error:
+        asked = os.environ.get("JAX_PLATFORMS")
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(
+            f"{name} could not start its devices{f' (JAX_PLATFORMS={asked})' if asked else ''}: "
+            f"{why}",
+            fix="ask for devices that are there, or install what they need",
+        ) from error
     if loaded is not None and keras.backend.backend() != name:
         raise ConfigError(
             f"Keras already runs on {keras.backend.backend()}, not on {name}",

@@ -34,6 +34,11 @@ def describe_devices() -> dict[str, Any]:
     return {"device": _device_kind(keras.backend.backend()), "devices": count}
 
 
+def describe_keras_hardware() -> dict[str, Any]:
+    """Return `describe_hardware` and `describe_devices` together."""
+    return {**describe_hardware(), **describe_devices()}
+
+
 def _device_kind(backend: str) -> str:
     # Keras has imported the one that it runs on.
     library = sys.modules[backend]

@@ -16,6 +16,7 @@ from bloodedge.console import say
 from bloodedge.data.calibration import calibration_indices
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import ConfigError, check_range
+from bloodedge.hardware import describe_keras_hardware
 from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.references import ModelReference, find_keras
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_resumable
@@ -195,4 +196,5 @@ def _manifest(config: QatConfig, data: Dataset, made: _Made) -> Manifest:
         seed=config.fit.seed,
         duration_s=made.result.seconds,
         resumed=made.result.resumed,
+        hardware=describe_keras_hardware(),
     )

@@ -266,6 +266,19 @@ def test_a_run_says_and_records_what_it_is_computed_on():
     assert not {"device", "devices"} & manifest["config"].keys()
 
 
+@needs_jax
+def test_a_platform_that_is_not_there_is_one_line():
+    code = (
+        "from bloodedge.backend import use_backend\n"
+        "from bloodedge.errors import ConfigError\n"
+        "try: use_backend('jax')\n"
+        "except ConfigError as error: print(error)\n"
+    )
+    said = on_jax(code, JAX_PLATFORMS="cuda").stdout
+    assert said.startswith("jax could not start its devices (JAX_PLATFORMS=cuda): ")
+    assert said.count("\n") == 1
+
+
 def test_devices_are_named_as_people_know_them(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stage, "describe_devices", lambda: {"device": "cpu", "devices": 1})
     assert stage._devices() == "cpu"

@@ -105,6 +105,7 @@ def test_fine_tuning_writes_an_ordinary_model_with_the_figures_of_int8(
     index = manifest["config"]["calibration"]["indices"]
     assert np.bincount(colours["train"].labels[index]).tolist() == [8, 8, 8]
     ranges = twin.observe(colours["train"].images[index])
+    assert {"device": "cpu", "devices": 1}.items() <= manifest["hardware"].items()
     recorded = manifest["config"]["activation_ranges"]
     assert list(ranges) == list(recorded)
     for name, span in ranges.items():

@@ -61,7 +61,16 @@ def test_the_constant_batch_has_as_many_steps_a_dispatch_as_ours():
 @pytest.mark.slow
 def test_several_steps_a_dispatch_on_jax_learn_what_single_ones_do():
     on_jax("""
+dispatches, fit = [], keras.Model.fit
+
+def counted(self, *data, steps_per_epoch, **options):
+    dispatches.append(steps_per_epoch)
+    return fit(self, *data, steps_per_epoch=steps_per_epoch, **options)
+
+keras.Model.fit = counted
 (first, single), (same, several) = trained(1), trained(4)
+# Four steps, four, and the two that are left.
+assert dispatches == [10, 3], dispatches
 moved = [np.abs(a - b).max() for a, b in zip(first, single)]
 apart = [np.abs(a - b).max() for a, b in zip(single, several)]
 assert max(np.abs(a - b).max() for a, b in zip(first, same)) == 0

@@ -13,7 +13,7 @@ from bloodedge.data.dataset import Dataset
 from bloodedge.data.names import check_names
 from bloodedge.errors import ModelError
 from bloodedge.figures import can_draw, confusion_figure, learning_curves
-from bloodedge.hardware import describe_devices, describe_hardware
+from bloodedge.hardware import describe_devices, describe_keras_hardware
 from bloodedge.metrics import classification_metrics, softmax
 from bloodedge.references import ModelReference, find_keras
 from bloodedge.runs import Manifest, Run, RunFolder, check_name, open_resumable
@@ -169,7 +169,7 @@ def commit_run(what: Fitted, model: Any, result: FitResult, data: Dataset, run: 
             duration_s=result.seconds,
             resumed=result.resumed,
             # Of the last session: another one may have had others.
-            hardware={**describe_hardware(), **describe_devices()},
+            hardware=describe_keras_hardware(),
         ),
         scratch=checkpoint.FILES,
     )
