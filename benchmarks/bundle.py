@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tempfile
 import unicodedata
 import zipfile
@@ -39,7 +40,7 @@ from bloodedge.errors import (
 )
 from bloodedge.files import atomic_path, read_json
 from bloodedge.references import ModelReference, find_models
-from bloodedge.swap import end_swap, swap_in
+from bloodedge.swap import end_swap, replaced, swap_in
 from bloodedge.text import some
 
 SCHEMA = "bloodedge-bundle/1"
@@ -124,8 +125,10 @@ class BundleConfig:
         if self.images < 0:
             raise ConfigError(f"--images {self.images}", expected="0 (all) or more")
         check_range("--seed", self.seed, 0, 2**31)
-        if self.out.exists() and not self.force:
-            raise ConfigError(f"{self.out} exists", fix="choose another --out, or add --force")
+        # A bundle that a power cut left half replaced is one, too.
+        there = self.out if self.out.exists() else replaced(_place(self.out))
+        if os.path.lexists(there) and not self.force:
+            raise ConfigError(f"{there} exists", fix="choose another --out, or add --force")
         if self.out.suffix != ".zip":
             check_replaceable(self.out)
 
@@ -299,9 +302,13 @@ def check_replaceable(folder: Path) -> None:
     Files that the old bundle's sums do not list are somebody's own, or were measured with it.
 
     Raises:
-        ConfigError: a file, another folder, a bundle with further files in it, or a disk's own.
+        ConfigError: a file, another folder, a bundle with further files in it, a disk's own, or a
+            link that leads back to itself.
     """
-    if folder.is_mount():
+    place = _place(folder)
+    if place.is_symlink():
+        raise ConfigError(f"{folder} is a link that leads nowhere", fix="choose another --out")
+    if place.is_mount():
         raise ConfigError(
             f"{folder} is a disk's own folder, which cannot be replaced",
             fix="choose a folder in it as --out",
@@ -328,6 +335,11 @@ def check_replaceable(folder: Path) -> None:
         )
 
 
+def _place(folder: Path) -> Path:
+    """Return the folder that is meant, where a link leads; one that leads back to itself stays."""
+    return Path(os.path.realpath(folder))
+
+
 def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
     """Write the files into a folder that appears whole, in place of a bundle that was there.
 
@@ -346,7 +358,7 @@ def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
 
 def _write(files: Mapping[str, bytes], folder: Path) -> None:
     # What a link points to is replaced, not the link.
-    folder = folder.resolve()
+    folder = _place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     end_swap(folder)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder.parent) as temporary:

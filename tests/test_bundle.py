@@ -328,8 +328,45 @@ def test_a_disks_own_folder_is_refused_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
-    with pytest.raises(ConfigError, match="disk's own folder"):
-        BundleConfig(("m",), tmp_path, force=True)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for out in (tmp_path, tmp_path / "link"):
+        with pytest.raises(ConfigError, match="disk's own folder"):
+            BundleConfig(("m",), out, force=True)
+
+
+def test_a_link_to_a_folder_on_another_disk_is_no_disks_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some versions of Python take it for one, as the disk is not that of the link."""
+    large = tmp_path / "large"
+    large.mkdir()
+    (tmp_path / "device").symlink_to(large)
+    monkeypatch.setattr(Path, "is_mount", Path.is_symlink)
+    config = BundleConfig(("m",), tmp_path / "device", force=True)
+    assert config.out == tmp_path / "device"
+
+
+def test_a_link_that_leads_back_to_itself_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "device").symlink_to(tmp_path / "device")
+    with pytest.raises(ConfigError, match="device is a link that leads nowhere"):
+        BundleConfig(("m",), tmp_path / "device")
+
+
+@pytest.mark.parametrize("name", ["device", "link"])
+def test_a_bundle_whose_replacement_a_power_cut_ended_is_replaced_only_when_asked(
+    name: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "device"
+    (tmp_path / "link").symlink_to(out)
+    old = {"bundle.json": b'{"schema": "bloodedge-bundle/1"}', "SHA256SUMS": b"0  bundle.json\n"}
+    write_folder(old, out)
+    out.rename(tmp_path / ".device.replaced")
+    with pytest.raises(ConfigError, match=r"\.device\.replaced exists; .* --force"):
+        BundleConfig(("m",), tmp_path / name)
+    BundleConfig(("m",), tmp_path / name, force=True)
+    write_folder({"a": b"new"}, tmp_path / name)
+    assert (out / "a").read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "link"]
 
 
 @pytest.mark.parametrize("description", [None, "no JSON", "{}", '{"schema": "another/1"}'])
