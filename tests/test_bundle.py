@@ -369,6 +369,16 @@ def test_a_bundle_whose_replacement_a_power_cut_ended_is_replaced_only_when_aske
     assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "link"]
 
 
+def test_what_a_power_cut_left_of_a_replaced_bundle_is_not_in_the_way(tmp_path: Path) -> None:
+    out = tmp_path / "device"
+    old = {"bundle.json": b'{"schema": "bloodedge-bundle/1"}', "SHA256SUMS": b"0  bundle.json\n"}
+    write_folder(old, out)
+    write_folder(old, tmp_path / ".device.replaced")
+    write_folder({"a": b"new"}, out)
+    assert (out / "a").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["device"]
+
+
 @pytest.mark.parametrize("description", [None, "no JSON", "{}", '{"schema": "another/1"}'])
 def test_a_folder_that_is_no_bundle_is_never_replaced(
     description: str | None, tmp_path: Path
