@@ -89,6 +89,7 @@ def test_a_file_whose_name_is_no_utf_8_is_loaded(path: Path, tmp_path: Path) -> 
     probe(named)
 
 
+@pytest.mark.slow
 def test_probabilities_are_those_of_the_formula(path: Path) -> None:
     model = Classifier(path)
     assert (model.input_size, model.classes, model.batch) == (SIDE, CLASSES, 1)

@@ -273,6 +273,19 @@ def test_each_runtime_has_its_interpreter_where_the_runner_looks(name: str, fold
     assert interpreter.get_input_details()[0]["shape"].tolist() == [1, SIDE, SIDE, 3]
 
 
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+@pytest.mark.parametrize("name", ["ai_edge_litert", "tensorflow"])
+def test_a_model_in_a_folder_whose_name_is_no_utf_8_is_loaded(
+    name: str, folder: Path, tmp_path: Path
+) -> None:
+    model = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xfc")) / "int8.tflite"
+    model.parent.mkdir()
+    model.write_bytes((folder / model.name).read_bytes())
+    interpreter_class = importlib.import_module(runner.find_runtime(name)[2]).Interpreter
+    interpreter, _ = runner.load(interpreter_class, {"model": str(model), "threads": 1})
+    assert interpreter.get_input_details()[0]["shape"].tolist() == [1, SIDE, SIDE, 3]
+
+
 def test_no_runtime_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", only("nothing"))
     with pytest.raises(runner.RunnerError, match="pip install ai-edge-litert"):

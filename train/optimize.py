@@ -48,7 +48,8 @@ def _kind(config: FitConfig) -> tuple[Any, dict[str, Any]]:
             "weight_decay": decay or None,
         }
     if config.optimizer == "muon":
-        return muon(), {"weight_decay": decay, "adam_weight_decay": decay}
+        # The only decay that Keras heeds: ours leaves all weights to AdamW in its eyes.
+        return muon(), {"adam_weight_decay": decay}
     if keras.backend.backend() == "tensorflow":
         return fused_adamw(), {"weight_decay": decay}
     return keras.optimizers.AdamW, {"weight_decay": decay}
