@@ -6,9 +6,8 @@
 For each model, in turns, images a second of: Keras' `fit` on tf.data with the same augmentation by
 tf.image, image by image; our loop; the same with `--devices all`, on a CPU with TensorFlow or
 several devices with JAX; and `fit` on one constant batch, whose input costs nothing, with as many
-steps a dispatch as ours. The last column is the arithmetic of our
-loop in percent of a large matrix product's. `--our-precision` changes our loop alone: Keras' is
-float32 unless one asks for another.
+steps a dispatch as ours. The last column is the arithmetic of our loop in percent of a large matrix
+product's. `--our-precision` changes our loop alone: Keras' is float32 unless one asks for another.
 """
 
 from __future__ import annotations

@@ -330,3 +330,23 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny") / "tiny.keras"
     save_model(keras.Model(image, x, name="tiny"), path)
     return path
+
+
+@pytest.fixture
+def on_jax() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return what runs Python where JAX finds so many CPU devices, and others if it looks."""
+
+    def run(code: str, *, devices: int = 1, **environment: str) -> subprocess.CompletedProcess[str]:
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        usual = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**usual, "XLA_FLAGS": flags, "CUDA_VISIBLE_DEVICES": "", **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done
+
+    return run

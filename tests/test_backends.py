@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib import util
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from bloodedge.hardware import usable_cores
 from bloodedge.train import stage
 from bloodedge.train.checkpoint import FILES
 
+OnJax = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = "train --model cnn_se --width 0.25 --epochs 3 --batch 16 --data colours.npz"
 
 needs_jax = pytest.mark.skipif(util.find_spec("jax") is None, reason="jax is not installed")
@@ -212,21 +214,8 @@ def test_a_backend_that_cannot_be_loaded_is_one_line(monkeypatch: pytest.MonkeyP
 # ---- which devices ----
 
 
-def on_jax(code: str, *, devices: int = 1, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python where JAX finds so many CPU devices, and looks for others unless told not to."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    usual = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**usual, "XLA_FLAGS": flags, "CUDA_VISIBLE_DEVICES": "", **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-
 @needs_jax
-def test_a_gpu_that_jax_cannot_use_is_one_line_and_only_once():
+def test_a_gpu_that_jax_cannot_use_is_one_line_and_only_once(on_jax: OnJax):
     code = (
         "from jax._src import hardware_utils\n"
         "hardware_utils.has_visible_nvidia_gpu = lambda: True\n"
@@ -255,7 +244,7 @@ def test_a_plugin_that_cannot_start_is_said_with_its_cause():
 
 @needs_jax
 @pytest.mark.slow
-def test_a_run_says_and_records_what_it_is_computed_on():
+def test_a_run_says_and_records_what_it_is_computed_on(on_jax: OnJax):
     words = [*COMMAND.split(), "--backend", "jax", "--devices", "all", "--epochs", "1"]
     code = f"import sys; sys.argv[1:] = {[*words, '--name', 'four']}\n"
     said = on_jax(f"{code}from bloodedge.cli import main; main()", devices=4).stderr
@@ -267,7 +256,7 @@ def test_a_run_says_and_records_what_it_is_computed_on():
 
 
 @needs_jax
-def test_a_platform_that_is_not_there_is_one_line():
+def test_a_platform_that_is_not_there_is_one_line(on_jax: OnJax):
     code = (
         "from bloodedge.backend import use_backend\n"
         "from bloodedge.errors import ConfigError\n"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from importlib import util
 
 import pytest
@@ -15,6 +14,7 @@ from bloodedge.train.registry import ModelConfig, build
 from bloodedge.train.targets import HardLabels
 from bloodedge.train.trainer import Trainer
 
+OnJax = Callable[..., subprocess.CompletedProcess[str]]
 BATCH, STEPS = 8, 10
 PICO = ModelConfig("cnn_se_pico", train_speed.CLASSES, train_speed.SIDE)
 
@@ -39,15 +39,6 @@ def trained(together):
 needs_jax = pytest.mark.skipif(util.find_spec("jax") is None, reason="jax is not installed")
 
 
-def on_jax(code: str) -> None:
-    flags = "--xla_force_host_platform_device_count=4"
-    subprocess.run(
-        [sys.executable, "-c", ON_JAX + code],
-        env={**os.environ, "XLA_FLAGS": flags, "CUDA_VISIBLE_DEVICES": ""},
-        check=True,
-    )
-
-
 def test_the_constant_batch_has_as_many_steps_a_dispatch_as_ours():
     split = train_speed.random_split(BATCH * STEPS)
     targets = HardLabels(split.labels, train_speed.CLASSES)
@@ -59,8 +50,10 @@ def test_the_constant_batch_has_as_many_steps_a_dispatch_as_ours():
 
 @needs_jax
 @pytest.mark.slow
-def test_several_steps_a_dispatch_on_jax_learn_what_single_ones_do():
-    on_jax("""
+def test_several_steps_a_dispatch_on_jax_learn_what_single_ones_do(on_jax: OnJax):
+    on_jax(
+        ON_JAX
+        + """
 dispatches, fit = [], keras.Model.fit
 
 def counted(self, *data, steps_per_epoch, **options):
@@ -75,13 +68,16 @@ moved = [np.abs(a - b).max() for a, b in zip(first, single)]
 apart = [np.abs(a - b).max() for a, b in zip(single, several)]
 assert max(np.abs(a - b).max() for a, b in zip(first, same)) == 0
 assert max(moved) > 5e-3 > 5e-4 > max(apart), (max(moved), max(apart))
-""")
+""",
+        devices=4,
+    )
 
 
 @needs_jax
 @pytest.mark.slow
-def test_all_devices_of_jax_are_measured_and_the_others_run_on_one():
-    on_jax(f"""
+def test_all_devices_of_jax_are_measured_and_the_others_run_on_one(on_jax: OnJax):
+    on_jax(
+        f"""{ON_JAX}
 seen = []
 ours = train_speed.our_epoch
 
@@ -99,4 +95,6 @@ with train_speed.spread_epoch("cnn_se_pico", {BATCH * STEPS}, {BATCH}, "float32"
     trained(1)
     assert keras.distribution.distribution() is None
 assert seen == [4, 4], seen
-""")
+""",
+        devices=4,
+    )

@@ -92,12 +92,12 @@ def fit(
         size = config.size_at(epoch, full)
         with _memory(config.batch):
             row = trainer.train_epoch(epoch, size)
-        with _memory(config.batch), _averaged(net, trainer.optimizer, seen, size):
-            if settle:
-                settle()
-            row |= hosts.agree(_validate(net, val, size))
-            row["seconds"] = round(time.monotonic() - started, 2)
-            _keep_best(net, progress, row, epoch in starts)
+            with _averaged(net, trainer.optimizer, seen, size):
+                if settle:
+                    settle()
+                row |= hosts.agree(_validate(net, val, size))
+                row["seconds"] = round(time.monotonic() - started, 2)
+                _keep_best(net, progress, row, epoch in starts)
         _record(progress, row, folder)
         checkpoints.save_if_due(progress)
     net.set_weights(progress.best_weights)
