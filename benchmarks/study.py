@@ -136,7 +136,9 @@ def _train(wanted: TrainConfig, data: Dataset) -> None:
     except NotContinuedError as error:
         raise RunError(
             f"{wanted.name}: {error.why}",
-            fix=f"repeat the first command, or remove {partial_folder(wanted.name)} to start over",
+            # The first command may have left it to the hardware, such as the precision.
+            fix=f"ask for what it was started with, or remove {partial_folder(wanted.name)} to "
+            "start over",
         ) from error
 
 

@@ -261,6 +261,16 @@ def test_few_images_make_one_batch_that_the_cores_must_share(monkeypatch):
 
 
 @pytest.mark.usefixtures("four_cores")
+def test_hosts_are_not_told_a_number_of_devices_which_they_refuse(monkeypatch):
+    device.spread_over("4", BATCH)
+    monkeypatch.setattr("bloodedge.hosts.count", lambda: 2)
+    for images, wanted in ((27, "--batch 24, or another number of hosts"), (3, "fewer hosts")):
+        with pytest.raises(ConfigError, match=wanted) as caught:
+            device.check_batch(64, images)
+        assert "--devices" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("four_cores")
 def test_side_by_side_a_net_predicts_what_it_does_alone(monkeypatch):
     monkeypatch.setattr(loop, "_PREDICT_BATCH", 3)
     net, images = fresh(), IMAGES.astype(np.uint8)

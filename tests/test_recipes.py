@@ -165,7 +165,8 @@ def test_a_row_that_was_interrupted_with_other_settings_names_the_folder_to_remo
     config = study.StudyConfig(("study_cnn_bn",), ("study",), epochs=3)
     with interrupted():
         study.reproduce(config, colours)
-    with pytest.raises(RunError, match="another epochs; ") as refusal:
+    wanted = "another epochs; to mend it: ask for what it was started with"
+    with pytest.raises(RunError, match=wanted) as refusal:
         study.reproduce(replace(config, epochs=2), colours)
     assert str(isolated_runs / ".study_cnn_bn-study.partial") in str(refusal.value)
     assert "--" not in str(refusal.value)

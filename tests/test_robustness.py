@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import csv
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance
 
 from bloodedge.benchmarks.comparison import exit_code
 from bloodedge.benchmarks.open_models import open_models
@@ -25,6 +27,8 @@ from bloodedge.benchmarks.robustness.corruptions import (
 from bloodedge.benchmarks.robustness.stage import RobustnessConfig
 from bloodedge.benchmarks.robustness.summary import ALL, accuracies, summary
 from bloodedge.benchmarks.robustness.text import render, table_rows
+from bloodedge.benchmarks.robustness.unseen import UNSEEN
+from bloodedge.benchmarks.robustness.unseen import path as motion_path
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.synthetic_set import load_synthetic
 from bloodedge.deploy import interpreter
@@ -33,9 +37,9 @@ from bloodedge.errors import ConfigError, ModelError
 from bloodedge.files import sha256_of
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
-BY_NAME = {c.name: c for c in CORRUPTIONS}
-RANDOM = ("stain", "noise", "shift")
-each = pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda c: c.name)
+BY_NAME = {c.name: c for c in (*CORRUPTIONS, *UNSEEN)}
+RANDOM = ("stain", "noise", "shift", "motion")
+each = pytest.mark.parametrize("corruption", BY_NAME.values(), ids=lambda c: c.name)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +56,9 @@ def flat(value: int, count: int = 1) -> np.ndarray:
 
 
 def test_names_are_unique_and_every_corruption_has_five_strengths() -> None:
-    assert len(BY_NAME) == len(CORRUPTIONS)
-    assert {len(c.values) for c in CORRUPTIONS} == {STRENGTHS}
-    assert all(c.parameter and c.source for c in CORRUPTIONS)
+    assert len(BY_NAME) == len(CORRUPTIONS) + len(UNSEEN)
+    assert {len(c.values) for c in BY_NAME.values()} == {STRENGTHS}
+    assert all(c.parameter and c.source for c in BY_NAME.values())
 
 
 @each
@@ -156,6 +160,45 @@ def test_strengths_that_change_nothing_of_a_small_image_are_known(
 def test_jpeg_leaves_colours_where_they_are() -> None:
     image = flat(0) + np.array([200, 90, 30], np.uint8)
     assert np.abs(corrupted(image, BY_NAME["jpeg"], 1).astype(int) - image).max() < 6
+
+
+def test_a_path_spreads_by_as_much_whatever_its_direction() -> None:
+    for angle in (0, 0.3, np.pi / 4, np.pi / 2, 2.8):
+        kernel = motion_path(6.5, angle)
+        assert kernel.shape == (9, 9)
+        assert kernel.sum() == pytest.approx(1)
+        y, x = (np.indices(kernel.shape) - 4).reshape(2, -1)
+        shares = kernel.ravel()
+        assert (y @ shares, x @ shares) == pytest.approx((0, 0), abs=1e-9)
+        along, aside = y * np.sin(angle) + x * np.cos(angle), y * np.cos(angle) - x * np.sin(angle)
+        # A uniform line has a twelfth of its squared length; pixels add up to a sixth of one.
+        assert 6.5**2 / 12 <= along**2 @ shares <= 6.5**2 / 12 + 0.26
+        assert aside**2 @ shares < 0.26
+
+
+def test_motion_leaves_a_flat_image_flat_and_blurs_along_its_path(cells: np.ndarray) -> None:
+    np.testing.assert_array_equal(corrupted(flat(90), BY_NAME["motion"], 5), flat(90))
+    rows = motion_path(5, 0)
+    assert (rows.sum(axis=1) > 0).sum() == 1
+
+
+@pytest.mark.parametrize("name", ["contrast-up", "contrast-down"])
+def test_contrast_is_that_of_pillow(name: str, cells: np.ndarray) -> None:
+    ours = corrupted(cells[:4], BY_NAME[name], 4)
+    factor = BY_NAME[name].value(4)
+    for image, changed in zip(cells[:4], ours, strict=True):
+        theirs = np.asarray(ImageEnhance.Contrast(Image.fromarray(image)).enhance(factor))
+        # Theirs cuts fractions off, and its grey has them rounded before the mean.
+        assert np.abs(theirs.astype(int) - changed).max() <= 1
+
+
+def test_saturation_is_added_and_grey_stays_as_bright() -> None:
+    pink = np.broadcast_to(np.uint8([200, 150, 160]), (1, 8, 8, 3))
+    changed = corrupted(pink, BY_NAME["saturate"], 5)[0, 0, 0]
+    before, after = (colorsys.rgb_to_hsv(*(rgb / 255)) for rgb in (pink[0, 0, 0], changed))
+    assert after[1] - before[1] == pytest.approx(0.2, abs=0.005)
+    assert (after[0], after[2]) == pytest.approx((before[0], before[2]), abs=0.01)
+    assert corrupted(flat(120), BY_NAME["saturate"], 5).max() == 120
 
 
 def test_what_a_shift_brings_in_is_mirrored(cells: np.ndarray) -> None:
@@ -297,6 +340,15 @@ def test_every_file_is_written_and_says_what_it_is(
     idle = "mages of 16 pixels a side are as they were at strength 1, 2, and in the means"
     assert f"blur: i{idle}\n" in said.err
     assert f"\nI{idle}.\n" in said.out
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_no_recipe_trains_with_is_measured_instead(words: list[str], tmp_path: Path) -> None:
+    main([*words, "--unseen", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "robustness.json").read_text())
+    assert found["command"] == f"{COMMAND} {' '.join(words)} --unseen"
+    assert [c["name"] for c in found["corruptions"]] == [c.name for c in UNSEEN]
+    assert set(found["correct"]["one"]) == {"clean", *(c.name for c in UNSEEN)}
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -453,7 +505,7 @@ def test_the_recorded_text_and_table_are_those_of_the_json(recorded: dict[str, A
 
 def test_recorded_figures_agree_with_each_other(recorded: dict[str, Any]) -> None:
     names = [c["name"] for c in recorded["corruptions"]]
-    assert names == list(BY_NAME)
+    assert names == [c.name for c in CORRUPTIONS]
     assert all(c["values"] == list(BY_NAME[c["name"]].values) for c in recorded["corruptions"])
     total = recorded["images"]
     for row in recorded["summary"]:

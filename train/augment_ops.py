@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloodedge.train.augment import GRAIN, AugmentConfig
+from bloodedge.train.camera import blurred, compressed
 
 # Optical densities of haematoxylin, eosin and DAB in red, green and blue (Ruifrok & Johnston
 # 2001), each a unit vector, as in scikit-image's `rgb_from_hed`.
@@ -31,6 +32,8 @@ def augment(images: Any, draws: dict[str, Any], config: AugmentConfig) -> Any:
     x = ops.cast(_moved(images, draws, config), "float32")
     if config.stain:
         x = _restained(x, draws["stain"])
+    if config.blur:
+        x = blurred(x, draws["blur"])
     if config.colour or config.exposure:
         x = _gained(x, draws["gain"])
     if config.brightness:
@@ -39,6 +42,8 @@ def augment(images: Any, draws: dict[str, Any], config: AugmentConfig) -> Any:
         x = x + _noise(x.shape[1:], draws)
     if config.recolours:
         x = ops.clip(x, 0.0, 255.0)
+    if config.jpeg:
+        x = compressed(x, draws["quality"])
     return _mixed(x, draws) if config.mixes else x
 
 

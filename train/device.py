@@ -122,7 +122,8 @@ def check_batch(batch: int, images: int) -> None:
         ConfigError: they cannot.
     """
     if images < _devices:
-        raise ConfigError(f"{_devices} devices, but {images} images in train", fix="--devices 1")
+        fix = "--devices 1" if hosts.count() == 1 else "fewer hosts, or more images"
+        raise ConfigError(f"{_devices} devices, but {images} images in train", fix=fix)
     if images < batch:
         _check_share(_devices, images, ", which is all of train")
     else:
@@ -180,10 +181,13 @@ def _fitting(devices: str, found: int, batch: int) -> int:
 def _check_share(count: int, batch: int, what: str = "") -> None:
     if batch % count:
         fewer = max(n for n in range(1, count) if batch % n == 0)
+        another = f"--batch {batch // count * count or count}"
         raise ConfigError(
             f"{count} devices cannot share a batch of {batch}{what}",
-            fix=f"--devices {fewer}, or where the command has it --batch "
-            f"{batch // count * count or count}",
+            # Several hosts train on all their devices, or not at all: see `check_hosts`.
+            fix=f"--devices {fewer}, or where the command has it {another}"
+            if hosts.count() == 1
+            else f"{another}, or another number of hosts",
         )
 
 

@@ -116,7 +116,8 @@ def _memory(batch: int) -> Iterator[None]:
             raise
         raise TrainingError(
             f"the memory does not hold a step of {batch} images",
-            fix="train with a smaller --batch, or share it among more --devices",
+            # Not every command that trains has --batch, `reproduce study` least of all.
+            fix="a smaller --batch, where the command has it, or a device with more memory",
         ) from error
 
 

@@ -188,5 +188,6 @@ def _refuse_nan(finite_steps: int, steps: int, epoch: int) -> None:
     if finite_steps < steps:
         raise TrainingError(
             f"the loss became infinite or NaN in epoch {epoch + 1}, step {finite_steps + 1}",
-            fix="lower the learning rate (--lr) and start over (--force, or remove the run)",
+            fix="start over (--force, or remove the unfinished run) with a lower learning rate "
+            "(--lr, where the command has it)",
         )

@@ -1,11 +1,12 @@
 """Accuracy on spoilt images, of a teacher, its student and the compressed student alike.
 
     python -m bloodedge.benchmarks.robustness MODEL... --data D [--size S] [--split val]
-        [--strengths 5] [--out FOLDER]
+        [--strengths 5] [--unseen] [--out FOLDER]
 
 MODEL is what `bloodedge evaluate` takes. The first is what the others are compared with, image by
-image. The corruptions and where their strengths are from: `corruptions.py` beside this file. Writes
-`robustness.json`, `.csv`, `.md` and `.png` into FOLDER, by default `robustness` among the runs, and
+image. The corruptions and where their strengths are from: `corruptions.py` beside this file, and
+`unseen.py`, those that no recipe trains with. Writes
+`robustness.json`, `.csv`, `.md` and `.png` into FOLDER, by default among the runs, and
 the answers into `cells` there: the same command goes on where it was stopped.
 """
 
@@ -33,14 +34,19 @@ def main(words: Sequence[str] | None = None) -> None:
         "--split", choices=("test", "val"), default="test", help="val, to choose between models"
     )
     parser.add_argument("--strengths", type=int, default=5, help="how many, from the weakest [5]")
+    parser.add_argument(
+        "--unseen", action="store_true", help="other corruptions, which no recipe trains with"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of every random draw [0]")
     parser.add_argument("--workers", type=int, help="TFLite interpreters side by side [all cores]")
-    parser.add_argument("--out", type=Path, help="[robustness, among the runs]")
+    parser.add_argument(
+        "--out", type=Path, help="[robustness or robustness-unseen, among the runs]"
+    )
     args = parser.parse_args(words)
     # What loads NumPy and models comes after the help.
     from bloodedge.benchmarks.robustness.stage import RobustnessConfig, robustness
 
-    out = args.out or runs_root() / "robustness"
+    out = args.out or runs_root() / ("robustness-unseen" if args.unseen else "robustness")
     config = RobustnessConfig(
         tuple(args.models),
         args.data,
@@ -50,6 +56,7 @@ def main(words: Sequence[str] | None = None) -> None:
         args.workers,
         args.size,
         args.split,
+        args.unseen,
     )
     robustness(config)
 

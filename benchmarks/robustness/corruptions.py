@@ -34,7 +34,7 @@ Apply = Callable[[Image, float, np.random.Generator], NDArray[np.uint8] | NDArra
 
 STRENGTHS = 5
 # The side that MedMNIST-C's parameters are for.
-_THEIR_SIDE = 224
+THEIR_SIDE = 224
 # A pixel is cut into so many parts a side to find how much of it a disc covers.
 _PARTS = 16
 _DIRECTIONS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x)
@@ -120,7 +120,7 @@ def _blur(image: Image, value: float, rng: np.random.Generator) -> Image:
     """Spread each pixel over a disc, as a lens out of focus does; the border is mirrored."""
     from bloodedge.images import opencv
 
-    kernel = disc(value * image.shape[0] / _THEIR_SIDE)
+    kernel = disc(value * image.shape[0] / THEIR_SIDE)
     return np.asarray(opencv().filter2D(image, -1, kernel), np.uint8)
 
 
@@ -142,7 +142,7 @@ def _brightness(image: Image, value: float, rng: np.random.Generator) -> NDArray
 
 def _shift(image: Image, value: float, rng: np.random.Generator) -> Image:
     """Move the image in one of eight directions; what comes in is mirrored, as in training."""
-    reach = round(value * image.shape[0] / _THEIR_SIDE)
+    reach = round(value * image.shape[0] / THEIR_SIDE)
     down, right = (reach * step for step in _DIRECTIONS[rng.integers(len(_DIRECTIONS))])
     wide = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
     height, width = image.shape[:2]

@@ -12,10 +12,16 @@ from bloodedge.benchmarks.open_models import open_models
 from bloodedge.benchmarks.recorded import record
 from bloodedge.benchmarks.robustness import COMMAND
 from bloodedge.benchmarks.robustness.cells import answers, conditions
-from bloodedge.benchmarks.robustness.corruptions import CORRUPTIONS, STRENGTHS, without_effect
+from bloodedge.benchmarks.robustness.corruptions import (
+    CORRUPTIONS,
+    STRENGTHS,
+    Corruption,
+    without_effect,
+)
 from bloodedge.benchmarks.robustness.figure import draw
 from bloodedge.benchmarks.robustness.summary import Hits, accuracies, summary
 from bloodedge.benchmarks.robustness.text import HEADER, idle_strengths, render, table_rows
+from bloodedge.benchmarks.robustness.unseen import UNSEEN
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.data.sources import load_data
@@ -41,6 +47,7 @@ class RobustnessConfig:
         workers: TFLite interpreters side by side; by default one per core.
         size: as for `--size`.
         split: whose images are spoilt: `test`, or `val` to choose between models.
+        unseen: whether to measure the corruptions that no recipe trains with instead.
 
     Raises:
         ConfigError: no model, or a number out of range.
@@ -54,6 +61,7 @@ class RobustnessConfig:
     workers: int | None = None
     size: int | None = None
     split: str = "test"
+    unseen: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what could not be measured, before anything is loaded."""
@@ -67,6 +75,11 @@ class RobustnessConfig:
             raise ConfigError(f"--workers {self.workers}", expected="at least 1")
 
     @property
+    def corruptions(self) -> tuple[Corruption, ...]:
+        """What spoils the images."""
+        return UNSEEN if self.unseen else CORRUPTIONS
+
+    @property
     def command(self) -> str:
         """The command that measures this, without where it puts it and how fast."""
         words = [*self.models, "--data", self.data]
@@ -74,6 +87,7 @@ class RobustnessConfig:
         words += ["--split", self.split] if self.split != "test" else []
         words += ["--strengths", str(self.strengths)] if self.strengths != STRENGTHS else []
         words += ["--seed", str(self.seed)] if self.seed else []
+        words += ["--unseen"] if self.unseen else []
         return f"{COMMAND} {shlex.join(words)}"
 
 
@@ -87,8 +101,8 @@ def robustness(config: RobustnessConfig) -> Mapping[str, Any]:
     """
     data = load_data(config.data, size=config.size)
     models = open_models(config.models, data)
-    wanted = conditions(CORRUPTIONS, config.strengths)
-    idle = {c.name: without_effect(c, config.strengths, data.size) for c in CORRUPTIONS}
+    wanted = conditions(config.corruptions, config.strengths)
+    idle = {c.name: without_effect(c, config.strengths, data.size) for c in config.corruptions}
     for name, strengths in idle.items():
         if strengths:
             say(f"{name}: {idle_strengths(strengths, data.size)}")
@@ -136,10 +150,10 @@ def _found(
                 "source": c.source,
                 **({"without_effect": idle[c.name]} if idle[c.name] else {}),
             }
-            for c in CORRUPTIONS
+            for c in config.corruptions
         ],
         "models": {name: file_entry(model.reference) for name, model in models.items()},
-        "correct": accuracies(hits, [c.name for c in CORRUPTIONS], config.strengths),
-        "summary": summary(hits, [c.name for c in CORRUPTIONS], config.strengths),
+        "correct": accuracies(hits, [c.name for c in config.corruptions], config.strengths),
+        "summary": summary(hits, [c.name for c in config.corruptions], config.strengths),
         "packages": package_versions(),
     }
