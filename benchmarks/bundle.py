@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 import unicodedata
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -38,7 +37,7 @@ from bloodedge.errors import (
     check_range,
     in_words,
 )
-from bloodedge.files import atomic_path, read_json
+from bloodedge.files import atomic_path, partial_folder_in, read_json
 from bloodedge.references import ModelReference, find_models
 from bloodedge.swap import end_swap, replaced, swap_in
 from bloodedge.text import some
@@ -361,8 +360,8 @@ def _write(files: Mapping[str, bytes], folder: Path) -> None:
     folder = _place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     end_swap(folder)
-    with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder.parent) as temporary:
-        made = Path(temporary) / "made"
+    with partial_folder_in(folder.parent) as temporary:
+        made = temporary / "made"
         for name, content in files.items():
             path = made / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,16 +16,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from bloodedge import interrupts
 from bloodedge.backend import use_backend
 from bloodedge.benchmarks.quantile import student_t
 from bloodedge.compress.chain.link import Link
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import BloodedgeError, ConfigError, RunError, in_words
-from bloodedge.interrupts import keep_interrupts
 from bloodedge.runs import is_finished, load_run, runs_root
 
 _LAST_EPOCHS = 3
-_EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -183,10 +182,10 @@ def chosen(names: str, known: Sequence[str], what: str) -> list[str]:
 
 
 def exit_code(script: Callable[[], int | None]) -> int:
-    """Run a script and return its exit code; an error or Ctrl-C is one line, not a traceback."""
-    keep_interrupts()
+    """Run a script and return its exit code; an error or a stop is one line, not a traceback."""
     try:
-        return script() or 0
+        with interrupts.orderly_stops():
+            return script() or 0
     except BloodedgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -195,4 +194,4 @@ def exit_code(script: Callable[[], int | None]) -> int:
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it can", file=sys.stderr)
-        return _EXIT_INTERRUPTED
+        return interrupts.exit_code()

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from types import FrameType, TracebackType
 
 from bloodedge.errors import BloodedgeError
+from bloodedge.interrupts import Stopped, Stops
 
-# Windows lacks the last.
-_STOPS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
 # What a child takes at most to write what it has.
 _STOP_S = 30.0
 # And to begin with that, after a Ctrl-C which the terminal sent it, too.
@@ -24,18 +18,6 @@ _CTRL_C_S = 1.0
 
 class ChildError(BloodedgeError):
     """A part of a command that something outside ended."""
-
-
-class Stopped(KeyboardInterrupt):
-    """We were told to stop while a child worked, and the child has ended.
-
-    Attributes:
-        number: the signal that told us.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
 
 
 def run_child(
@@ -66,7 +48,10 @@ def run_child(
         Stopped: we were told to stop. After a closed terminal, what we print goes nowhere.
     """
     stdin = subprocess.PIPE if tied else None
-    with _Stops() as stops, subprocess.Popen(command, env=environment, stdin=stdin) as child:
+    stops = Stops()
+    # Put off: while a child starts nobody could end it. Left alone, a kill would end us and not
+    # the child, which would go on for nobody.
+    with stops.taken(), subprocess.Popen(command, env=environment, stdin=stdin) as child:
         try:
             stops.raise_from_here()
             code = child.wait()
@@ -101,62 +86,3 @@ def _end(child: subprocess.Popen[bytes], number: int) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-
-
-class _Stops:
-    """Takes the first signal that tells us to stop, as a context manager.
-
-    Left alone, a kill would end us and not the child, which would go on for nobody.
-    """
-
-    def __init__(self) -> None:
-        self._told = 0
-        self._raises = False
-        # Python takes signals in its main thread alone.
-        here = threading.current_thread() is threading.main_thread()
-        usual = {number: signal.getsignal(number) for number in _STOPS if here}
-        self._usual = {number: way for number, way in usual.items() if way != signal.SIG_IGN}
-
-    def __enter__(self) -> _Stops:
-        for number in self._usual:
-            signal.signal(number, self._stop)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, way in self._usual.items():
-            signal.signal(number, way or signal.SIG_DFL)
-        if self._told == getattr(signal, "SIGHUP", None):
-            # The shell may say so again, while what is complete is being written.
-            signal.signal(self._told, signal.SIG_IGN)
-
-    def raise_from_here(self) -> None:
-        """Raise `Stopped` from now on: before, nobody could have ended a child that was starting.
-
-        Raises:
-            Stopped: we have been told already.
-        """
-        self._raises = True
-        if self._told:
-            raise Stopped(self._told)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._told:
-            return
-        self._told = number
-        if number == getattr(signal, "SIGHUP", None):
-            _silence()
-        if self._raises:
-            raise Stopped(number)
-
-
-def _silence() -> None:
-    """Nobody reads any more, and writing to a terminal that is gone fails."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(null, stream)
-    os.close(null)

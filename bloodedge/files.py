@@ -9,11 +9,12 @@ import io
 import json
 import math
 import os
+import shutil
 import stat
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -119,12 +120,44 @@ def _locked_file(path: Path) -> tuple[int, Path]:
         os.close(handle)
 
 
+@contextmanager
+def partial_folder_in(parent: Path) -> Iterator[Path]:
+    """Yield a temporary folder that is deleted at the end, or by the next writer there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    remove_partial_files(parent)
+    with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=parent) as name, ExitStack() as stack:
+        # Where the file system knows no locks, nobody deletes either.
+        with suppress(OSError):
+            stack.enter_context(_locked(Path(name)))
+        yield Path(name)
+
+
 def remove_partial_files(folder: Path) -> None:
     """Delete what writers left in a folder when they were killed; a living one holds a lock."""
     for path in folder.glob(f"{_PARTIAL}*"):
-        with suppress(OSError), path.open("rb") as file:
-            _lock(file.fileno())
-            path.unlink(missing_ok=True)
+        with suppress(OSError), _locked(path):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock on a file or folder for as long as the block lasts.
+
+    Raises:
+        OSError: another process does, or the file system knows no locks.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        _lock(handle)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _lock(handle: int) -> None:

@@ -29,7 +29,7 @@ from bloodedge._version import __version__
 from bloodedge.errors import BloodedgeError, DataError, RunError, in_words
 from bloodedge.files import fsync_folder, read_json, remove_partial_files, sha256_of, write_json
 from bloodedge.hardware import describe_hardware
-from bloodedge.swap import end_swap, replaced, swap_in
+from bloodedge.swap import check_swap, end_swap, replaced, swap_in
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -204,7 +204,17 @@ def load_run(folder: Path, name: str = MANIFEST) -> Run:
     wrong = [key for key in _OBJECTS if not isinstance(manifest.get(key, {}), dict)]
     if wrong:
         raise RunError(f"{folder / name} is damaged: {', '.join(wrong)} is no JSON object")
-    return Run(folder, manifest)
+    return Run(folder, {**manifest, "created": _date(manifest.get("created"))})
+
+
+def _date(created: object) -> str:
+    """Return a date by which runs can be sorted: in UTC as we write it, or empty for none."""
+    try:
+        found = datetime.fromisoformat(str(created)[:40])
+        found = found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return ""
+    return found.isoformat(timespec="seconds")
 
 
 def run_folders(root: Path) -> list[Path]:
@@ -343,14 +353,15 @@ def _opened(
     partial = partial_folder(name, root)
     if not os.access(root, os.W_OK):
         # Nothing can be locked there, and this is what the user can mend.
-        _refuse_existing(final, force)
+        refuse_existing(final, force=force)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / f".{name}.lock", name):
             _end_replacement(partial, final)
             # Once more: until now another process could finish one, or leave one behind.
-            _refuse_existing(final, force)
+            refuse_existing(final, force=force)
             _refuse_source(final, reads)
+            _refuse_fixed(final)
             if resumable and not (resume or force) and is_interrupted(name, root):
                 raise RunError(
                     f"an interrupted run is in {partial}",
@@ -373,10 +384,26 @@ def _opened(
         ) from error
 
 
-def _refuse_existing(final: Path, force: bool) -> None:
+def refuse_existing(final: Path, *, force: bool = False) -> None:
+    """Refuse to put a run where something is, be it a run or not.
+
+    Raises:
+        RunError: something is there, and `force` does not allow to replace it.
+    """
     # A link to a disk that is not there is one, too.
     if os.path.lexists(final) and not force:
         raise RunError(f"the run {final} exists", fix="choose another --name, or add --force")
+
+
+def _refuse_fixed(final: Path) -> None:
+    """Refuse to replace what cannot be moved away, which would show only after the work."""
+    try:
+        if os.path.lexists(final):
+            check_swap(final)
+    except OSError as error:
+        raise RunError(
+            f"the run {final} cannot be replaced: {in_words(error)}", fix="choose another --name"
+        ) from error
 
 
 def _refuse_source(final: Path, reads: Collection[str]) -> None:

@@ -5,6 +5,7 @@ What is replaced is called `.NAME.replaced` until its successor is in its place.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -13,6 +14,9 @@ from pathlib import Path
 
 from bloodedge.errors import BloodedgeError
 from bloodedge.files import fsync_folder
+
+# What renaming over a folder with something in it gives: for a folder, and for a link or a file.
+_IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR)
 
 
 def replaced(final: Path) -> Path:
@@ -39,6 +43,27 @@ def swap_in(new: Path, final: Path) -> None:
     fsync_folder(final.parent)
     with suppress(OSError):
         delete(old)
+
+
+def check_swap(final: Path) -> None:
+    """Try what `swap_in` will do with what is there, without doing it.
+
+    Renaming over a folder that is not empty fails in any case, but first for whatever else it
+    would: a disk's own folder, or another user's.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    full = replaced(final)
+    full.mkdir()
+    try:
+        (full / "full").touch()
+        final.rename(full)
+    except OSError as error:
+        if error.errno not in _IN_THE_WAY:
+            raise
+    finally:
+        delete(full)
 
 
 def end_swap(final: Path) -> None:

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 # The converter's own floor: a narrower range gets a scale no smaller than this allows.
 _LEAST_SPAN = 1e-6
 # Ties go up, as in most of TFLite's kernels; the excess keeps float noise from deciding them, as
@@ -80,3 +83,11 @@ def fake_quant(x: Any, low: Any, high: Any, ties: Ties = "up") -> Any:
         away = ops.sign(codes) * ops.floor(ops.abs(codes) + 0.5)
         rounded = ((ops.round(codes) if ties == "even" else away) - zero) * scale
     return clipped + ops.stop_gradient(rounded - clipped)
+
+
+def rounded_constant(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return an array on the int8 grid of its own range, as the file stores a step's constant."""
+    from keras import ops
+
+    rounded = fake_quant(ops.convert_to_tensor(values), values.min(), values.max())
+    return np.asarray(ops.convert_to_numpy(rounded), np.float32)

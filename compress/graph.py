@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bloodedge.compress.walk import calls, graph_of
 from bloodedge.errors import ModelError
@@ -18,16 +21,45 @@ class Call:
         operation: the layer or `keras.ops` operation.
         inputs: the symbolic tensors it takes.
         output: the one it gives.
+        arguments: what it is called with, the tensors among it.
+        options: what it is called with by name.
     """
 
     operation: Any
     inputs: tuple[Any, ...]
     output: Any
+    arguments: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The operation's name, unique in its model."""
         return str(self.operation.name)
+
+    @property
+    def kind(self) -> str:
+        """The class of one of Keras' own layers or operations; empty for anybody else's."""
+        kind = type(self.operation)
+        return kind.__name__ if kind.__module__.startswith("keras.") else ""
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it gives numbers that int8 stands for: no truth values and no indices."""
+        return str(self.output.dtype).startswith(("float", "bfloat"))
+
+    @property
+    def leads(self) -> bool:
+        """Whether a tensor is what it is called with first: `x - 1` and not `1 - x`."""
+        return any(self.arguments[:1] and self.arguments[0] is tensor for tensor in self.inputs)
+
+    def constant(self) -> NDArray[np.float32] | None:
+        """Return what a call of two arguments takes beside its one tensor; None without."""
+        import keras
+
+        others = [a for a in self.arguments if all(a is not tensor for tensor in self.inputs)]
+        if len(self.inputs) != 1 or len(self.arguments) != 2 or len(others) != 1:
+            return None
+        return np.asarray(keras.ops.convert_to_numpy(others[0]), np.float32)
 
 
 class Graph:
@@ -101,7 +133,9 @@ def _calls(model: Any) -> Iterator[Call]:
                 "save it again",
             )
         seen.add(operation.name)
-        yield Call(operation, tuple(node.input_tensors), outputs[0])
+        given = node.arguments
+        inputs = tuple(node.input_tensors)
+        yield Call(operation, inputs, outputs[0], tuple(given.args), dict(given.kwargs))
 
 
 def without_idle_padding(model: Any) -> Any:

@@ -18,6 +18,7 @@ from bloodedge.compress.graph import Graph
 from bloodedge.compress.grid_points import find_points
 from bloodedge.compress.rounding import kernels_of, rounding_layers
 from bloodedge.data.calibration import pinned, usable_range
+from bloodedge.errors import ModelError
 
 _OBSERVE_BATCH = 32
 _UNKNOWN = "its kernel is not rounded: kernels_of in compress/rounding.py has no rule for "
@@ -39,11 +40,12 @@ class Simulation:
         partly: what is not simulated, by layer, with the reason.
 
     Raises:
-        ModelError: the model's graph cannot be read.
+        ModelError: the model's graph cannot be read, or mixes the images of a batch.
     """
 
     def __init__(self, folded: Folded, *, switchable: bool = False) -> None:
         graph = Graph(folded.model)
+        _refuse_mixing(graph)
         self.model = graph.model
         self._points = find_points(graph)
         self._rounded: dict[str, Any] = {}
@@ -111,9 +113,13 @@ class Simulation:
             return layer
 
         def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+            if (constant := self._points.constants.get(operation.name)) is not None:
+                args = tuple(a if isinstance(a, keras.KerasTensor) else constant for a in args)
             output = operation(*args, **kwargs)
             if operation.name not in self._points.group:
-                return output
+                # Keras takes the product of a tensor and a number for a sparse one.
+                sparse = getattr(output, "sparse", False)
+                return keras.layers.Activation("linear")(output) if sparse else output
             ties = self._points.ties.get(operation.name, "up")
             self._grids[operation.name] = grid(f"{operation.name}_grid", switchable, ties)
             return self._grids[operation.name](output)
@@ -121,8 +127,7 @@ class Simulation:
         return keras.models.clone_model(self.model, clone_function=clone, call_function=call)
 
     def _offset(self, layer: Any) -> float:
-        name = self._points.unscaled.get(layer.name)
-        return float(self.model.get_layer(name).offset) if name else 0.0
+        return self._points.offsets.get(layer.name, 0.0)
 
     def _seen(self, images: NDArray[np.float32]) -> Ranges:
         import keras
@@ -138,13 +143,24 @@ class Simulation:
         return {n: (float(s[:, 0].min()), float(s[:, 1].max())) for n, s in spans.items()}
 
 
+def _refuse_mixing(graph: Graph) -> None:
+    for call in graph.calls:
+        shape = tuple(call.output.shape)
+        if not shape or (call.kind == "BroadcastTo" and shape[0] is not None):
+            raise ModelError(
+                f"{call.name} of {graph.model.name} does not treat each image of a batch by itself",
+                expected="operations that take any number of images",
+                fix="leave the first axis, that of the images, as it is",
+            )
+
+
 def _observer(graph: Graph) -> Any:
     """Return a model that answers with the `(N, 2)` least and largest value of every call."""
     import keras
     from keras import ops
 
     spans = {}
-    for call in graph.calls:
+    for call in (call for call in graph.calls if call.is_float):
         axes = tuple(range(1, len(call.output.shape)))
         low, high = ops.min(call.output, axis=axes), ops.max(call.output, axis=axes)
         spans[call.name] = ops.stack([low, high], axis=1)

@@ -272,7 +272,7 @@ def test_a_folder_is_replaced_only_when_asked(
     before = check_bundle(out).files["sample.npz"]
     bundle(replace(config, images=6, force=True), colours)
     assert check_bundle(out).files["sample.npz"] != before
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".bundle-")] == []
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".bloodedge-")] == []
 
 
 def test_an_empty_folder_is_replaced(model: Path, colours: Dataset, tmp_path: Path) -> None:

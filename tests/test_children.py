@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bloodedge import children
-from bloodedge.children import ChildError, Stopped, run_child
+from bloodedge.children import ChildError, run_child
+from bloodedge.interrupts import Stopped
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no signals to other processes")
 
@@ -72,6 +73,17 @@ def test_what_ends_a_command_ends_its_child(form: str, name: str, tmp_path: Path
     assert command.returncode == STOPS[name]
     assert "Traceback" not in err
     assert not is_running(child)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_end_of_a_command_that_is_killed_ends_its_step(form: str, tmp_path: Path):
+    # As the step itself does, see `interrupts.end_with_parent`.
+    script = 'echo "$BLOODEDGE_TIED" >pid; cat >/dev/null; echo over >end'
+    with start(form, script, tmp_path) as command:
+        assert wait_for(tmp_path / "pid") == "1\n"
+        assert not (tmp_path / "end").exists()
+        command.kill()
+    assert wait_for(tmp_path / "end") == "over\n"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bloodedge.files import atomic_path, write_text
+from bloodedge.files import atomic_path, partial_folder_in, write_text
 
 _WRITER = """
 import sys, time
@@ -23,6 +23,34 @@ with atomic_path(Path(sys.argv[1])) as path:
     print(flush=True)
     time.sleep(60)
 """
+
+_FOLDER_WRITER = """
+import sys, time
+from pathlib import Path
+from bloodedge.files import partial_folder_in
+with partial_folder_in(Path(sys.argv[1])) as folder:
+    (folder / "in").mkdir()
+    (folder / "in" / "a.txt").write_text("half")
+    print(flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_of_a_killed_writer_goes_with_the_next_and_that_of_a_living_one_stays(
+    tmp_path: Path,
+):
+    command = [sys.executable, "-c", _FOLDER_WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout
+        writer.stdout.readline()
+        (left,) = tmp_path.iterdir()
+        with partial_folder_in(tmp_path) as own:
+            assert sorted(tmp_path.iterdir()) == sorted([left, own])
+        writer.send_signal(signal.SIGKILL)
+    assert (left / "in" / "a.txt").read_text() == "half"
+    with partial_folder_in(tmp_path) as own:
+        assert list(tmp_path.iterdir()) == [own]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_one_stays(tmp_path: Path):

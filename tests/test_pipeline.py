@@ -465,6 +465,17 @@ def stamps() -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in runs_root().iterdir()}
 
 
+@pytest.mark.parametrize("make", [train_all, finish_all])
+def test_a_place_that_is_taken_is_refused_before_anything_is_trained(
+    make: Callable[..., Any], colours: Dataset
+):
+    last = runs_root() / names(tiny())[-1]
+    last.mkdir(parents=True)
+    with pytest.raises(RunError, match=f"the run {re.escape(str(last))} exists"):
+        make(tiny(), colours)
+    assert list(stamps()) == [last.name]
+
+
 @pytest.mark.slow
 def test_it_goes_on_where_it_stopped_and_reads_test_once(
     colours: Dataset, interrupted: Callable[[], AbstractContextManager[None]]

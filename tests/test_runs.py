@@ -15,6 +15,7 @@ import pytest
 
 from bloodedge import files, runs, swap
 from bloodedge.errors import BloodedgeError, DataError, RunError
+from bloodedge.references import latest_run
 from bloodedge.runs import Manifest, check_name, load_run, open_run, usual_name
 
 
@@ -216,6 +217,73 @@ def test_what_would_be_in_the_way_of_a_replacement_is_refused_before_the_work(
         reached.append(1)
     assert not reached
     assert (isolated_runs / "a" / "model.txt").read_text() == "new"
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="nothing can be mounted")
+def test_a_disk_in_the_place_of_a_run_is_refused_before_the_work(isolated_runs: Path):
+    make_run("a")
+    there = str(isolated_runs / "a")
+    # One of the same file system looks like any folder.
+    if subprocess.run(["mount", "--bind", there, there], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        said = r"cannot be replaced: .*busy.*; to mend it: choose"
+        with pytest.raises(RunError, match=said), open_run("a", force=True):
+            pytest.fail("the work began")
+    finally:
+        subprocess.run(["umount", there], check=True)
+    assert [path.name for path in isolated_runs.iterdir()] == ["a"]
+    assert load_run(isolated_runs / "a").name == "a"
+
+
+def test_what_cannot_be_moved_is_refused_before_the_work(isolated_runs: Path, monkeypatch):
+    make_run("a")
+
+    def refused(path: Path, target: Path) -> Path:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(Path, "rename", refused)
+    said = "cannot be replaced: Operation not permitted"
+    with pytest.raises(RunError, match=said), open_run("a", force=True):
+        pytest.fail("the work began")
+    assert [path.name for path in isolated_runs.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link", "link to nothing"])
+def test_trying_a_replacement_changes_nothing(kind: str, tmp_path: Path):
+    final, other = tmp_path / "a", tmp_path / "other"
+    other.mkdir()
+    if kind == "folder":
+        final.mkdir()
+    elif kind == "file":
+        final.touch()
+    else:
+        final.symlink_to(other if kind == "link" else tmp_path / "nothing")
+    before = final.lstat().st_ino
+    swap.check_swap(final)
+    assert final.lstat().st_ino == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "other"]
+
+
+@pytest.mark.parametrize(
+    ("created", "read"),
+    [
+        (None, ""),
+        (5, ""),
+        ("soon", ""),
+        ("0001-01-01T00:00:00+09:00", ""),
+        ("2026-01-01T01:00:00+02:00", "2025-12-31T23:00:00+00:00"),
+        ("2026-01-01T01:00:00", "2026-01-01T01:00:00+00:00"),
+    ],
+)
+def test_a_date_that_is_none_does_not_make_a_run_the_newest(
+    created: object, read: str, isolated_runs: Path
+):
+    path = make_run("a").path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "created": created}))
+    assert load_run(path.parent).manifest["created"] == read
+    assert load_run(make_run("b").path).manifest["created"] > read
+    assert latest_run(("train",)) == "b"
 
 
 def test_a_run_does_not_take_the_place_of_what_it_is_made_from(isolated_runs: Path):

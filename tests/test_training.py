@@ -220,6 +220,8 @@ def test_val_loss_is_the_cross_entropy_and_accuracy_the_share_of_right_answers(
         ("JaxRuntimeError", "INTERNAL: something else", False),
         ("ResourceExhaustedError", "OOM when allocating", True),
         ("OutOfMemoryError", "CUDA out of memory", True),
+        ("RuntimeError", "DefaultCPUAllocator: can't allocate memory: you tried 9 bytes", True),
+        ("RuntimeError", "something else", False),
         ("MemoryError", "", True),
         ("ValueError", "out of memory", False),
     ],
@@ -228,7 +230,8 @@ def test_val_loss_is_the_cross_entropy_and_accuracy_the_share_of_right_answers(
 def test_too_little_memory_is_an_error_of_ours_on_every_backend(
     kind: str, text: str, ours: bool, where: str, colours: Dataset, monkeypatch: pytest.MonkeyPatch
 ):
-    error = MemoryError() if kind == "MemoryError" else type(kind, (RuntimeError,), {})(text)
+    plain = {"MemoryError": MemoryError(), "RuntimeError": RuntimeError(text)}
+    error = plain.get(kind) or type(kind, (RuntimeError,), {})(text)
 
     def fails(*_: object):
         raise error

@@ -31,5 +31,7 @@ def as_trained(
     from bloodedge.train.augment_ops import augment
 
     draws = draw(config, len(images), images.shape[1], np.random.default_rng(seed))
-    varied = ops.convert_to_numpy(augment(images, draws, config))
+    # PyTorch reckons with no mixture of its arrays and NumPy's.
+    tensors = {name: ops.convert_to_tensor(values) for name, values in draws.items()}
+    varied = ops.convert_to_numpy(augment(images, tensors, config))
     return np.concatenate([images, np.rint(varied).astype(np.uint8)])

@@ -42,7 +42,7 @@ def blurred(x: Any, sigma: Any) -> Any:
 
     side = x.shape[1]
     apart = np.square(np.arange(side)[:, None] - np.arange(side), dtype=np.float32)
-    spread = ops.exp(-apart / (2 * ops.square(ops.maximum(sigma, 1e-3)))[:, None, None])
+    spread = ops.exp(ops.divide(-apart, 2 * ops.square(ops.maximum(sigma, 1e-3))[:, None, None]))
     # At the border the pixels that there are share the weight.
     weights = spread / ops.sum(spread, axis=-1, keepdims=True)
     for _ in range(2):
@@ -110,7 +110,7 @@ def _steps(table: NDArray[np.float32], quality: Any) -> Any:
 
     quality = ops.cast(ops.maximum(quality, 1), "float32")
     percent = ops.where(quality < 50, ops.floor(5000 / quality), 200 - 2 * quality)
-    return ops.clip(ops.floor((table * percent[:, None, None] + 50) / 100), 1.0, 255.0)
+    return ops.clip(ops.floor((ops.multiply(table, percent[:, None, None]) + 50) / 100), 1.0, 255.0)
 
 
 @cache

@@ -128,6 +128,9 @@ def _is_about_memory(error: Exception) -> bool:
     name = type(error).__name__
     if name in ("JaxRuntimeError", "XlaRuntimeError"):
         return "RESOURCE_EXHAUSTED" in str(error)
+    if name == "RuntimeError":
+        # PyTorch's CPU has no class of its own for it.
+        return "DefaultCPUAllocator" in str(error)
     return name in ("ResourceExhaustedError", "OutOfMemoryError")
 
 

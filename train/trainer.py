@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
+
+import numpy as np
 
 from bloodedge import hosts
 from bloodedge.console import Meter
@@ -119,7 +122,7 @@ class Trainer:
                 epochs=1,
                 verbose=0,
                 shuffle=False,
-                callbacks=_make_watch(learner, meter, epoch, steps, self._together),
+                callbacks=_make_watch(learner, meter, epoch, steps, self._together, config.seed),
             ).history
         _refuse_nan(int(history["finite_steps"][0]), steps, epoch)
         return {
@@ -151,7 +154,9 @@ def _label_accuracy(classes: int) -> Any:
     return accuracy
 
 
-def _make_watch(learner: Any, meter: Meter, epoch: int, steps: int, together: int) -> Any:
+def _make_watch(
+    learner: Any, meter: Meter, epoch: int, steps: int, together: int, seed: int
+) -> Any:
     """Return the callbacks of one epoch, `together` steps a dispatch."""
     import keras
 
@@ -168,6 +173,11 @@ def _make_watch(learner: Any, meter: Meter, epoch: int, steps: int, together: in
             self._shown = 0.0
             self._note = ""
 
+        def on_epoch_begin(self, number: int, logs: dict[str, Any] | None = None) -> None:
+            # Now, as Keras draws when it builds the learner, which a resumed run does once more.
+            _seed_dropout(seed, epoch)
+            super().on_epoch_begin(number, logs)
+
         def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             before, self._done = self._done, min(self._done + together, steps)
             now = time.monotonic()
@@ -182,6 +192,19 @@ def _make_watch(learner: Any, meter: Meter, epoch: int, steps: int, together: in
             meter.update(self._note, self._done - before)
 
     return Watch()
+
+
+def _seed_dropout(seed: int, epoch: int) -> None:
+    """Let an epoch's dropout depend on seed and epoch alone, so that resuming repeats it.
+
+    On the other backends Keras has it from variables, which checkpoints hold; on PyTorch from
+    PyTorch's own generator, which they do not.
+    """
+    import keras
+
+    if keras.backend.backend() == "torch":
+        key = np.random.default_rng([seed, epoch]).integers(2**63)
+        sys.modules["torch"].manual_seed(int(key))
 
 
 def _refuse_nan(finite_steps: int, steps: int, epoch: int) -> None:

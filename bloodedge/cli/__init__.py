@@ -8,24 +8,26 @@ import sys
 from typing import NoReturn
 
 from bloodedge.errors import BloodedgeError, in_words
-from bloodedge.interrupts import keep_interrupts
+from bloodedge.interrupts import end_with_parent, exit_code, orderly_stops
 
 EXIT_ERROR = 1
-EXIT_INTERRUPTED = 130
+# What Typer makes of a `KeyboardInterrupt`, whichever signal it came by.
+_STOPPED = 130
 
 
 def main() -> None:
     """Run `bloodedge` and exit with its code."""
     _open_closed_streams()
-    keep_interrupts()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # The name of a file or folder may hold bytes that are no character of the terminal's.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        # It takes a moment, in which Ctrl-C may come as well.
-        from bloodedge.cli.app import app
+        with orderly_stops():
+            end_with_parent()
+            # It takes a moment, in which Ctrl-C may come as well.
+            from bloodedge.cli.app import app
 
-        app()
+            app()
     except BloodedgeError as error:
         _fail(str(error), EXIT_ERROR)
     except OSError as error:
@@ -33,8 +35,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _interrupted()
     except SystemExit as stop:
-        # Typer turns Ctrl-C into this code without a word.
-        if stop.code == EXIT_INTERRUPTED:
+        if stop.code == _STOPPED:
             _interrupted()
         raise
 
@@ -54,7 +55,7 @@ def _interrupted() -> NoReturn:
     _fail(
         "interrupted; no finished result was changed; compress and pipeline continue by "
         "the same command, training, distillation or pruning by the same with --resume",
-        EXIT_INTERRUPTED,
+        exit_code(),
     )
 
 

@@ -155,11 +155,13 @@ def start_training(
     from bloodedge.backend import check_backend, use_backend
     from bloodedge.data.sources import load_data
     from bloodedge.hosts import join
+    from bloodedge.interrupts import end_at_once
     from bloodedge.train.device import check_batch, check_hosts, spread_over
 
     chosen = check_backend(backend)
     if hosts and hosts.count > 1:
         check_hosts(chosen, devices)
+        end_at_once()
     images = load_data(data, size=size)
     if hosts:
         join(hosts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
 import typer
 
-from bloodedge.children import Stopped, run_child
+from bloodedge.children import run_child
+from bloodedge.interrupts import TIED
 
 
 def run_step(
@@ -23,18 +24,12 @@ def run_step(
         environment: its variables; by default ours.
 
     Raises:
-        typer.Exit: it failed and has said why; or a kill or a closed terminal has ended both, with
-            the exit code by which a shell tells so.
+        typer.Exit: it failed and has said why.
         ChildError: a signal that was not for us ended it.
-        KeyboardInterrupt: Ctrl-C, after the step has ended.
+        Stopped: we were told to stop, after the step has ended.
     """
     # -P: the current folder may hold modules of other things.
     command = [sys.executable, "-P", "-m", "bloodedge", *words]
-    try:
-        code = run_child(command, called, fix=fix, environment=environment)
-    except Stopped as stop:
-        if stop.number == signal.SIGINT:
-            raise
-        raise typer.Exit(128 + stop.number) from None
-    if code:
+    tied = {**(os.environ if environment is None else environment), TIED: "1"}
+    if code := run_child(command, called, fix=fix, environment=tied, tied=True):
         raise typer.Exit(code)

@@ -10,7 +10,14 @@ from bloodedge.compress.chain.link import Link
 from bloodedge.console import say
 from bloodedge.data.dataset import Dataset
 from bloodedge.errors import RunError
-from bloodedge.runs import Run, is_finished, is_interrupted, load_run, runs_root
+from bloodedge.runs import (
+    Run,
+    is_finished,
+    is_interrupted,
+    load_run,
+    refuse_existing,
+    runs_root,
+)
 
 
 class State(Enum):
@@ -68,14 +75,27 @@ def run_chain(links: Sequence[Link], data: Dataset, *, force: bool = False) -> l
         force: replace finished runs that were made otherwise, and start interrupted ones over.
 
     Raises:
-        RunError: a finished run was made with other settings, data or parents; it says which.
+        RunError: a finished run was made with other settings, data or parents; it says which. Or
+            something else is where a run is to be.
         BloodedgeError: whatever a step raises; what was finished before stays.
     """
     if not force:
+        check_places(links)
         for step in planned(links, data):
             if step.state is State.DIFFERS:
                 raise _differs(step.link, step.differs)
     return list(_run(links, data, force=force))
+
+
+def check_places(links: Sequence[Link]) -> None:
+    """Refuse what a later step would fail at after hours: no run, and no room for one.
+
+    Raises:
+        RunError: something else is where a run is to be.
+    """
+    for link in links:
+        if not is_finished(link.name):
+            refuse_existing(runs_root() / link.name)
 
 
 def _run(links: Sequence[Link], data: Dataset, *, force: bool) -> Iterator[Run]:

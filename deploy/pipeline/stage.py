@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bloodedge.compress.chain.run import Planned, planned, run_chain
+from bloodedge.compress.chain.run import Planned, check_places, planned, run_chain
 from bloodedge.data.dataset import Dataset
 from bloodedge.deploy.pipeline.estimate import estimate
 from bloodedge.deploy.pipeline.plan import steps, trains
@@ -35,10 +35,15 @@ def train_all(preset: Preset, data: Dataset, *, force: bool = False) -> list[Run
         force: replace finished runs that were made otherwise, and start interrupted ones over.
 
     Raises:
-        RunError: a finished run was made with other settings, data or parents; it says which.
+        RunError: a finished run was made with other settings, data or parents; it says which. Or
+            something else is where a run is to be.
         BloodedgeError: whatever a step raises; what was finished before stays.
     """
-    return run_chain([link for link in steps(preset) if trains(link)], data, force=force)
+    links = steps(preset)
+    if not force:
+        # The places of the files as well, which are made later.
+        check_places(links)
+    return run_chain([link for link in links if trains(link)], data, force=force)
 
 
 def finish_all(preset: Preset, data: Dataset, *, force: bool = False) -> list[Run]:
