@@ -115,6 +115,18 @@ def test_exposure_leaves_each_channel_its_own_gain():
     assert gain.min() < 0.65
 
 
+def test_contrast_changes_the_distance_from_each_images_mean():
+    images = some_images(64)
+    config = AugmentConfig(views=1, shift=0, brightness=0, colour=0, contrast=0.5)
+    factor = draw(config, 64, 8, np.random.default_rng(0))["contrast"]
+    assert 0.5 <= factor.min() < 0.55
+    assert 1.45 < factor.max() <= 1.5
+    middle = images.mean(axis=(1, 2, 3), keepdims=True)
+    wanted = middle + factor[:, None, None, None] * (images - middle)
+    changed = augmented(images, config, contrast=factor)
+    np.testing.assert_allclose(changed, np.clip(wanted, 0, 255), atol=1e-3)
+
+
 def test_noise_has_the_drawn_strength_and_differs_between_images():
     grey = np.full((200, 16, 16, 3), 128, np.uint8)
     config = AugmentConfig(views=1, shift=0, brightness=0, colour=0, noise=0.1)

@@ -88,7 +88,7 @@ def test_draws_are_in_their_ranges_and_leave_those_of_other_settings_as_they_wer
 
 
 def test_both_are_part_of_augmentation_and_of_no_other(cells: np.ndarray):
-    for change in ({"blur": 1 / 32}, {"jpeg": 1.0}):
+    for change in ({"blur": 1 / 32}, {"jpeg": 1.0}, {"contrast": 0.4}):
         config = AugmentConfig(views=1, shift=0, brightness=0, colour=0, **change)
         assert config.recolours
         assert config.wide

@@ -345,8 +345,9 @@ def test_every_file_is_written_and_says_what_it_is(
 @pytest.mark.usefixtures("undrawn")
 def test_what_no_recipe_trains_with_is_measured_instead(words: list[str], tmp_path: Path) -> None:
     main([*words, "--unseen", "--out", str(tmp_path)])
-    found = json.loads((tmp_path / "robustness.json").read_text())
+    found = json.loads((tmp_path / "robustness-unseen.json").read_text())
     assert found["command"] == f"{COMMAND} {' '.join(words)} --unseen"
+    assert "`robustness-unseen.csv`" in (tmp_path / "robustness-unseen.md").read_text()
     assert [c["name"] for c in found["corruptions"]] == [c.name for c in UNSEEN]
     assert set(found["correct"]["one"]) == {"clean", *(c.name for c in UNSEEN)}
 
@@ -490,26 +491,33 @@ def test_models_are_opened_as_evaluate_does(
 # ---- what is recorded ----
 
 
-@pytest.fixture(scope="module")
-def recorded() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RESULTS / "robustness.json").read_text())
-    return found
+RECORDED = {"robustness": CORRUPTIONS, "robustness-unseen": UNSEEN}
 
 
-def test_the_recorded_text_and_table_are_those_of_the_json(recorded: dict[str, Any]) -> None:
-    assert (RESULTS / "robustness.md").read_text().startswith(render(recorded))
-    with (RESULTS / "robustness.csv").open() as file:
+@pytest.fixture(scope="module", params=RECORDED)
+def recorded(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """What the recorded files are called, and the JSON among them."""
+    return request.param, json.loads((RESULTS / f"{request.param}.json").read_text())
+
+
+def test_the_recorded_text_and_table_are_those_of_the_json(
+    recorded: tuple[str, dict[str, Any]],
+) -> None:
+    stem, found = recorded
+    assert (RESULTS / f"{stem}.md").read_text().startswith(render(found, stem))
+    with (RESULTS / f"{stem}.csv").open() as file:
         rows = list(csv.reader(file))
-    assert rows[1:] == [[str(cell) for cell in row] for row in table_rows(recorded)]
+    assert rows[1:] == [[str(cell) for cell in row] for row in table_rows(found)]
 
 
-def test_recorded_figures_agree_with_each_other(recorded: dict[str, Any]) -> None:
-    names = [c["name"] for c in recorded["corruptions"]]
-    assert names == [c.name for c in CORRUPTIONS]
-    assert all(c["values"] == list(BY_NAME[c["name"]].values) for c in recorded["corruptions"])
-    total = recorded["images"]
-    for row in recorded["summary"]:
-        counts = recorded["correct"][row["model"]]
+def test_recorded_figures_agree_with_each_other(recorded: tuple[str, dict[str, Any]]) -> None:
+    stem, found = recorded
+    names = [c["name"] for c in found["corruptions"]]
+    assert names == [c.name for c in RECORDED[stem]]
+    assert all(c["values"] == list(BY_NAME[c["name"]].values) for c in found["corruptions"])
+    total = found["images"]
+    for row in found["summary"]:
+        counts = found["correct"][row["model"]]
         group = names if row["corruption"] == ALL else [row["corruption"]]
         shares = [count / total for name in group for count in counts[name]]
         assert row["clean"] == counts["clean"][0] / total

@@ -23,7 +23,9 @@ VIEWS = 8
 # How many values of noise there are; images take them from different places on.
 GRAIN = 2**16
 Draws = dict[str, NDArray[Any]]
-_REACHES = ("shift", "scale", "brightness", "colour", "exposure", "noise", "stain", "blur")
+_REACHES = (
+    "shift", "scale", "brightness", "colour", "exposure", "noise", "stain", "contrast", "blur"
+)  # fmt: skip
 # What cameras and programs use; below, one sees the blocks.
 _QUALITIES = (10, 95)
 
@@ -42,6 +44,7 @@ class AugmentConfig:
         noise: the largest standard deviation of Gaussian noise, as a fraction of 255.
         stain: the largest relative change of each stain's density in haematoxylin-eosin-DAB space
             (Ruifrok & Johnston 2001, Tellez et al. 2018).
+        contrast: the largest relative change of the distance of all values from the image's mean.
         blur: the largest standard deviation of a Gaussian blur, as a fraction of the side.
         jpeg: the share of the images that are as JPEG gives them back, of qualities from 10 to 95.
         mixup: alpha of the Beta distribution that blends pairs of images (Zhang et al. 2018).
@@ -60,6 +63,7 @@ class AugmentConfig:
     exposure: float = 0.0
     noise: float = 0.0
     stain: float = 0.0
+    contrast: float = 0.0
     blur: float = 0.0
     jpeg: float = 0.0
     mixup: float = 0.0
@@ -81,12 +85,12 @@ class AugmentConfig:
     def recolours(self) -> bool:
         """Whether pixels take other values than those that are read."""
         tints = (self.brightness, self.colour, self.exposure, self.noise, self.stain)
-        return any((*tints, self.blur, self.jpeg))
+        return any((*tints, self.contrast, self.blur, self.jpeg))
 
     @property
     def wide(self) -> bool:
         """Whether images vary beyond those of one camera and laboratory, as by `recipes.robust`."""
-        return any((self.exposure, self.noise, self.blur, self.jpeg))
+        return any((self.exposure, self.noise, self.contrast, self.blur, self.jpeg))
 
     @property
     def mixes(self) -> bool:
@@ -121,10 +125,10 @@ def draw(config: AugmentConfig, count: int, side: int, rng: np.random.Generator)
         `view` (B,) 0..7 always; and, where the configuration asks for it, `shift` (B, 2) pixels
         down and right, `zoom` (B,), `gain` (B, 3), `bias` (B,) in pixel values, `stain` (B, 3),
         `sigma` (B,) of the noise in pixel values and `grain` (B,) where it begins in a table of
-        `GRAIN` values, `blur` (B,) a standard deviation in pixels, `quality` (B,) of the JPEG, 0
-        for none; to mix: `partner` (B,) positions in the batch, `share` (B,) the weight of
-        the image itself, and `box` (B, 4) the partner's rectangle as top, bottom, left, right,
-        zeros for mixup.
+        `GRAIN` values, `contrast` (B,), `blur` (B,) a standard deviation in pixels, `quality` (B,)
+        of the JPEG, 0 for none; to mix: `partner` (B,) positions in the batch, `share` (B,) the
+        weight of the image itself, and `box` (B, 4) the partner's rectangle as top, bottom, left,
+        right, zeros for mixup.
     """
     draws: Draws = {"view": rng.integers(0, config.views, count).astype(np.int32)}
     if config.shift:
@@ -145,6 +149,8 @@ def draw(config: AugmentConfig, count: int, side: int, rng: np.random.Generator)
     if config.noise:
         draws["sigma"] = (255 * rng.uniform(0, config.noise, count)).astype(np.float32)
         draws["grain"] = rng.integers(0, GRAIN, count).astype(np.int32)
+    if config.contrast:
+        draws["contrast"] = _around_one(rng, config.contrast, (count,))
     if config.blur:
         draws["blur"] = (side * rng.uniform(0, config.blur, count)).astype(np.float32)
     if config.jpeg:

@@ -36,6 +36,9 @@ def augment(images: Any, draws: dict[str, Any], config: AugmentConfig) -> Any:
         x = blurred(x, draws["blur"])
     if config.colour or config.exposure:
         x = _gained(x, draws["gain"])
+    if config.contrast:
+        middle = ops.mean(x, axis=(1, 2, 3), keepdims=True)
+        x = middle + draws["contrast"][:, None, None, None] * (x - middle)
     if config.brightness:
         x = x + draws["bias"][:, None, None, None]
     if config.noise:

@@ -6,8 +6,8 @@
 MODEL is what `bloodedge evaluate` takes. The first is what the others are compared with, image by
 image. The corruptions and where their strengths are from: `corruptions.py` beside this file, and
 `unseen.py`, those that no recipe trains with. Writes
-`robustness.json`, `.csv`, `.md` and `.png` into FOLDER, by default among the runs, and
-the answers into `cells` there: the same command goes on where it was stopped.
+`robustness.json`, `.csv`, `.md` and `.png` (`robustness-unseen`) into FOLDER, by default among the
+runs, and the answers into `cells` there: the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def main(words: Sequence[str] | None = None) -> None:
     # What loads NumPy and models comes after the help.
     from bloodedge.benchmarks.robustness.stage import RobustnessConfig, robustness
 
-    out = args.out or runs_root() / ("robustness-unseen" if args.unseen else "robustness")
+    name = "robustness-unseen" if args.unseen else "robustness"
     config = RobustnessConfig(
         tuple(args.models),
         args.data,
-        out,
+        args.out or runs_root() / name,
         args.strengths,
         args.seed,
         args.workers,

@@ -10,7 +10,7 @@ from typing import Any
 from bloodedge.benchmarks.robustness.cells import CLEAN
 from bloodedge.figures import new_figure, save_figure
 
-_COLUMNS = 4
+_MOST_COLUMNS = 5
 _MARKS = "osD^vPX*"
 
 
@@ -18,9 +18,11 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
     """Draw the recorded accuracies; strength 0 are the images as they are."""
     corruptions, total = found["corruptions"], found["images"]
     # The last place is the legend's.
-    rows = math.ceil((len(corruptions) + 1) / _COLUMNS)
-    figure = new_figure(3 * _COLUMNS, 2.6 * rows + 0.4)
-    panels = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False).reshape(-1)
+    places = len(corruptions) + 1
+    rows = math.ceil(places / _MOST_COLUMNS)
+    columns = math.ceil(places / rows)
+    figure = new_figure(3 * columns, 2.6 * rows + 0.4)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).reshape(-1)
     strengths = range(found["strengths"] + 1)
     for panel, corruption in zip(panels, corruptions, strict=False):
         for place, (model, counted) in enumerate(found["correct"].items()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,6 @@ from bloodedge.deploy.predict import LoadedModel
 from bloodedge.errors import ConfigError
 from bloodedge.files import write_csv
 from bloodedge.runs import package_versions
-
-STEM = "robustness"
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,11 @@ class RobustnessConfig:
         return UNSEEN if self.unseen else CORRUPTIONS
 
     @property
+    def stem(self) -> str:
+        """What the files are called."""
+        return "robustness-unseen" if self.unseen else "robustness"
+
+    @property
     def command(self) -> str:
         """The command that measures this, without where it puts it and how fast."""
         words = [*self.models, "--data", self.data]
@@ -121,9 +125,9 @@ def robustness(config: RobustnessConfig) -> Mapping[str, Any]:
         for name, classes in predicted.items():
             hits[name][condition.name] = classes == labels
     found = _found(config, data, models, hits, idle)
-    write_csv(config.out / f"{STEM}.csv", HEADER, table_rows(found))
-    draw(found, config.out / f"{STEM}.png")
-    record(config.out, STEM, found, render)
+    write_csv(config.out / f"{config.stem}.csv", HEADER, table_rows(found))
+    draw(found, config.out / f"{config.stem}.png")
+    record(config.out, config.stem, found, partial(render, stem=config.stem))
     return found
 
 

@@ -49,8 +49,8 @@ def _note(corruption: Mapping[str, Any], size: int) -> list[str]:
     return ["", f"{idle_strengths(idle, size).capitalize()}."] if idle else []
 
 
-def render(found: Mapping[str, Any]) -> str:
-    """Return the recorded JSON as Markdown."""
+def render(found: Mapping[str, Any], stem: str = "robustness") -> str:
+    """Return the recorded JSON as Markdown; the files beside it are called by the stem."""
     data, first = found["data"], next(iter(found["models"]))
     note = "**synthetic data**, drawn cells; " if data["synthetic"] else ""
     lines = [
@@ -66,7 +66,7 @@ def render(found: Mapping[str, Any]) -> str:
         "model each is",
         "and how much more it drops, with 95 % intervals of a bootstrap over images, for which "
         "each image",
-        "keeps all its answers. Every strength: `robustness.csv`, `robustness.png`.",
+        f"keeps all its answers. Every strength: `{stem}.csv`, `{stem}.png`.",
         "",
         "## All corruptions",
         "",
