@@ -75,9 +75,8 @@ def _at_zero(chain: Sequence[Call]) -> float:
     for call in reversed(chain):
         constant = call.constant()
         assert constant is not None
-        step = {"Add": np.add, "Subtract": np.subtract}.get(call.kind, np.multiply)
-        if call.kind in DIVIDES:
-            step = np.divide
+        steps = {"Add": np.add, "Subtract": np.subtract, "Multiply": np.multiply}
+        step = steps.get(call.kind, np.divide)
         value = float(step(value, constant.item()))
     return value
 

@@ -197,7 +197,7 @@ def shrink(batch: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     if side == size:
         return batch
     k = shrink_factor(side, size)
-    # Whole rows are added first: NumPy's mean over axes apart takes four times as long.
+    # Whole rows are added first: NumPy's mean over axes apart is slower.
     rows = reduce(np.add, [batch[:, at::k] for at in range(k)])
     small: NDArray[np.float32] = reduce(np.add, [rows[:, :, at::k] for at in range(k)])
     return small / np.float32(k * k)

@@ -5,9 +5,9 @@
 
 MODEL is what `bloodedge evaluate` takes. The first is what the others are compared with, image by
 image. The corruptions and where their strengths are from: `corruptions.py` beside this file, and
-`unseen.py`, those that no recipe trains with. Writes
-`robustness.json`, `.csv`, `.md` and `.png` (`robustness-unseen`) into FOLDER, by default among the
-runs, and the answers into `cells` there: the same command goes on where it was stopped.
+`unseen.py`, those that no recipe trains with. Writes `robustness.json`, `.csv`, `.md` and `.png`
+(`robustness-unseen`) into FOLDER, by default among the runs, and the answers into `cells` there:
+the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bloodedge.benchmarks.comparison import exit_code
-from bloodedge.benchmarks.robustness import COMMAND
+from bloodedge.benchmarks.robustness import COMMAND, stem_of
 from bloodedge.runs import runs_root
 
 
@@ -46,11 +46,10 @@ def main(words: Sequence[str] | None = None) -> None:
     # What loads NumPy and models comes after the help.
     from bloodedge.benchmarks.robustness.stage import RobustnessConfig, robustness
 
-    name = "robustness-unseen" if args.unseen else "robustness"
     config = RobustnessConfig(
         tuple(args.models),
         args.data,
-        args.out or runs_root() / name,
+        args.out or runs_root() / stem_of(unseen=args.unseen),
         args.strengths,
         args.seed,
         args.workers,

@@ -11,7 +11,7 @@ from typing import Any
 
 from bloodedge.benchmarks.open_models import open_models
 from bloodedge.benchmarks.recorded import record
-from bloodedge.benchmarks.robustness import COMMAND
+from bloodedge.benchmarks.robustness import COMMAND, stem_of
 from bloodedge.benchmarks.robustness.cells import answers, conditions
 from bloodedge.benchmarks.robustness.corruptions import (
     CORRUPTIONS,
@@ -81,7 +81,7 @@ class RobustnessConfig:
     @property
     def stem(self) -> str:
         """What the files are called."""
-        return "robustness-unseen" if self.unseen else "robustness"
+        return stem_of(unseen=self.unseen)
 
     @property
     def command(self) -> str:
